@@ -1,0 +1,3 @@
+.PHONY: repro test verify
+repro test verify:
+	@python3 dev.py $@

@@ -1,0 +1,297 @@
+"""params.yaml, typed: unknown keys and wrong types are refused in one line."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from patchscale.errors import InputError
+
+HORIZONS = {"h1": 1, "h2": 2, "h3": 3, "h5": 5}
+"""Sessions ahead, by name."""
+
+Horizon = Literal["h1", "h2", "h3", "h5"]
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+Loaded = TypeVar("Loaded", bound=Section)
+
+
+class Dataset(Section):
+    """Where bars come from and where its study divides them."""
+
+    source: Literal["arch", "csv"]
+    series: str
+    path: str = ""
+    calendar: str
+    start: Day
+    end: Day
+    validation_from: Day
+    test_from: Day
+    allowed_gaps: list[Day] = []
+
+
+class Features(Section):
+    """The tier the models read, and the tiers that are computed."""
+
+    tier: str
+    tiers: list[str]
+
+
+class Target(Section):
+    """Definition of the label."""
+
+    side: Literal["up", "down"]
+    reference: Literal["extreme", "close"]
+    theta: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Scattered(Section):
+    """Validation blocks of the search."""
+
+    fraction: Annotated[float, Field(gt=0, lt=1)]
+    block: Positive
+    seed: int
+
+
+class Split(Section):
+    """Size gates and the scattered split."""
+
+    embargo: Annotated[int, Field(ge=0)]
+    min_samples: Positive
+    min_class: Positive
+    scattered: Scattered
+
+
+class Model(Section):
+    """What headline shows, and the input that all cells share."""
+
+    budget: str
+    horizon: Horizon
+    context_length: Positive
+    patch_length: Positive
+    stride: Positive
+    normalisation: Literal["kind", "window", "zscore"]
+
+    @property
+    def n_patches(self) -> int:
+        """Number of patches cut from a context."""
+        return (self.context_length - self.patch_length) // self.stride + 1
+
+
+class Study(Section):
+    """Which budgets are trained, and whose weights are published."""
+
+    train: dict[str, bool]
+    publish_weights: list[str]
+
+
+class Budget(Section):
+    """A parameter budget and the training settings that start its search."""
+
+    n_params: Positive
+    lr: Annotated[float, Field(gt=0, lt=1)]
+    dropout: Share
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    epochs: Positive
+
+
+class Cell(Section):
+    """Architecture of a cell, and the search whose result it trains with."""
+
+    budget: str
+    horizon: Horizon
+    search: str
+    d_model: Positive
+    n_layers: Positive
+    n_heads: Positive
+
+
+class Train(Section):
+    """The training loop."""
+
+    seeds: Positive
+    batch_size: Positive
+    patience: Positive
+    min_delta: Annotated[float, Field(ge=0)]
+    clip: Annotated[float, Field(gt=0)]
+    threads: Positive
+
+
+class Hpo(Section):
+    """The search; 0 trials hands the table row through."""
+
+    trials: Annotated[int, Field(ge=0, le=0)]
+
+
+class Backtest(Section):
+    """Threshold rule and costs."""
+
+    min_recall: Annotated[float, Field(gt=0, le=1)]
+    cost_bps: Annotated[float, Field(ge=0)]
+    sensitivity_bps: list[float]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    dataset: str
+    datasets: dict[str, Dataset]
+    features: Features
+    target: Target
+    split: Split
+    model: Model
+    study: Study
+    budgets: dict[str, Budget]
+    cells: dict[str, Cell]
+    train: Train
+    hpo: Hpo
+    backtest: Backtest
+
+    @property
+    def data(self) -> Dataset:
+        """The selected data set."""
+        return self.datasets[self.dataset]
+
+
+class Best(Section):
+    """What a search hands to training: architecture and settings of its best trial."""
+
+    cell: str
+    trial: Annotated[int, Field(ge=0)]
+    n_params: Positive
+    d_model: Positive
+    n_layers: Positive
+    n_heads: Positive
+    d_ff: Positive
+    lr: Annotated[float, Field(gt=0, lt=1)]
+    dropout: Share
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    epochs: Positive
+
+
+def split_cell(cell: str) -> tuple[str, str]:
+    """Return budget and horizon of a cell name."""
+    budget, _, horizon = cell.rpartition("-")
+    return budget, horizon
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises
+    ------
+    InputError
+        One line that names the first wrong key, its value and what is allowed.
+    """
+    params = _load(path, Params)
+    _check_names(params, path)
+    return params
+
+
+def load_best(path: Path) -> Best:
+    """Read and check a search's result; raise InputError as `load_params` does."""
+    return _load(path, Best)
+
+
+def _load(path: Path, section: type[Loaded]) -> Loaded:
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        return section.model_validate(raw)
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    except ValidationError as error:
+        raise InputError(f"{path}: {_one_line(error, section)}") from None
+
+
+def _one_line(error: ValidationError, section: type[Section]) -> str:
+    problems = error.errors(include_url=False)
+    first: Any = problems[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        line = f"{key}: unknown key; allowed: {', '.join(_siblings(first['loc'], section))}"
+    elif first["type"] == "missing":
+        line = f"{key}: missing"
+    else:
+        line = (
+            f"{key}: {first['input']!r} is not allowed; {first['msg'][0].lower()}{first['msg'][1:]}"
+        )
+    return line + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+
+
+def _siblings(location: tuple[int | str, ...], section: Any) -> list[str]:
+    """Return the field names beside an unknown key."""
+    for part in location[:-1]:
+        kind = section.model_fields[part].annotation if hasattr(section, "model_fields") else None
+        if kind is None:  # a key of a table such as budgets or cells
+            continue
+        arguments = getattr(kind, "__args__", ())
+        section = arguments[-1] if arguments else kind
+    return sorted(section.model_fields)
+
+
+def _check_names(params: Params, path: Path) -> None:
+    """Check what one key says of another."""
+    for key, value, allowed in (
+        ("dataset", params.dataset, params.datasets),
+        ("features.tier", params.features.tier, params.features.tiers),
+        ("model.budget", params.model.budget, params.budgets),
+        *(("study.publish_weights", name, params.budgets) for name in params.study.publish_weights),
+        *((f"study.train.{name}", name, params.budgets) for name in params.study.train),
+        *((f"budgets.{name}", name, params.study.train) for name in params.budgets),
+        *(
+            (f"cells.{name}.search", cell.search, params.cells)
+            for name, cell in params.cells.items()
+        ),
+    ):
+        if value not in allowed:
+            raise InputError(f"{path}: {key}: {value!r} is unknown; allowed: {', '.join(allowed)}")
+    for name in params.study.publish_weights:
+        if not params.study.train[name]:
+            raise InputError(
+                f"{path}: study.publish_weights: {name!r} has no weights; set study.train.{name}"
+            )
+    wanted = [f"{budget}-{horizon}" for budget in params.budgets for horizon in HORIZONS]
+    for name in sorted(set(wanted) ^ set(params.cells)):
+        raise InputError(
+            f"{path}: cells.{name}: {'missing' if name in wanted else 'unknown'}; "
+            f"the table has one row per budget and horizon"
+        )
+    for name, cell in params.cells.items():
+        if f"{cell.budget}-{cell.horizon}" != name:
+            raise InputError(
+                f"{path}: cells.{name}: budget and horizon are {cell.budget}, {cell.horizon}; "
+                f"the row's name says otherwise"
+            )
+        if cell.d_model % cell.n_heads:
+            raise InputError(
+                f"{path}: cells.{name}.n_heads: {cell.n_heads} does not divide "
+                f"d_model {cell.d_model}"
+            )
+    data = params.data
+    key = f"datasets.{params.dataset}"
+    if data.source == "csv" and not data.path:
+        raise InputError(f"{path}: {key}.path: empty; a CSV file is needed")
+    if not data.start < data.validation_from < data.test_from < data.end:
+        raise InputError(
+            f"{path}: {key}: needed is start < validation_from < test_from < end, found "
+            f"{data.start}, {data.validation_from}, {data.test_from}, {data.end}"
+        )
+    if params.model.context_length < params.model.patch_length:
+        raise InputError(
+            f"{path}: model.patch_length: {params.model.patch_length} is longer than "
+            f"model.context_length {params.model.context_length}"
+        )

@@ -1,0 +1,86 @@
+"""The names of the study's files, relative to the repository root."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+CHECKED = Path("data/params.checked")
+HEADLINE = Path("metrics/headline.json")
+SCALING = Path("metrics/scaling.json")
+SCALING_CSV = Path("plots/scaling.csv")
+SCALING_SVG = Path("plots/loss_vs_n.svg")
+RESULTS = Path("docs/results.md")
+
+
+def raw(dataset: str, series: str) -> Path:
+    """Canonical bars of one series."""
+    return Path(f"data/raw/{dataset}/{series}.csv")
+
+
+def validation(dataset: str) -> Path:
+    """Report of the data checks."""
+    return Path(f"metrics/data/{dataset}.json")
+
+
+def features(tier: str) -> Path:
+    """Feature table of a tier."""
+    return Path(f"data/features/{tier}.arrow")
+
+
+def kinds(tier: str) -> Path:
+    """Kind of every column of a tier."""
+    return Path(f"data/features/{tier}.json")
+
+
+def split(horizon: str) -> Path:
+    """Labels and subsets of a horizon."""
+    return Path(f"data/splits/{horizon}.arrow")
+
+
+def best(cell: str) -> Path:
+    """Best settings of a search."""
+    return Path(f"data/hpo/{cell}/best.yaml")
+
+
+def weights(cell: str, seed: int) -> Path:
+    """Trained weights, outside git and DVC."""
+    return Path(f"models/{cell}/seed{seed}.safetensors")
+
+
+def published_weights(cell: str, seed: int) -> Path:
+    """Trained weights as a DVC output."""
+    return Path(f"data/weights/{cell}/seed{seed}.safetensors")
+
+
+def card(cell: str) -> Path:
+    """Everything needed to rebuild and check a cell's model."""
+    return Path(f"metrics/cards/{cell}.json")
+
+
+def predictions(cell: str) -> Path:
+    """Probabilities for validation and test dates, without labels."""
+    return Path(f"data/predictions/{cell}.arrow")
+
+
+def train_metrics(cell: str) -> Path:
+    """Figures of a cell's training."""
+    return Path(f"metrics/train/{cell}.json")
+
+
+def backtest_metrics(cell: str) -> Path:
+    """Figures of a cell's evaluation and backtest."""
+    return Path(f"metrics/backtest/{cell}.json")
+
+
+def baseline_metrics(horizon: str) -> Path:
+    """Figures of the baselines of a horizon."""
+    return Path(f"metrics/baselines/{horizon}.json")
+
+
+def losses(name: str) -> Path:
+    """Daily log-losses of a cell, or of the baselines of a horizon."""
+    return Path(f"data/losses/{name}.arrow")
+
+
+def plot(kind: str, name: str) -> Path:
+    """Table behind a plot: kind is curves, equity, calibration or headline."""
+    return Path(f"plots/{kind}/{name}.csv")

@@ -1,0 +1,134 @@
+"""Words and tables of docs/results.md, written from the study's figures."""
+
+from typing import Any
+
+Figures = dict[str, Any]
+
+
+def interval(low: float, high: float, digits: int = 3) -> str:
+    """Return an interval as text."""
+    return f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def finding(scaling: dict[str, Figures]) -> str:
+    """Return what the study finds, in sentences a non-specialist understands."""
+    fitted = {name: row["slope"] for name, row in scaling.items() if row["slope"]}
+    if not fitted:
+        return (
+            "Fewer than two sizes have been trained, so nothing can be said yet about whether "
+            "bigger is better."
+        )
+    better = [name for name, slope in fitted.items() if slope["slope_high"] < 0]
+    worse = [name for name, slope in fitted.items() if slope["slope_low"] > 0]
+    sizes = max(slope["sizes"] for slope in fitted.values())
+    if better and not worse:
+        claim = f"bigger models forecast better at {', '.join(better)}"
+    elif worse and not better:
+        claim = f"bigger models forecast *worse* at {', '.join(worse)}"
+    elif worse and better:
+        claim = f"bigger models are better at {', '.join(better)}, worse at {', '.join(worse)}"
+    else:
+        claim = "bigger models do not forecast measurably better at any horizon"
+    gains = [
+        f"{cell['cell']}"
+        for row in scaling.values()
+        for cell in row["cells"]
+        if cell["vs_vol_logistic_high"] < 0
+    ]
+    against = (
+        f"Against a two-variable volatility regression, {', '.join(gains)} "
+        f"{'are' if len(gains) > 1 else 'is'} better beyond doubt of the resampling."
+        if gains
+        else "No model is measurably better than a two-variable volatility regression."
+    )
+    return (
+        f"Among the {sizes} sizes trained so far, {claim} (95 % intervals over blocks of test "
+        f"days). {against} Sizes not run are absent below; with {sizes} sizes and one test year "
+        f"this is an interim answer."
+    )
+
+
+def cells_table(
+    cells: list[str], judged: dict[str, Figures], trained: dict[str, Figures], gaps: Figures
+) -> str:
+    """Return the Markdown table of all cells, absent ones said so."""
+    head = (
+        "| cell | N | seeds | test log-loss | minus volatility logistic | test AUC | "
+        "precision / recall | p range |\n|---|---|---|---|---|---|---|---|"
+    )
+    lines = [head]
+    for cell in cells:
+        row = judged[cell]
+        if not row["trained"]:
+            lines.append(f"| {cell} | {row['n_params']:,} | not run | | | | | |")
+            continue
+        test, gap = row["test"], gaps[cell]
+        lines.append(
+            f"| {cell} | {row['n_params']:,} | {trained[cell]['seeds']} "
+            f"| {test['log_loss']:.3f} {interval(test['log_loss_low'], test['log_loss_high'])} "
+            f"| {gap['vs_vol_logistic']:+.3f} "
+            f"{interval(gap['vs_vol_logistic_low'], gap['vs_vol_logistic_high'])} "
+            f"| {test['auc']:.3f} {interval(test['auc_low'], test['auc_high'])} "
+            f"| {_share(test['precision'])} / {_share(test['recall'])} "
+            f"| {test['p_range']:.2f}{' collapsed' if test['collapsed'] else ''} |"
+        )
+    return "\n".join(lines)
+
+
+def baselines_table(baselines: dict[str, Figures]) -> str:
+    """Return the Markdown table of the baselines."""
+    lines = [
+        "| horizon | n | positives | prior: log-loss | volatility logistic: log-loss | AUC |",
+        "|---|---|---|---|---|---|",
+    ]
+    for horizon, row in baselines.items():
+        prior, vol = row["prior"]["test"], row["vol_logistic"]["test"]
+        lines.append(
+            f"| {horizon} | {vol['n']} | {vol['positives']} "
+            f"| {prior['log_loss']:.3f} {interval(prior['log_loss_low'], prior['log_loss_high'])} "
+            f"| {vol['log_loss']:.3f} {interval(vol['log_loss_low'], vol['log_loss_high'])} "
+            f"| {vol['auc']:.3f} {interval(vol['auc_low'], vol['auc_high'])} |"
+        )
+    return "\n".join(lines)
+
+
+def strategy_table(rows: dict[str, Figures]) -> str:
+    """Return the Markdown table of what trading the signals was worth."""
+    lines = [
+        "| strategy | trades | exposure | total return | at 0 / 5 bp | Sharpe | max drawdown |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        at = row["total_return_at_bps"]
+        sharpe = (
+            "no trade"
+            if row["sharpe"] is None
+            else f"{row['sharpe']:.2f} {interval(row['sharpe_low'], row['sharpe_high'], 2)}"
+        )
+        lines.append(
+            f"| {name} | {row['trades']} | {row['exposure']:.0%} | {row['total_return']:+.1%} "
+            f"| {at['0']:+.1%} / {at['5']:+.1%} | {sharpe} | {row['max_drawdown']:.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def slopes_table(scaling: dict[str, Figures]) -> str:
+    """Return the Markdown table of loss against size."""
+    lines = [
+        "| horizon | sizes | days | change of test log-loss per tenfold N |",
+        "|---|---|---|---|",
+    ]
+    for horizon, row in scaling.items():
+        slope = row["slope"]
+        text = (
+            f"{slope['slope']:+.4f} {interval(slope['slope_low'], slope['slope_high'], 4)}"
+            if slope
+            else "absent: needs two sizes"
+        )
+        sizes, days = (slope["sizes"], slope["days"]) if slope else (len(row["cells"]), "")
+        lines.append(f"| {horizon} | {sizes} | {days} | {text} |")
+    return "\n".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"

@@ -1,0 +1,19 @@
+"""What every stage script shares: the exit-code contract around its main function."""
+
+import sys
+from collections.abc import Callable
+
+from patchscale.errors import InputError, Stopped
+
+
+def run(main: Callable[..., None]) -> None:
+    """Call `main` with the command-line words; end with the exit code of the contract.
+
+    0 done, 2 bad input (one line on stderr), 75 stopped and resumable, 1 a bug (traceback).
+    """
+    name = main.__module__ if main.__module__ != "__main__" else sys.argv[0]
+    try:
+        main(*sys.argv[1:])
+    except (InputError, Stopped) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,25 @@
+"""Publish a cell's weights as a DVC output, if they are those of its card."""
+
+import shutil
+
+from patchscale import paths
+from patchscale.errors import InputError
+from patchscale.files import digest, read_json, replacing
+from patchscale.stage import run
+
+
+def main(cell: str) -> None:
+    for replicate in read_json(paths.card(cell))["replicates"]:
+        seed = replicate["seed"]
+        trained = paths.weights(cell, seed)
+        if not trained.is_file() or digest(trained) != replicate["sha256"]:
+            raise InputError(
+                f"{trained}: {'differs from its card' if trained.is_file() else 'missing'}; "
+                f"`dvc repro --single-item --force train@{cell}` trains it again"
+            )
+        with replacing(paths.published_weights(cell, seed)) as temporary:
+            shutil.copyfile(trained, temporary)
+
+
+if __name__ == "__main__":
+    run(main)
