@@ -35,7 +35,7 @@ def main(cell: str) -> None:
         adjust.forward_adjust(market.read_bars(raw)),
         params.backtest,
         params.target,
-        config.HORIZONS[horizon],
+        params.horizons[horizon],
     )
     for kind in ABSENT:
         write_csv(paths.plot(kind, cell), tables[kind])

@@ -18,7 +18,7 @@ def main(horizon: str) -> None:
     for name in forecasts.columns[2:]:
         forecast = forecasts[["date", "subset"]].assign(p=forecasts[name])
         figures[name], tables = judge(
-            forecast, split, bars, params.backtest, params.target, config.HORIZONS[horizon]
+            forecast, split, bars, params.backtest, params.target, params.horizons[horizon]
         )
         losses[name] = tables["losses"]["log_loss"]
     write_json(paths.baseline_metrics(horizon), figures)

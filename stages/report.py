@@ -14,10 +14,10 @@ def main() -> None:
     cells = list(params.cells)
     judged = {cell: read_json(paths.backtest_metrics(cell)) for cell in cells}
     trained = {cell: read_json(paths.train_metrics(cell)) for cell in cells}
-    baselines = {name: read_json(paths.baseline_metrics(name)) for name in config.HORIZONS}
+    baselines = {name: read_json(paths.baseline_metrics(name)) for name in params.horizons}
 
     scaling, figure = {}, {}
-    for horizon, ahead in config.HORIZONS.items():
+    for horizon, ahead in params.horizons.items():
         present = [
             f"{budget}-{horizon}"
             for budget in params.budgets
@@ -67,9 +67,9 @@ def scaling_rows(params: config.Params, judged: dict) -> pd.DataFrame:
     rows = []
     for budget in params.budgets:
         if params.study.train[budget]:
-            losses = {h: judged[f"{budget}-{h}"]["test"]["log_loss"] for h in config.HORIZONS}
+            losses = {h: judged[f"{budget}-{h}"]["test"]["log_loss"] for h in params.horizons}
             rows.append({"budget": budget, **losses})
-    return pd.DataFrame(rows, columns=["budget", *config.HORIZONS])
+    return pd.DataFrame(rows, columns=["budget", *params.horizons])
 
 
 def page(
@@ -85,7 +85,7 @@ def page(
         f"volatility logistic {name}": row["vol_logistic"]["strategy"]
         for name, row in baselines.items()
     }
-    some = baselines["h1"]["vol_logistic"]["strategy"]
+    some = next(iter(baselines.values()))["vol_logistic"]["strategy"]
     held = some["buy_and_hold"]
     sections = [
         "# Results\n\n<!-- written by the stage `report`; edits are overwritten -->",

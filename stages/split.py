@@ -10,7 +10,7 @@ from patchscale.stage import run
 
 def main(horizon: str) -> None:
     params = config.load_params(paths.PARAMS)
-    ahead = config.HORIZONS[horizon]
+    ahead = params.horizons[horizon]
     bars = adjust.forward_adjust(market.read_bars(paths.raw(params.dataset, params.data.series)))
     labels = touch_labels(bars, params.target, ahead)
     usable = labels.notna() & (labels.index >= WARM_UP + params.model.context_length - 1)

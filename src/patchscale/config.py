@@ -8,10 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from patchscale.errors import InputError
 
-HORIZONS = {"h1": 1, "h2": 2, "h3": 3, "h5": 5}
-"""Sessions ahead, by name."""
-
-Horizon = Literal["h1", "h2", "h3", "h5"]
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -76,7 +72,7 @@ class Model(Section):
     """What headline shows, and the input that all cells share."""
 
     budget: str
-    horizon: Horizon
+    horizon: str
     context_length: Positive
     patch_length: Positive
     stride: Positive
@@ -89,10 +85,11 @@ class Model(Section):
 
 
 class Study(Section):
-    """Which budgets are trained, and whose weights are published."""
+    """Which budgets are trained, whose weights are published, which horizons are searched."""
 
     train: dict[str, bool]
     publish_weights: list[str]
+    searched: list[str]
 
 
 class Budget(Section):
@@ -110,7 +107,7 @@ class Cell(Section):
     """Architecture of a cell, and the search whose result it trains with."""
 
     budget: str
-    horizon: Horizon
+    horizon: str
     search: str
     d_model: Positive
     n_layers: Positive
@@ -149,6 +146,7 @@ class Params(Section):
     datasets: dict[str, Dataset]
     features: Features
     target: Target
+    horizons: dict[str, Positive]
     split: Split
     model: Model
     study: Study
@@ -235,27 +233,26 @@ def _one_line(error: ValidationError, section: type[Section]) -> str:
 def _siblings(location: tuple[int | str, ...], section: Any) -> list[str]:
     """Return the field names beside an unknown key."""
     for part in location[:-1]:
-        kind = section.model_fields[part].annotation if hasattr(section, "model_fields") else None
-        if kind is None:  # a key of a table such as budgets or cells
-            continue
-        arguments = getattr(kind, "__args__", ())
-        section = arguments[-1] if arguments else kind
+        field = section.model_fields.get(part)
+        if field is not None:  # else a key of a table such as budgets or cells
+            arguments = getattr(field.annotation, "__args__", ())
+            section = arguments[-1] if arguments else field.annotation
     return sorted(section.model_fields)
 
 
 def _check_names(params: Params, path: Path) -> None:
     """Check what one key says of another."""
+    searches = [f"{budget}-{name}" for budget in params.budgets for name in params.study.searched]
     for key, value, allowed in (
         ("dataset", params.dataset, params.datasets),
         ("features.tier", params.features.tier, params.features.tiers),
         ("model.budget", params.model.budget, params.budgets),
+        ("model.horizon", params.model.horizon, params.horizons),
+        *(("study.searched", name, params.horizons) for name in params.study.searched),
         *(("study.publish_weights", name, params.budgets) for name in params.study.publish_weights),
         *((f"study.train.{name}", name, params.budgets) for name in params.study.train),
         *((f"budgets.{name}", name, params.study.train) for name in params.budgets),
-        *(
-            (f"cells.{name}.search", cell.search, params.cells)
-            for name, cell in params.cells.items()
-        ),
+        *((f"cells.{name}.search", cell.search, searches) for name, cell in params.cells.items()),
     ):
         if value not in allowed:
             raise InputError(f"{path}: {key}: {value!r} is unknown; allowed: {', '.join(allowed)}")
@@ -264,7 +261,7 @@ def _check_names(params: Params, path: Path) -> None:
             raise InputError(
                 f"{path}: study.publish_weights: {name!r} has no weights; set study.train.{name}"
             )
-    wanted = [f"{budget}-{horizon}" for budget in params.budgets for horizon in HORIZONS]
+    wanted = [f"{budget}-{horizon}" for budget in params.budgets for horizon in params.horizons]
     for name in sorted(set(wanted) ^ set(params.cells)):
         raise InputError(
             f"{path}: cells.{name}: {'missing' if name in wanted else 'unknown'}; "

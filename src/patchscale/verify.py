@@ -1,0 +1,194 @@
+"""Check on this machine that dvc.lock's results are what the code produces.
+
+Three questions, each answered by a table row: do the files have the hashes of dvc.lock; does the
+code regenerate data, features and splits byte for byte; do the published weights give the
+published probabilities.
+
+    python -m patchscale.verify            all of them
+    python -m patchscale.verify --quick    without the re-hashing, as `dev.py repro` does it
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from patchscale import paths
+from patchscale.errors import InputError
+from patchscale.files import digest
+from patchscale.stage import run
+
+REGENERATED = ("check", "download", "features", "split")
+TOLERANCE = 1e-4
+"""Largest difference of a probability between machines; the same machine gives zero."""
+
+REPRODUCED = "reproduced"
+WITHIN = "within tolerance"
+DIFFERS = "differs"
+UNAVAILABLE = "not available"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the verdict."""
+
+    what: str
+    verdict: str
+    detail: str = ""
+
+
+def locked_stages(lock: Path) -> dict[str, Any]:
+    """Return the stages of dvc.lock."""
+    try:
+        stages: dict[str, Any] = yaml.load(lock.read_text(), Loader=yaml.CSafeLoader)["stages"]
+    except (FileNotFoundError, yaml.YAMLError, KeyError, TypeError):
+        raise InputError(f"{lock}: missing or damaged; `git checkout {lock}` restores it") from None
+    return stages
+
+
+def dvc_md5(path: Path) -> str:
+    """Return the hash DVC gives a file, or a directory (of its sorted listing)."""
+    if path.is_file():
+        return digest(path, "md5")
+    listing = [
+        {"md5": digest(file, "md5"), "relpath": file.relative_to(path).as_posix()}
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    ]
+    listing.sort(key=lambda entry: tuple(entry["relpath"].split("/")))
+    return hashlib.md5(json.dumps(listing).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def hashes(stages: dict[str, Any], root: Path) -> Iterator[Row]:
+    """Compare every output of dvc.lock with the file in the workspace."""
+    for name, stage in stages.items():
+        for out in stage.get("outs", []):
+            path = root / out["path"]
+            if not path.exists():
+                yield Row(
+                    out["path"], UNAVAILABLE, f"of {name}; `dvc pull` brings what is published"
+                )
+            elif dvc_md5(path) != out["md5"]:
+                yield Row(
+                    out["path"], DIFFERS, f"from what {name} wrote; `dvc checkout` restores it"
+                )
+            else:
+                yield Row(out["path"], REPRODUCED)
+
+
+def regenerated(stages: dict[str, Any], root: Path) -> Iterator[Row]:
+    """Run the stages up to the splits in an empty folder and compare every byte."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(root / paths.PARAMS, folder)
+        chosen = {
+            name: REGENERATED.index(kind)
+            for name in stages
+            if (kind := name.partition("@")[0]) in REGENERATED
+        }
+        for name in sorted(chosen, key=chosen.__getitem__):
+            stage = stages[name]
+            _, script, *words = stage["cmd"].split()
+            done = subprocess.run(
+                [sys.executable, str(root / script), *words],
+                cwd=folder,
+                env=os.environ | {"DVC_ROOT": folder},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                yield Row(name, DIFFERS, (done.stderr.strip().splitlines() or ["it failed"])[-1])
+                continue
+            same = all(dvc_md5(Path(folder, o["path"])) == o["md5"] for o in stage["outs"])
+            yield Row(name, REPRODUCED if same else DIFFERS, "" if same else "from dvc.lock")
+
+
+def recomputed(stages: dict[str, Any], root: Path) -> Iterator[Row]:
+    """Predict with the published weights and compare with the published probabilities."""
+    for name in stages:
+        kind, _, cell = name.partition("@")
+        if kind != "weights":
+            continue
+        if not (root / paths.published_weights(cell, 0)).is_file():
+            yield Row(f"probabilities of {cell}", UNAVAILABLE, "its weights are not here")
+            continue
+        worst = prediction_gap(cell, root)
+        verdict = DIFFERS if worst > TOLERANCE else WITHIN if worst > 0 else REPRODUCED
+        detail = "" if worst == 0 else f"largest difference {worst:.1e}, allowed {TOLERANCE:g}"
+        yield Row(f"probabilities of {cell}", verdict, detail)
+
+
+def prediction_gap(cell: str, root: Path) -> float:
+    """Return the largest absolute difference between recomputed and stored probabilities."""
+    import torch
+
+    from patchscale import config
+    from patchscale.cell import assemble
+    from patchscale.checkpoint import load_weights
+    from patchscale.files import read_arrow, read_json
+    from patchscale.model import PatchTST
+    from patchscale.splits import read_split
+    from patchscale.train import predict
+
+    params = config.load_params(root / paths.PARAMS)
+    card = read_json(root / paths.card(cell))
+    tier = params.features.tier
+    torch.set_num_threads(card["threads"])
+    inputs = assemble(
+        read_arrow(root / paths.features(tier)),
+        read_json(root / paths.kinds(tier)),
+        read_split(root / paths.split(config.split_cell(cell)[1]), labels_of={"train"}),
+        params.model,
+        config.load_best(root / paths.best(params.cells[cell].search)),
+    )
+    stored = read_arrow(root / paths.predictions(cell))
+    worst = 0.0
+    for replicate in card["replicates"]:
+        seed = replicate["seed"]
+        model = PatchTST(inputs.shape)
+        weights = root / paths.published_weights(cell, seed)
+        if digest(weights) != replicate["sha256"]:
+            return float("inf")
+        model.load_state_dict(load_weights(weights))
+        p = predict(model, inputs.windows, inputs.judged_rows).double().numpy()
+        worst = max(worst, float(abs(p - stored[f"p_seed{seed}"].to_numpy()).max()))
+    return worst
+
+
+def main(*words: str) -> None:
+    """Print the verdict; exit 1 where anything differs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m patchscale.verify",
+        description="Check that dvc.lock's results are what the code produces.",
+    )
+    parser.add_argument("--quick", action="store_true", help="do not re-hash every output")
+    quick = parser.parse_args(words).quick
+    root = Path.cwd()
+    stages = locked_stages(root / "dvc.lock")
+    rows: list[Row] = []
+    for part in (regenerated, recomputed) if quick else (hashes, regenerated, recomputed):
+        for row in part(stages, root):
+            rows.append(row)
+            if row.verdict != REPRODUCED:
+                print(f"{row.verdict:<17} {row.what}  {row.detail}")
+    counts = {
+        verdict: sum(row.verdict == verdict for row in rows)
+        for verdict in (REPRODUCED, WITHIN, DIFFERS, UNAVAILABLE)
+    }
+    print("verify: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    if counts[DIFFERS]:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run(main)

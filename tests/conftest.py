@@ -1,0 +1,42 @@
+"""Synthetic bars and params that the tests share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def random_bars(n: int, seed: int = 0, start: str = "2000-01-03") -> pd.DataFrame:
+    """Return canonical bars on business days: a random walk with clustered volatility."""
+    random = np.random.default_rng(seed)
+    volatility = 0.01 * np.exp(0.5 * np.sin(np.arange(n) / 40) + 0.1 * random.standard_normal(n))
+    close = 100 * np.exp(np.cumsum(volatility * random.standard_normal(n)))
+    opens = np.append(100.0, close[:-1]) * np.exp(0.2 * volatility * random.standard_normal(n))
+    spread = 1 + volatility * random.random((2, n))
+    bars = pd.DataFrame(
+        {
+            "date": pd.bdate_range(start, periods=n),
+            "open": opens,
+            "high": np.maximum(opens, close) * spread[0],
+            "low": np.minimum(opens, close) / spread[1],
+            "close": close,
+            "volume": random.integers(1_000_000, 5_000_000, n).astype(float),
+            "dividends": 0.0,
+            "splits": 0.0,
+        }
+    )
+    return bars
+
+
+@pytest.fixture(scope="session")
+def bars() -> pd.DataFrame:
+    return random_bars(900)
+
+
+@pytest.fixture
+def make_bars() -> Callable[..., pd.DataFrame]:
+    return random_bars
