@@ -3,7 +3,8 @@
 import shutil
 
 from patchscale import config, paths
-from patchscale.files import read_json, replacing, write_json
+from patchscale.files import read_arrow, read_json, replacing, write_json
+from patchscale.scaling import mean_with_interval
 from patchscale.stage import run
 
 SCORES = (
@@ -28,7 +29,14 @@ def main() -> None:
     budget, horizon = params.model.budget, params.model.horizon
     cell = f"{budget}-{horizon}"
     card, judged = read_json(paths.card(cell)), read_json(paths.backtest_metrics(cell))
-    baseline = read_json(paths.baseline_metrics(horizon))["vol_logistic"]
+    model, baseline = (
+        losses[losses["subset"] == "test"]
+        for losses in (
+            read_arrow(paths.losses(cell)),
+            read_arrow(paths.losses(f"baselines-{horizon}")),
+        )
+    )
+    gap = (model["log_loss"] - baseline["vol_logistic"]).to_numpy()
     for kind in PLOTS:
         with replacing(paths.plot("headline", kind)) as temporary:
             shutil.copyfile(paths.plot(kind, cell), temporary)
@@ -40,11 +48,8 @@ def main() -> None:
             "seeds": len(card["replicates"]),
             "data_as_of": card["data_as_of"],
             "val": {name: judged["val"][name] for name in SCORES},
-            "test": {name: judged["test"][name] for name in SCORES}
-            | {
-                "log_loss_vs_vol_logistic": judged["test"]["log_loss"]
-                - baseline["test"]["log_loss"]
-            },
+            "test": {name: judged["test"][name] for name in SCORES},
+            "minus_vol_logistic": mean_with_interval(gap, params.horizons[horizon], "log_loss"),
             "strategy": {name: judged["strategy"][name] for name in RETURNS}
             | {"buy_and_hold": judged["strategy"]["buy_and_hold"]["total_return"]},
         },

@@ -12,40 +12,34 @@ def interval(low: float, high: float, digits: int = 3) -> str:
 
 def finding(scaling: dict[str, Figures]) -> str:
     """Return what the study finds, in sentences a non-specialist understands."""
-    fitted = {name: row["slope"] for name, row in scaling.items() if row["slope"]}
-    if not fitted:
-        return (
-            "Fewer than two sizes have been trained, so nothing can be said yet about whether "
-            "bigger is better."
-        )
-    better = [name for name, slope in fitted.items() if slope["slope_high"] < 0]
-    worse = [name for name, slope in fitted.items() if slope["slope_low"] > 0]
-    sizes = max(slope["sizes"] for slope in fitted.values())
-    if better and not worse:
-        claim = f"bigger models forecast better at {', '.join(better)}"
-    elif worse and not better:
-        claim = f"bigger models forecast *worse* at {', '.join(worse)}"
-    elif worse and better:
-        claim = f"bigger models are better at {', '.join(better)}, worse at {', '.join(worse)}"
-    else:
-        claim = "bigger models do not forecast measurably better at any horizon"
-    gains = [
-        f"{cell['cell']}"
-        for row in scaling.values()
-        for cell in row["cells"]
-        if cell["vs_vol_logistic_high"] < 0
-    ]
+    cells = [cell for row in scaling.values() for cell in row["cells"]]
+    if not cells:
+        return "No cell has been trained, so nothing can be said yet."
+    better = [cell["cell"] for cell in cells if cell["vs_vol_logistic_high"] < 0]
+    worse = [cell["cell"] for cell in cells if cell["vs_vol_logistic_low"] > 0]
     against = (
-        f"Against a two-variable volatility regression, {', '.join(gains)} "
-        f"{'are' if len(gains) > 1 else 'is'} better beyond doubt of the resampling."
-        if gains
-        else "No model is measurably better than a two-variable volatility regression."
+        f"The {len(cells)} transformers trained are {_named(better, 'better')} and "
+        f"{_named(worse, 'worse')} than a logistic regression on two measures of recent "
+        f"volatility, judged by the 95 % interval of the difference in test log-loss."
     )
+    slopes = {name: row["slope"] for name, row in scaling.items() if row["slope"]}
+    if not slopes:
+        return f"{against} With one size trained, nothing can be said yet about size."
+    falls = [name for name, slope in slopes.items() if slope["slope_high"] < 0]
+    rises = [name for name, slope in slopes.items() if slope["slope_low"] > 0]
+    sizes = max(slope["sizes"] for slope in slopes.values())
+    if falls or rises:
+        claim = f"bigger models are measurably {_named(falls, 'better')}, {_named(rises, 'worse')}"
+    else:
+        claim = "bigger models forecast neither measurably better nor worse at any horizon"
     return (
-        f"Among the {sizes} sizes trained so far, {claim} (95 % intervals over blocks of test "
-        f"days). {against} Sizes not run are absent below; with {sizes} sizes and one test year "
-        f"this is an interim answer."
+        f"Across the {sizes} sizes trained so far, {claim}. {against} The "
+        f"intervals hold one test year's days; the spread between training seeds comes on top."
     )
+
+
+def _named(names: list[str], how: str) -> str:
+    return f"{how} at {', '.join(names)}" if names else f"{how} nowhere"
 
 
 def cells_table(

@@ -1,0 +1,59 @@
+"""Measure what a user waits for besides the work: no-op repro, import, start-up of stages.
+
+    python3 dev.py -- python benchmarks/overheads.py
+
+Start-up is a fresh process that imports what the stage imports and loads params.yaml. Medians of
+five interleaved rounds, after one that is not counted.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROUNDS = 5
+LIMITS = {
+    "dvc repro, nothing to do": 5.0,
+    "import patchscale": 0.3,
+    **{f"start-up of {stage}": 2.0 for stage in ("check", "download", "features", "split")},
+    **{f"start-up of {stage}": 2.0 for stage in ("baselines", "hpo", "backtest", "weights")},
+    **{f"start-up of {stage}": 2.0 for stage in ("headline", "report")},
+    "start-up of train": 4.0,
+}
+
+
+def command(name: str) -> list[str]:
+    """Return the process to time."""
+    if name.startswith("dvc"):
+        return ["dvc", "repro"]
+    if name.startswith("import"):
+        return [sys.executable, "-c", "import patchscale"]
+    stage = name.removeprefix("start-up of ")
+    code = (
+        f"import runpy; runpy.run_path('stages/{stage}.py'); from patchscale import config, paths; "
+        "config.load_params(paths.PARAMS)"
+    )
+    return [sys.executable, "-c", code]
+
+
+def main() -> None:
+    """Time everything in turn and print a table against the limits."""
+    seconds: dict[str, list[float]] = {name: [] for name in LIMITS}
+    for round_ in range(ROUNDS + 1):
+        for name, taken in seconds.items():
+            started = time.perf_counter()
+            subprocess.run(command(name), check=True, capture_output=True)
+            if round_:
+                taken.append(time.perf_counter() - started)
+    print(f"{'seconds':<28} median    min    max  limit")
+    for name, taken in seconds.items():
+        middle = statistics.median(taken)
+        mark = "" if middle <= LIMITS[name] else "  over"
+        print(
+            f"{name:<28} {middle:6.2f} {min(taken):6.2f} {max(taken):6.2f} {LIMITS[name]:6.1f}{mark}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main() if Path("dvc.yaml").exists() else "run it in the repository's root")

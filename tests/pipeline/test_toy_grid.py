@@ -1,0 +1,241 @@
+"""A toy grid (2 budgets x 2 horizons) through real git and real dvc in a temporary repository.
+
+One module-wide repository: the tests run in file order, each leaves it committed and clean.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+
+BUDGETS = {"1K": 6000, "2K": 12000}
+HORIZONS = {"h1": 1, "h3": 3}
+
+
+def toy_params() -> dict:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings = {
+        "lr": 0.003,
+        "dropout": 0.1,
+        "weight_decay": 0.001,
+        "warmup_steps": 5,
+        "epochs": 2,
+    }
+    params["features"]["tiers"] = ["a20"]
+    params["horizons"] = HORIZONS
+    params["model"] |= {"budget": "1K", "context_length": 20}
+    params["study"] = {
+        "train": {"1K": True, "2K": True},
+        "publish_weights": ["1K"],
+        "searched": ["h1", "h3"],
+    }
+    params["budgets"] = {name: {"n_params": size, **settings} for name, size in BUDGETS.items()}
+    params["cells"] = {
+        f"{budget}-{horizon}": {
+            "budget": budget,
+            "horizon": horizon,
+            "search": f"{budget}-{horizon}",
+            "d_model": 16,
+            "n_layers": 1 if budget == "1K" else 2,
+            "n_heads": 2,
+        }
+        for budget in BUDGETS
+        for horizon in HORIZONS
+    }
+    return params
+
+
+class Repository:
+    """A folder with git and dvc, and what was said there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def call(self, *command: str) -> subprocess.CompletedProcess[str]:
+        env = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_AUTHOR_NAME": "toy",
+            "GIT_AUTHOR_EMAIL": "toy@example.org",
+            "GIT_COMMITTER_NAME": "toy",
+            "GIT_COMMITTER_EMAIL": "toy@example.org",
+        }
+        return subprocess.run(
+            command, cwd=self.path, env=env, capture_output=True, text=True, check=False
+        )
+
+    def do(self, *command: str) -> str:
+        done = self.call(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def commit(self, message: str) -> None:
+        self.do("git", "add", "-A")
+        self.do("git", "commit", "-q", "-m", message)
+
+    def changed_stages(self) -> set[str]:
+        """Return the stages whose own dependencies or outputs changed."""
+        return set(json.loads(self.do("dvc", "status", "--json")))
+
+    def figure(self, path: str) -> dict:
+        return json.loads((self.path / path).read_text())
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    path = tmp_path_factory.mktemp("toy")
+    for name in ("src", "stages"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / name, path / name, ignore=ignored)
+    for name in ("dvc.yaml", ".gitignore", ".gitattributes", ".dvcignore"):
+        shutil.copy(ROOT / name, path)
+    (path / "params.yaml").write_text(yaml.safe_dump(toy_params(), sort_keys=False))
+    repo = Repository(path)
+    repo.do("git", "init", "-q", "-b", "main")
+    repo.do("dvc", "init", "-q")
+    for key, value in {"core.analytics": "false", "core.check_update": "false"}.items():
+        repo.do("dvc", "config", key, value)
+    repo.do("dvc", "remote", "add", "-q", "-d", "published", "published")
+    repo.do("dvc", "repro", "-q")
+    repo.do("dvc", "push", "-q")
+    repo.commit("toy study")
+    return repo
+
+
+def test_the_grid_leaves_every_cell_and_the_report(repository: Repository) -> None:
+    for cell in (f"{budget}-{horizon}" for budget in BUDGETS for horizon in HORIZONS):
+        card = repository.figure(f"metrics/cards/{cell}.json")
+        assert card["trained"]
+        assert card["n_params"] == pytest.approx(BUDGETS[cell.split("-")[0]], rel=0.02)
+        assert repository.figure(f"metrics/backtest/{cell}.json")["test"]["n"] > 200
+    assert repository.figure("metrics/headline.json")["cell"] == "1K-h1"
+    assert repository.figure("metrics/scaling.json")["h1"]["slope"]["sizes"] == 2
+    assert "1K-h3" in (repository.path / "docs/results.md").read_text()
+
+
+def test_a_second_repro_is_up_to_date(repository: Repository) -> None:
+    assert "Data and pipelines are up to date" in repository.do("dvc", "repro")
+
+
+def test_each_horizon_has_its_own_labels_and_predictions(repository: Repository) -> None:
+    lock = yaml.safe_load((repository.path / "dvc.lock").read_text())["stages"]
+    for stage in ("split", "train"):
+        names = [name for name in lock if name.startswith(f"{stage}@")]
+        hashes = {lock[name]["outs"][0]["md5"] for name in names}
+        assert len(hashes) == len(names)
+    read = {dep["path"] for dep in lock["train@1K-h3"]["deps"]}
+    assert "data/splits/h3.arrow" in read
+    assert "data/splits/h1.arrow" not in read
+
+
+def test_a_parameter_invalidates_what_depends_on_it_and_nothing_else(
+    repository: Repository,
+) -> None:
+    original = (repository.path / "params.yaml").read_text()
+    cases = {
+        ("budgets", "2K", "dropout"): (0.2, {"hpo@2K-h1", "hpo@2K-h3"}),
+        ("cells", "1K-h3", "n_heads"): (4, {"hpo@1K-h3"}),
+        ("horizons", "h3"): (4, {"split@h3", "baselines@h3", "backtest@1K-h3", "backtest@2K-h3"}),
+        ("train", "clip"): (0.5, {f"train@{b}-{h}" for b in BUDGETS for h in HORIZONS}),
+    }
+    for path, (value, expected) in cases.items():
+        params = yaml.safe_load(original)
+        section = params
+        for part in path[:-1]:
+            section = section[part]
+        section[path[-1]] = value
+        (repository.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        assert repository.changed_stages() == expected | {"check"}
+    (repository.path / "params.yaml").write_text(original)
+
+
+def test_an_experiment_shows_another_horizon_against_what_was_committed(
+    repository: Repository,
+) -> None:
+    repository.do("dvc", "exp", "run", "-q", "-S", "model.horizon=h3", "headline")
+    assert repository.figure("metrics/headline.json")["cell"] == "1K-h3"
+    rows = json.loads(repository.do("dvc", "metrics", "diff", "--json"))
+    moved = rows["metrics/headline.json"]
+    assert moved["test.log_loss"]["old"] != moved["test.log_loss"]["new"]
+    shown = repository.do("dvc", "exp", "show", "--only-changed", "--csv")
+    assert "h3" in shown
+    repository.do("git", "checkout", "-q", "--", ".")
+    repository.do("dvc", "checkout", "-q")
+
+
+def test_bad_params_stop_before_any_output_is_touched(repository: Repository) -> None:
+    before = {
+        path: path.read_bytes()
+        for folder in ("data", "metrics", "plots")
+        for path in (repository.path / folder).rglob("*")
+        if path.is_file() and path.name != "params.checked"
+    }
+    original = (repository.path / "params.yaml").read_text()
+    for change, named in (
+        (lambda p: p["train"].update(clipp=1.0), "train.clipp: unknown key"),
+        (lambda p: p["budgets"]["1K"].update(lr="fast"), "budgets.1K.lr: 'fast'"),
+        (lambda p: p["model"].update(budget="9K"), "model.budget: '9K' is unknown"),
+        (lambda p: p["budgets"]["1K"].update(n_params=10), "cells.1K-h1"),
+        (lambda p: p["study"]["train"].update({"1K": False}), "study.publish_weights"),
+    ):
+        params = yaml.safe_load(original)
+        change(params)
+        (repository.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        done = repository.call("dvc", "repro")
+        assert done.returncode != 0
+        assert named in done.stderr
+        assert "Traceback" not in done.stderr
+    (repository.path / "params.yaml").write_text(original)
+    for path, content in before.items():
+        assert path.read_bytes() == content
+    repository.do("dvc", "repro", "-q")
+
+
+def test_a_budget_that_is_not_trained_is_absent_and_says_so(repository: Repository) -> None:
+    original = (repository.path / "params.yaml").read_text()
+    params = yaml.safe_load(original)
+    params["study"]["train"]["2K"] = False
+    (repository.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    repository.do("dvc", "repro", "-q")
+    assert repository.figure("metrics/backtest/2K-h1.json") == {
+        "trained": False,
+        "n_params": repository.figure("metrics/cards/2K-h1.json")["n_params"],
+    }
+    assert "not run" in (repository.path / "docs/results.md").read_text()
+    done = repository.call("dvc", "exp", "run", "-S", "model.budget=2K")
+    assert done.returncode != 0
+    assert "-S study.train.2K=true" in done.stderr
+    repository.do("git", "checkout", "-q", "--", ".")
+    repository.do("dvc", "checkout", "-q")
+    assert "Running stage" not in repository.do("dvc", "repro")
+
+
+def test_a_bare_clone_pulls_everything_and_verifies(repository: Repository, tmp_path: Path) -> None:
+    repository.do("git", "clone", "-q", str(repository.path), str(tmp_path / "clone"))
+    clone = Repository(tmp_path / "clone")
+    clone.do("dvc", "pull", "-q")
+    assert "Data and pipelines are up to date" in clone.do("dvc", "repro")
+    verified = clone.do(sys.executable, "-m", "patchscale.verify")
+    assert "0 differs, 0 not available" in verified
+
+    card = clone.figure("metrics/backtest/1K-h1.json")
+    card["test"]["auc"] = 0.99
+    (clone.path / "metrics/backtest/1K-h1.json").write_text(json.dumps(card))
+    weights = clone.path / "data/weights/1K-h3/seed0.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.unlink()
+    weights.write_bytes(content)
+    tampered = clone.call(sys.executable, "-m", "patchscale.verify")
+    assert tampered.returncode == 1
+    differing = [line for line in tampered.stdout.splitlines() if line.startswith("differs")]
+    assert any("metrics/backtest/1K-h1.json" in line for line in differing)
+    assert any("probabilities of 1K-h3" in line for line in differing)

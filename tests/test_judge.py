@@ -1,0 +1,123 @@
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from patchscale.config import Backtest, Target
+from patchscale.judge import judge
+from patchscale.labels import touch_labels
+from patchscale.metrics import choose_threshold
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = Target(side="up", reference="extreme", theta=0.01)
+RULES = Backtest(min_recall=0.1, cost_bps=2.0, sensitivity_bps=[0.0, 2.0])
+HORIZON = 2
+
+
+@pytest.fixture(scope="module")
+def split(bars: pd.DataFrame) -> pd.DataFrame:
+    labels = touch_labels(bars, TARGET, HORIZON)
+    subset = ["train"] * 200 + ["purged"] * 5 + ["val"] * 100 + ["test"] * 80
+    chosen = slice(100, 100 + len(subset))
+    return pd.DataFrame(
+        {"date": bars["date"][chosen], "label": labels[chosen], "contiguous": subset}
+    ).reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def forecast(split: pd.DataFrame) -> pd.DataFrame:
+    judged = split[split["contiguous"].isin(["val", "test"])]
+    p = 0.3 + 0.1 * judged["label"] + 0.4 * np.random.default_rng(0).random(len(judged))
+    return pd.DataFrame({"date": judged["date"], "subset": judged["contiguous"], "p": p})
+
+
+def judged(bars, split, forecast):
+    return judge(forecast, split, bars, RULES, TARGET, HORIZON)
+
+
+def shuffled(table: pd.DataFrame, column: str, rows: pd.Series) -> pd.DataFrame:
+    out = table.copy()
+    mixed = np.random.default_rng(1).permutation(table.loc[rows, column].to_numpy())
+    out.loc[rows, column] = mixed
+    assert not out[column].equals(table[column])
+    return out
+
+
+def test_the_threshold_is_a_function_of_validation_only(bars, split, forecast):
+    figures, _ = judged(bars, split, forecast)
+    test_labels = shuffled(split, "label", split["contiguous"] == "test")
+    test_p = shuffled(forecast, "p", forecast["subset"] == "test")
+    test_p.loc[test_p["subset"] == "test", "p"] *= 0.9
+    other, _ = judged(bars, test_labels, test_p)
+    assert other["threshold"] == figures["threshold"]
+    assert other["val"] == figures["val"]
+    assert other["test"] != figures["test"]
+
+    val_p = forecast.copy()
+    val_p.loc[val_p["subset"] == "val", "p"] /= 2
+    assert judged(bars, split, val_p)[0]["threshold"] == figures["threshold"] / 2
+
+
+def test_the_figures_are_those_of_each_subset_at_the_frozen_threshold(bars, split, forecast):
+    figures, tables = judged(bars, split, forecast)
+    joined = forecast.merge(split, on="date")
+    val, test = (joined[joined["subset"] == name] for name in ("val", "test"))
+    threshold = choose_threshold(val["label"].to_numpy(), val["p"].to_numpy(), 0.1)
+    assert figures["threshold"] == threshold
+    assert figures["prior"] == split["label"][:200].mean()
+    called = test[test["p"] >= threshold]
+    assert figures["test"]["signals"] == figures["strategy"]["signals"] == len(called) > 0
+    assert figures["test"]["precision"] == pytest.approx(called["label"].mean())
+    assert figures["test"]["n"] == 80
+    assert figures["val"]["n"] == 100
+    assert tables["equity"]["date"].iloc[0] == test["date"].iloc[0]
+    assert tables["calibration"]["n"].sum() == 80
+
+
+def test_the_losses_are_those_of_each_day(bars, split, forecast):
+    figures, tables = judged(bars, split, forecast)
+    losses = tables["losses"]
+    joined = forecast.merge(split, on="date")
+    right = np.where(joined["label"] == 1, joined["p"], 1 - joined["p"])
+    assert losses["date"].tolist() == forecast["date"].tolist()
+    assert losses["log_loss"].to_numpy() == pytest.approx(-np.log(right))
+    for name in ("val", "test"):
+        mean = losses.loc[losses["subset"] == name, "log_loss"].mean()
+        assert figures[name]["log_loss"] == pytest.approx(mean)
+
+
+def calls(name: str) -> Iterator[tuple[str, ast.Call, ast.AST]]:
+    """Yield file, call and the call it is an argument of, for each call of `name`."""
+    for path in sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("stages/**/*.py")]):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == name:
+                yield path.relative_to(ROOT).as_posix(), node, parents[node]
+
+
+def test_only_baselines_and_backtest_read_test_labels():
+    readers = set()
+    for path, call, _ in calls("read_split"):
+        (labels_of,) = [word.value for word in call.keywords if word.arg == "labels_of"]
+        assert isinstance(labels_of, ast.Set), f"{path}: spell the subsets out, for this scan"
+        if "test" in ast.literal_eval(labels_of):
+            readers.add(path)
+    assert readers == {"stages/baselines.py", "stages/backtest.py"}
+
+
+def test_split_files_are_read_through_read_split_only():
+    uses = []
+    for path, call, outer in calls("split"):
+        if ast.unparse(call.func) == "paths.split":
+            uses.append(path)
+            assert isinstance(outer, ast.Call), path
+            assert ast.unparse(outer.func) in ("read_split", "write_arrow"), path
+    assert "stages/train.py" in uses
+
+
+def test_threshold_choice_reads_validation_in_judge_alone():
+    assert [path for path, _, _ in calls("choose_threshold")] == ["src/patchscale/judge.py"]
