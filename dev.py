@@ -156,7 +156,7 @@ def repro() -> None:
 def test(arguments: list[str]) -> None:
     """Lint, type-check and test; further arguments go to pytest."""
     must("ruff", "check", ".")
-    must("ruff", "format", "--check", "src", "stages", "tests", "benchmarks")
+    must("ruff", "format", "--check", ".")
     must("mypy")
     must(PYTHON, "-m", "pytest", *arguments)
 

@@ -44,7 +44,7 @@ class Bars:
     @cached_property
     def week(self) -> np.ndarray:
         """Number of each session's Monday-to-Sunday week, counted from 0."""
-        monday = (self.dates - pd.to_timedelta(self.dates.dayofweek, unit="D")).to_numpy()
+        monday = (self.dates - pd.to_timedelta(self.dates.day_of_week, unit="D")).to_numpy()
         weeks: np.ndarray = np.unique(monday, return_inverse=True)[1]
         return weeks
 
