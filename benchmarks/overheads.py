@@ -50,9 +50,8 @@ def main() -> None:
     for name, taken in seconds.items():
         middle = statistics.median(taken)
         mark = "" if middle <= LIMITS[name] else "  over"
-        print(
-            f"{name:<28} {middle:6.2f} {min(taken):6.2f} {max(taken):6.2f} {LIMITS[name]:6.1f}{mark}"
-        )
+        figures = " ".join(f"{value:6.2f}" for value in (middle, min(taken), max(taken)))
+        print(f"{name:<28} {figures} {LIMITS[name]:6.1f}{mark}")
 
 
 if __name__ == "__main__":

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -114,7 +116,9 @@ def test_a_short_earns_the_fall_of_its_entry_price_less_costs():
     bars = market(QUIET, (100, 101, 99.5, 101), (101, 102, 98, 98.5), QUIET)
     done = trades(bars, on(bars, 0), DOWN, 2)
     assert done == [Trade(0, 1, 2, 100.0, 99.0, True)]
-    assert daily_returns(bars, done, 0, 0.0, side=-1) == pytest.approx([0, -0.01, 1.01 / 0.99 - 1, 0])
+    assert daily_returns(bars, done, 0, 0.0, side=-1) == pytest.approx(
+        [0, -0.01, 1.01 / 0.99 - 1, 0]
+    )
     whole = np.prod(1 + daily_returns(bars, done, 0, 10.0, side=-1))
     assert whole == pytest.approx(1.01 * 0.999**2)
 
@@ -244,7 +248,7 @@ def test_whatever_the_market_trades_do_not_overlap_and_wealth_stays(
         assert each.touched or each.exit == each.signal + horizon
         assert low[each.exit] <= each.exit_price * (1 + 1e-12)
         assert each.exit_price <= high[each.exit] * (1 + 1e-12)
-    for one, other in zip(done, done[1:], strict=False):
+    for one, other in pairwise(done):
         assert one.exit < other.entry
     for row in set(wanted.tolist()) - {each.signal for each in done}:
         assert any(each.signal < row < each.exit for each in done)

@@ -64,7 +64,7 @@ def test_the_volatility_logistic_is_a_plain_unpenalised_fit(bars, split, forecas
     plain.fit(x[is_train], split.loc[is_train, "label"])
     judged = split["contiguous"].isin(["val", "test"]).to_numpy()
     expected = plain.predict_proba(x[judged])[:, 1]
-    assert forecasts["vol_logistic"].to_numpy() == pytest.approx(expected, abs=1e-4)
+    assert forecasts["vol_logistic"].to_numpy() == pytest.approx(expected, abs=5e-4)
     assert expected.max() - expected.min() > 0.1
 
 

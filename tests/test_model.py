@@ -72,7 +72,7 @@ def test_patches_hold_consecutive_days_with_all_their_features():
 def test_counted_n_is_the_number_of_weights_of_all_sixteen_cells():
     params = config.load_params(ROOT / "params.yaml")
     n_features = len(tier_features(params.features.tier))
-    shared = {
+    common = {
         "n_features": n_features,
         "patch_length": params.model.patch_length,
         "n_patches": params.model.n_patches,
@@ -80,7 +80,7 @@ def test_counted_n_is_the_number_of_weights_of_all_sixteen_cells():
 
     @cache  # h2 has the architecture of h3
     def sizes(n_params: int, d_model: int, n_layers: int, n_heads: int) -> tuple[int, int]:
-        d_ff = budget.solve_d_ff(n_params, **shared, d_model=d_model, n_layers=n_layers)
+        d_ff = budget.solve_d_ff(n_params, **common, d_model=d_model, n_layers=n_layers)
         shape = PatchTSTConfig(
             n_features=n_features,
             context_length=params.model.context_length,
@@ -94,7 +94,7 @@ def test_counted_n_is_the_number_of_weights_of_all_sixteen_cells():
         )
         with torch.device("meta"):
             built = sum(parameter.numel() for parameter in PatchTST(shape).parameters())
-        counted = budget.count_params(**shared, d_model=d_model, n_layers=n_layers, d_ff=d_ff)
+        counted = budget.count_params(**common, d_model=d_model, n_layers=n_layers, d_ff=d_ff)
         return built, counted
 
     assert len(params.cells) == 16

@@ -27,11 +27,12 @@ def forward_adjust(bars: pd.DataFrame) -> pd.DataFrame:
     split = np.where(bars["splits"] == 0, 1.0, bars["splits"])
     previous = bars["close"].shift(1).to_numpy()
     paid = (bars["dividends"] * split).to_numpy()
+    too_large = paid >= previous  # False on the first day, whose previous close is NaN
+    if too_large.any():
+        day = bars["date"][too_large].iloc[0]
+        raise ValueError(f"the dividend of {day:%Y-%m-%d} is not below the previous close")
     step = np.where(paid > 0, previous / (previous - paid), 1.0)
     step[0] = 1.0
-    if not (step > 0).all():
-        day = bars["date"][step <= 0].iloc[0]
-        raise ValueError(f"the dividend of {day:%Y-%m-%d} is not below the previous close")
     splits = np.cumprod(split)
     adjusted = bars.copy()
     adjusted[PRICES] = bars[PRICES].mul(splits * np.cumprod(step), axis=0)

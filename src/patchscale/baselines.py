@@ -42,7 +42,7 @@ def fit_forecasts(inputs: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     train = (subset == "train").to_numpy()
     labels = table.loc[train, "label"].to_numpy()
     scaled = (regressors - regressors[train].mean(axis=0)) / regressors[train].std(axis=0)
-    model = LogisticRegression(C=np.inf).fit(scaled[train], labels)
+    model = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(scaled[train], labels)
     judged = subset.isin(["val", "test"]).to_numpy()
     return pd.DataFrame(
         {

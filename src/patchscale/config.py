@@ -1,14 +1,21 @@
 """params.yaml, typed: unknown keys and wrong types are refused in one line."""
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from patchscale.errors import InputError
 
-Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+
+def _real_day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_real_day)]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -56,7 +63,7 @@ class Scattered(Section):
 
     fraction: Annotated[float, Field(gt=0, lt=1)]
     block: Positive
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
 
 
 class Split(Section):
@@ -209,6 +216,10 @@ def _load(path: Path, section: type[Loaded]) -> Loaded:
         return section.model_validate(raw)
     except FileNotFoundError:
         raise InputError(f"{path}: missing") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason})") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     except ValidationError as error:
@@ -218,7 +229,7 @@ def _load(path: Path, section: type[Loaded]) -> Loaded:
 def _one_line(error: ValidationError, section: type[Section]) -> str:
     problems = error.errors(include_url=False)
     first: Any = problems[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(" ".join(str(part).split()) for part in first["loc"]) or "the whole file"
     if first["type"] == "extra_forbidden":
         line = f"{key}: unknown key; allowed: {', '.join(_siblings(first['loc'], section))}"
     elif first["type"] == "missing":

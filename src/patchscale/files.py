@@ -55,7 +55,7 @@ def write_arrow(path: Path, frame: "pd.DataFrame") -> None:
     import pyarrow as pa
     from pyarrow import feather
 
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
     fields = []
     for field in table.schema:
         kind = field.type
@@ -85,10 +85,10 @@ def read_arrow(path: Path) -> "pd.DataFrame":
         raise InputError(f"{path}: missing; `dvc pull` or `dvc repro` brings it")
     try:
         frame: pd.DataFrame = feather.read_table(str(path), memory_map=False).to_pandas()
-    except pa.ArrowException as error:
+        frame["date"] = pd.to_datetime(frame["date"])
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         line = str(error).splitlines()[0]
         raise InputError(f"{path}: damaged ({line}); `dvc checkout` restores it") from None
-    frame["date"] = pd.to_datetime(frame["date"])
     return frame
 
 

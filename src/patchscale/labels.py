@@ -28,7 +28,7 @@ def touch_labels(bars: pd.DataFrame, target: Target, horizon: int) -> pd.Series:
     ahead = np.full((horizon, len(bars)), np.nan)
     reference = bars[column].to_numpy()
     for step in range(1, horizon + 1):
-        ahead[step - 1, : len(bars) - step] = reference[step:]
+        ahead[step - 1, : max(0, len(bars) - step)] = reference[step:]
     close = bars["close"].to_numpy()
     # max and min pass NaN on, so a row without all its sessions ahead has no label
     if up:

@@ -5,8 +5,10 @@ per exchange session. `splits` is the ratio on the day it takes effect, 0 on all
 """
 
 import importlib.util
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from patchscale.config import Dataset
@@ -46,7 +48,7 @@ def read_bars(path: Path, date_format: str = "%Y-%m-%d") -> pd.DataFrame:
         raise InputError(f"{path}: missing; a CSV with the columns {','.join(COLUMNS)} is needed")
     try:
         frame = pd.read_csv(path)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, TypeError, OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: not readable as CSV ({str(error).splitlines()[0]})") from None
     frame.columns = frame.columns.str.lower()
     for name in ("dividends", "splits"):
@@ -63,11 +65,10 @@ def read_bars(path: Path, date_format: str = "%Y-%m-%d") -> pd.DataFrame:
     frame["date"] = dates
     for name in COLUMNS[1:]:
         numbers = pd.to_numeric(frame[name], errors="coerce")
-        if numbers.isna().any():
-            row = frame.loc[numbers.isna()].iloc[0]
-            raise InputError(
-                f"{path}: {name} of {row['date']:%Y-%m-%d} is {row[name]!r}, no number"
-            )
+        wrong = ~np.isfinite(numbers)
+        if wrong.any():
+            day, value = frame.loc[wrong, "date"].iloc[0], frame.loc[wrong, name].iloc[0]
+            raise InputError(f"{path}: {name} of {day:%Y-%m-%d} is {str(value)!r}, no number")
         frame[name] = numbers.astype(float)
     return frame
 

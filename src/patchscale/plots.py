@@ -26,7 +26,9 @@ def loss_vs_n(rows: dict[str, dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     plt.rcParams.update({"svg.hashsalt": "patchscale", "svg.fonttype": "none", "font.size": 9})
-    figure, axes = plt.subplots(1, len(rows), figsize=(2.6 * len(rows), 3.1), sharex=True)
+    size = (2.6 * len(rows), 3.1)
+    figure, grid = plt.subplots(1, len(rows), figsize=size, sharex=True, squeeze=False)
+    axes = grid[0]
     for axis, (horizon, row) in zip(axes, rows.items(), strict=True):
         cells = row["cells"]
         axis.errorbar(

@@ -89,11 +89,12 @@ def baselines_table(baselines: dict[str, Figures]) -> str:
 def strategy_table(rows: dict[str, Figures]) -> str:
     """Return the Markdown table of what trading the signals was worth."""
     lines = [
-        "| strategy | trades | exposure | total return | at 0 / 5 bp | Sharpe | max drawdown |",
+        "| strategy | trades | exposure | total return | at other costs | Sharpe | max drawdown |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
-        at = row["total_return_at_bps"]
+        costs = sorted(row["total_return_at_bps"].items(), key=lambda item: float(item[0]))
+        at = ", ".join(f"{value:+.1%} at {bps} bp" for bps, value in costs)
         sharpe = (
             "no trade"
             if row["sharpe"] is None
@@ -101,7 +102,7 @@ def strategy_table(rows: dict[str, Figures]) -> str:
         )
         lines.append(
             f"| {name} | {row['trades']} | {row['exposure']:.0%} | {row['total_return']:+.1%} "
-            f"| {at['0']:+.1%} / {at['5']:+.1%} | {sharpe} | {row['max_drawdown']:.1%} |"
+            f"| {at} | {sharpe} | {row['max_drawdown']:.1%} |"
         )
     return "\n".join(lines)
 

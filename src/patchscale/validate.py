@@ -53,6 +53,9 @@ def check_bars(bars: pd.DataFrame, dataset: Dataset, key: str) -> dict[str, Any]
         "high is below open or close": bars["high"] < body_high,
         "low is above open or close": bars["low"] > body_low,
         "volume is negative": bars["volume"] < 0,
+        "a split is negative": bars["splits"] < 0,
+        "a dividend is negative or not below the previous close": (bars["dividends"] < 0)
+        | (bars["dividends"] * bars["splits"].replace(0.0, 1.0) >= bars["close"].shift(1)),
         f"close moved by more than {MAX_RETURN:.0%}": (returns.abs() > MAX_RETURN)
         & (bars["splits"] == 0),
     }.items():
@@ -79,9 +82,15 @@ def exchange_sessions(dataset: Dataset) -> pd.DatetimeIndex:
     """Return the sessions of the data set's exchange from `start` to `end`."""
     import exchange_calendars  # 1 s: only the download needs it
 
-    calendar = exchange_calendars.get_calendar(
-        dataset.calendar, start=dataset.start, end=dataset.end
-    )
+    try:
+        calendar = exchange_calendars.get_calendar(
+            dataset.calendar, start=dataset.start, end=dataset.end
+        )
+    except exchange_calendars.errors.InvalidCalendarName:
+        raise InputError(
+            f"calendar {dataset.calendar!r} is unknown; allowed are the names of "
+            f"exchange_calendars, such as XNYS"
+        ) from None
     return pd.DatetimeIndex(calendar.sessions_in_range(dataset.start, dataset.end))
 
 

@@ -50,9 +50,11 @@ class Row:
 def locked_stages(lock: Path) -> dict[str, Any]:
     """Return the stages of dvc.lock."""
     try:
-        stages: dict[str, Any] = yaml.load(lock.read_text(), Loader=yaml.CSafeLoader)["stages"]
-    except (FileNotFoundError, yaml.YAMLError, KeyError, TypeError):
-        raise InputError(f"{lock}: missing or damaged; `git checkout {lock}` restores it") from None
+        stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)["stages"]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        stages = None
+    if not isinstance(stages, dict):
+        raise InputError(f"{lock}: missing or damaged; `git checkout {lock}` restores it")
     return stages
 
 
@@ -65,7 +67,7 @@ def dvc_md5(path: Path) -> str:
         for file in sorted(path.rglob("*"))
         if file.is_file()
     ]
-    listing.sort(key=lambda entry: tuple(entry["relpath"].split("/")))
+    listing.sort(key=lambda entry: entry["relpath"])
     return hashlib.md5(json.dumps(listing).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 

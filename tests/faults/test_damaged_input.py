@@ -1,0 +1,97 @@
+"""Damaged or absurd input is refused in words, wherever it enters."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, random_bars
+
+from patchscale.adjust import forward_adjust
+from patchscale.config import load_params
+from patchscale.errors import InputError
+from patchscale.files import read_arrow, write_arrow
+from patchscale.market import canonical_csv, read_bars
+from patchscale.plots import loss_vs_n
+from patchscale.validate import check_bars
+from patchscale.verify import locked_stages
+
+
+def test_a_flipped_bit_in_a_table_is_refused_or_read_but_never_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "table.arrow"
+    write_arrow(path, random_bars(50)[["date", "close"]])
+    good, refusals = path.read_bytes(), []
+    for position in range(0, len(good), 7):
+        damaged = bytearray(good)
+        damaged[position] ^= 8
+        path.write_bytes(damaged)
+        try:
+            read_arrow(path)
+        except InputError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 10
+    assert not any("\n" in line for line in refusals)
+
+
+def test_an_infinite_price_is_refused_with_its_date(tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text(canonical_csv(random_bars(3)))
+    bars = pd.read_csv(path).astype({"close": float})
+    bars.loc[1, "close"] = np.inf
+    bars.to_csv(path, index=False)
+    with pytest.raises(InputError, match="close of 2000-01-04 is 'inf'"):
+        read_bars(path)
+
+
+def test_a_dividend_as_large_as_the_previous_close_is_refused() -> None:
+    bars = random_bars(5)
+    bars.loc[3, "dividends"] = bars.loc[2, "close"]
+    with pytest.raises(ValueError, match="2000-01-06"):
+        forward_adjust(bars)
+
+
+@pytest.mark.parametrize(("column", "value"), [("dividends", -1.0), ("splits", -2.0)])
+def test_negative_actions_are_refused(column: str, value: float) -> None:
+    params = load_params(ROOT / "params.yaml")
+    short = params.data.model_copy(update={"start": "2018-01-02", "end": "2018-01-12"})
+    bars = random_bars(9, start="2018-01-02")
+    bars.loc[4, column] = value
+    with pytest.raises(InputError, match=f"a {column[:-1]} is negative.* on 2018-01-08"):
+        check_bars(bars, short, "toy")
+
+
+def test_an_unknown_calendar_is_refused() -> None:
+    params = load_params(ROOT / "params.yaml")
+    with pytest.raises(InputError, match="calendar 'NYSEE' is unknown"):
+        check_bars(random_bars(5), params.data.model_copy(update={"calendar": "NYSEE"}), "toy")
+
+
+def test_a_day_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["datasets"]["gspc"]["validation_from"] = "2015-02-31"
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params))
+    with pytest.raises(InputError, match=r"datasets\.gspc\.validation_from: '2015-02-31'"):
+        load_params(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"stages:\n", b"stages: []\n", b"\xff\xfe\xfa", b"{"])
+def test_a_damaged_lock_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "dvc.lock"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        locked_stages(path)
+
+
+def test_a_study_of_one_horizon_has_a_figure(tmp_path: Path) -> None:
+    cell = {
+        "budget": "2M",
+        "n_params": 2_000_000,
+        "log_loss": 0.5,
+        "log_loss_low": 0.4,
+        "log_loss_high": 0.6,
+    }
+    row = {"sessions": 1, "cells": [cell], "absent": [], "prior": 0.6, "vol_logistic": 0.5}
+    loss_vs_n({"h1": row}, tmp_path / "figure.svg")
+    assert "1 session ahead" in (tmp_path / "figure.svg").read_text()

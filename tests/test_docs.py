@@ -1,0 +1,33 @@
+"""What README says of results is what the pipeline wrote."""
+
+import re
+
+from conftest import ROOT
+
+from patchscale import config
+
+
+def test_the_readme_quotes_the_finding_of_the_report() -> None:
+    results = (ROOT / "docs/results.md").read_text().split("\n\n")
+    finding = " ".join(results[2].split())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert finding in readme
+
+
+def test_the_readme_names_the_budgets_that_have_not_been_run() -> None:
+    readme = (ROOT / "README.md").read_text()
+    trained = config.load_params(ROOT / "params.yaml").study.train
+    absent = [name for name, is_trained in trained.items() if not is_trained]
+    assert f"{' and '.join(absent)} **have not been run**" in readme
+
+
+def test_every_parameter_that_the_readme_sets_exists() -> None:
+    readme = (ROOT / "README.md").read_text()
+    params = config.load_params(ROOT / "params.yaml").model_dump()
+    keys = re.findall(r"-S ([\w.]+)=", readme)
+    assert len(keys) > 8
+    for key in keys:
+        section = params
+        for part in key.split("."):
+            assert part in section, key
+            section = section[part]
