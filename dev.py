@@ -11,6 +11,7 @@ fits the machine. A second call finds it stamped and sets nothing up.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -149,8 +150,35 @@ def repro() -> None:
     must("dvc", "pull", "--quiet")
     must("dvc", "repro")
     must(PYTHON, "-m", "patchscale.verify", "--quick")
-    must("dvc", "metrics", "show", "metrics/headline.json")
+    print(headline(json.loads((ROOT / "metrics/headline.json").read_text())))
     print("Results: docs/results.md   Plots: plots/*.svg, or `python3 dev.py -- dvc plots show`")
+
+
+def headline(figures: dict) -> str:
+    """Return metrics/headline.json as a table with intervals."""
+
+    def with_interval(part: dict, name: str) -> str:
+        if part[name] is None:
+            return "none"
+        return f"{part[name]:.3f} [{part[f'{name}_low']:.3f}, {part[f'{name}_high']:.3f}]"
+
+    val, test, strategy = figures["val"], figures["test"], figures["strategy"]
+    rows = [("", "validation", "test")]
+    rows.append(("days / positives", *(f"{p['n']} / {p['positives']}" for p in (val, test))))
+    for name in ("log_loss", "auc"):
+        rows.append((name, with_interval(val, name), with_interval(test, name)))
+    gap = with_interval(figures["minus_vol_logistic"], "log_loss")
+    rows.append(("log_loss minus volatility logistic", "", gap))
+    for name in ("precision", "recall", "p_range"):
+        rows.append((name, *("none" if p[name] is None else f"{p[name]:.3f}" for p in (val, test))))
+    rows.append(("strategy: Sharpe", "", with_interval(strategy, "sharpe")))
+    held = f"{strategy['total_return']:+.1%} (buy and hold {strategy['buy_and_hold']:+.1%})"
+    rows.append((f"strategy: return of {strategy['trades']} trades", "", held))
+    title = (
+        f"{figures['cell']}: {figures['n_params']:,} parameters, {figures['seeds']} seed(s), "
+        f"data to {figures['data_as_of']}, brackets are 95 % intervals"
+    )
+    return "\n".join([title, *(f"{a:<36}{b:<24}{c}" for a, b, c in rows)])
 
 
 def test(arguments: list[str]) -> None:

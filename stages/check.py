@@ -8,6 +8,18 @@ from patchscale.stage import run
 
 
 def main() -> None:
+    try:
+        check()
+    except InputError:
+        # `dvc exp run -S` leaves params.yaml with an mtime that hides a same-size edit from git,
+        # and `git checkout` would not restore it.
+        if paths.PARAMS.exists():
+            paths.PARAMS.touch()
+        raise
+    write_text(paths.CHECKED, "params.yaml holds what the stages expect\n")
+
+
+def check() -> None:
     params = config.load_params(paths.PARAMS)
     for tier in params.features.tiers:
         if tier not in TIERS:
@@ -34,9 +46,8 @@ def main() -> None:
             f"{paths.PARAMS}: model.budget: {shown} is not trained in this study; each of its "
             f"cells would need {20 * size / 2**30:.0f} GiB of memory and about "
             f"{6 * size * params.model.n_patches * 4000 / 1e12:,.0f} TFLOP an epoch; allow it with "
-            f"-S study.train.{shown}=true"
+            f"-S 'study.train={{{shown}: true}}'"
         )
-    write_text(paths.CHECKED, "params.yaml holds what the stages expect\n")
 
 
 if __name__ == "__main__":

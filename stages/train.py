@@ -32,7 +32,7 @@ def main(cell: str) -> None:
         write_absent(cell, best)
         print(
             f"{cell}: not trained (study.train.{budget}: false); to train it: "
-            f"dvc exp run -S study.train.{budget}=true train@{cell}",
+            f"dvc exp run -S 'study.train={{{budget}: true}}' train@{cell}",
             file=sys.stderr,
         )
         return
@@ -146,11 +146,14 @@ def max_hours() -> float:
     """Return the longest training that may start, from the environment."""
     text = os.environ.get("PATCHSCALE_MAX_HOURS", "2")
     try:
-        return float(text)
+        hours = float(text)
     except ValueError:
+        hours = float("nan")
+    if not hours > 0:
         raise InputError(
-            f"PATCHSCALE_MAX_HOURS: {text!r} is not allowed; a number of hours is needed"
-        ) from None
+            f"PATCHSCALE_MAX_HOURS: {text!r} is not allowed; a positive number of hours is needed"
+        )
+    return hours
 
 
 if __name__ == "__main__":

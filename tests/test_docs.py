@@ -24,7 +24,7 @@ def test_the_readme_names_the_budgets_that_have_not_been_run() -> None:
 def test_every_parameter_that_the_readme_sets_exists() -> None:
     readme = (ROOT / "README.md").read_text()
     params = config.load_params(ROOT / "params.yaml").model_dump()
-    keys = re.findall(r"-S ([\w.]+)=", readme)
+    keys = re.findall(r"-S '?([\w.]+)=", readme)
     assert len(keys) > 8
     for key in keys:
         section = params

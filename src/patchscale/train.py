@@ -230,12 +230,13 @@ def _refuse_if_long(model: PatchTST, inputs: Inputs, settings: Settings, max_hou
     """Time forward and backward on a few batches and raise if all epochs would take too long."""
     state = torch.get_rng_state()
     steps = settings.epochs * math.ceil(len(inputs.train.rows) / settings.batch_size)
+    probe = torch.arange(min(settings.batch_size, len(inputs.train.rows)))
     hours = math.inf
     for _ in range(PROBE_STEPS):  # the first one also warms up: the fastest counts
         if hours <= max_hours:
             break
         started = time.monotonic()
-        _loss(model, inputs, torch.arange(settings.batch_size)).backward()  # type: ignore[no-untyped-call]
+        _loss(model, inputs, probe).backward()  # type: ignore[no-untyped-call]
         hours = min(hours, (time.monotonic() - started) * steps / 3600)
     model.zero_grad(set_to_none=True)
     torch.set_rng_state(state)

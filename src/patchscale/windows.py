@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+CONSTANT = 1e-12
+"""Spread, relative to the mean, below which a window only holds rounding."""
 NORMALISATIONS = ("kind", "window", "zscore")
 
 
@@ -53,7 +55,7 @@ class Windows:
         full = slice(context_length - 1, None)
         centre[full] = np.where(inside, windows.mean(axis=-1), centre[full])
         scale[full] = np.where(inside, windows.std(axis=-1), scale[full])
-        scale[scale == 0] = 1.0
+        scale[scale <= CONSTANT * np.abs(centre)] = 1.0
         self.context_length = context_length
         # float64 until normalised: volumes accumulate to 1e12, beyond float32's digits
         self._views = torch.tensor(values).unfold(0, context_length, 1)  # (T', F, context)

@@ -212,8 +212,9 @@ def test_a_budget_that_is_not_trained_is_absent_and_says_so(repository: Reposito
     assert "not run" in (repository.path / "docs/results.md").read_text()
     done = repository.call("dvc", "exp", "run", "-S", "model.budget=2K")
     assert done.returncode != 0
-    assert "-S study.train.2K=true" in done.stderr
+    assert "-S 'study.train={2K: true}'" in done.stderr
     repository.do("git", "checkout", "-q", "--", ".")
+    assert (repository.path / "params.yaml").read_text() == original
     repository.do("dvc", "checkout", "-q")
     assert "Running stage" not in repository.do("dvc", "repro")
 
