@@ -69,8 +69,8 @@ def loss_vs_n(rows: dict[str, dict[str, Any]], path: Path) -> None:
     axes[0].set_ylabel("test log-loss (lower is better)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
-    figure.supxlabel("parameters", y=0.08, fontsize=9)
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.supxlabel("parameters", y=0.11, fontsize=9)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
     with replacing(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)

@@ -18,9 +18,9 @@ def finding(scaling: dict[str, Figures]) -> str:
     better = [cell["cell"] for cell in cells if cell["vs_vol_logistic_high"] < 0]
     worse = [cell["cell"] for cell in cells if cell["vs_vol_logistic_low"] > 0]
     against = (
-        f"The {len(cells)} transformers trained are {_named(better, 'better')} and "
-        f"{_named(worse, 'worse')} than a logistic regression on two measures of recent "
-        f"volatility, judged by the 95 % interval of the difference in test log-loss."
+        f"Of the {len(cells)} transformers trained, {_names(better, 'none')} forecast the test year "
+        f"measurably better than a logistic regression on two measures of recent volatility, and "
+        f"{_names(worse, 'none')} measurably worse."
     )
     slopes = {name: row["slope"] for name, row in scaling.items() if row["slope"]}
     if not slopes:
@@ -28,18 +28,17 @@ def finding(scaling: dict[str, Figures]) -> str:
     falls = [name for name, slope in slopes.items() if slope["slope_high"] < 0]
     rises = [name for name, slope in slopes.items() if slope["slope_low"] > 0]
     sizes = max(slope["sizes"] for slope in slopes.values())
-    if falls or rises:
-        claim = f"bigger models are measurably {_named(falls, 'better')}, {_named(rises, 'worse')}"
-    else:
-        claim = "bigger models forecast neither measurably better nor worse at any horizon"
     return (
-        f"Across the {sizes} sizes trained so far, {claim}. {against} The "
-        f"intervals hold one test year's days; the spread between training seeds comes on top."
+        f"Across the {sizes} sizes trained so far, a bigger model forecasts measurably better at "
+        f"{_names(falls, 'no horizon')} and measurably worse at {_names(rises, 'no horizon')}. "
+        f"{against} Measurably means that the 95 % interval of the difference in log-loss excludes "
+        f"zero; the interval holds one test year's days, and the spread between training seeds "
+        f"comes on top."
     )
 
 
-def _named(names: list[str], how: str) -> str:
-    return f"{how} at {', '.join(names)}" if names else f"{how} nowhere"
+def _names(names: list[str], nothing: str) -> str:
+    return ", ".join(names) or nothing
 
 
 def cells_table(
