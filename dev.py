@@ -23,6 +23,8 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "stamp"
+# not sys.executable: inside an activated .venv that would be what is to be made
+BASE = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 TORCH = "torch==2.13.0"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
@@ -58,7 +60,7 @@ def environment() -> dict[str, str]:
 
 def stamp() -> str:
     """Return what the environment is a function of: lock, project metadata, this file, Python."""
-    digest = hashlib.sha256(f"{sys.version} {sys.executable} {ROOT}".encode())
+    digest = hashlib.sha256(f"{sys.version} {BASE} {ROOT}".encode())
     for name in ("requirements.lock", "pyproject.toml", "dev.py"):
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
@@ -72,7 +74,7 @@ def uv() -> Path:
     own = ROOT / ".uv" / "bin" / ("uv.exe" if os.name == "nt" else "uv")
     if not own.exists():
         must(
-            sys.executable,
+            BASE,
             "-m",
             "pip",
             "install",
@@ -99,7 +101,7 @@ def install_torch(uv_path: Path) -> None:
         # Through pip: it goes on with the user's find-links when the index is out of reach.
         print("dev.py: torch, CPU build", file=sys.stderr)
         command = [
-            sys.executable,
+            BASE,
             "-m",
             "pip",
             "--python",
@@ -138,7 +140,7 @@ def setup() -> None:
         return
     print("dev.py: making .venv (once; about a minute)", file=sys.stderr)
     uv_path = uv()
-    must(uv_path, "venv", "--quiet", "--clear", "--python", sys.executable, VENV)
+    must(uv_path, "venv", "--quiet", "--clear", "--python", BASE, VENV)
     must(uv_path, "pip", "install", "--quiet", "--python", PYTHON, "-r", "requirements.lock")
     install_torch(uv_path)
     must(uv_path, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "-e", ".")

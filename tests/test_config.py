@@ -264,7 +264,7 @@ def test_check_stage_refuses_to_show_an_untrained_budget(
     monkeypatch.chdir(tmp_path)
     main = runpy.run_path(str(CHECK))["main"]
     with pytest.raises(
-        InputError, match=r"model\.budget: 2B is not trained.*study\.train\.2B=true"
+        InputError, match=r"model\.budget: 2B is not trained.*study\.train=\{2B: true\}"
     ):
         main()
     assert not (tmp_path / "data").exists()

@@ -18,9 +18,9 @@ def finding(scaling: dict[str, Figures]) -> str:
     better = [cell["cell"] for cell in cells if cell["vs_vol_logistic_high"] < 0]
     worse = [cell["cell"] for cell in cells if cell["vs_vol_logistic_low"] > 0]
     against = (
-        f"Of the {len(cells)} transformers trained, {_names(better, 'none')} forecast the test year "
-        f"measurably better than a logistic regression on two measures of recent volatility, and "
-        f"{_names(worse, 'none')} measurably worse."
+        f"Of the {len(cells)} transformers trained, {_names(better, 'none')} forecast the test "
+        f"year measurably better than a logistic regression on two measures of recent volatility, "
+        f"and {_names(worse, 'none')} measurably worse."
     )
     slopes = {name: row["slope"] for name, row in scaling.items() if row["slope"]}
     if not slopes:

@@ -14,8 +14,6 @@ import pytest
 import yaml
 from conftest import ROOT
 
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 BUDGETS = {"1K": 6000, "2K": 12000}
 HORIZONS = {"h1": 1, "h3": 3}
 
