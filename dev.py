@@ -4,6 +4,7 @@
     python3 dev.py repro             environment, published results, pipeline, proof, headline
     python3 dev.py test              environment, ruff, mypy and the whole test suite
     python3 dev.py verify            re-hash, regenerate and recompute what dvc.lock trusts
+    python3 dev.py refresh spy       download a data set anew and compare; changes nothing
     python3 dev.py -- dvc metrics diff    any command in the environment
 
 The environment is .venv, made from requirements.lock (without torch) and the torch build that
@@ -200,16 +201,17 @@ def main(arguments: list[str]) -> int:
         case ["test", *rest]:
             setup()
             test(rest)
-        case ["verify", *rest]:
+        case ["verify" | "refresh" as command, *rest]:
             setup()
-            return call(PYTHON, "-m", "patchscale.verify", *rest)
-        case ["--", *command] if command:
+            return call(PYTHON, "-m", f"patchscale.{command}", *rest)
+        case ["--", *words] if words:
             setup()
-            return call(*command)
+            return call(*words)
         case [] | ["-h"] | ["--help"]:
             print(__doc__.strip())
         case _:
-            fail(f"{' '.join(arguments)!r} is not a command; allowed: repro, test, verify, -- CMD")
+            allowed = "repro, test, verify, refresh, -- CMD"
+            fail(f"{' '.join(arguments)!r} is not a command; allowed: {allowed}")
     return 0
 
 

@@ -7,10 +7,17 @@ from patchscale.stage import run
 
 def main() -> None:
     params = config.load_params(paths.PARAMS)
-    bars = market.fetch(params.data)
-    report = validate.check_bars(bars, params.data, f"datasets.{params.dataset}")
-    write_text(paths.raw(params.dataset, params.data.series), market.canonical_csv(bars))
-    write_json(paths.validation(params.dataset), report)
+    name, data = params.dataset, params.data
+    bars = market.fetch(data)
+    report = validate.check_dataset(bars, data, f"datasets.{name}")
+    texts = {paths.raw(name, series): market.canonical_csv(bars[series]) for series in bars}
+    for path, text in texts.items():
+        write_text(path, text)
+    # The folder is hashed as a whole: a series no longer used, or what a killed run left, goes.
+    for path in paths.raw(name, data.series).parent.iterdir():
+        if path not in texts:
+            path.unlink()
+    write_json(paths.validation(name), report)
 
 
 if __name__ == "__main__":

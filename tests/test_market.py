@@ -1,13 +1,15 @@
 import gzip
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from patchscale import paths
 from patchscale.config import Dataset, load_params
 from patchscale.errors import InputError
-from patchscale.market import COLUMNS, canonical_csv, fetch, read_bars
+from patchscale.market import COLUMNS, HEADER, canonical_csv, fetch, read_arch, read_bars
 
 DATASETS = load_params(Path(__file__).resolve().parent.parent / "params.yaml").datasets
 TWO_DAYS = """\
@@ -49,70 +51,130 @@ def test_canonical_text_reads_back_as_itself(tmp_path: Path) -> None:
     assert canonical_csv(bars) == TWO_DAYS
 
 
-def test_gzip_and_column_names_of_yahoo_are_read(tmp_path: Path) -> None:
+ARCH = "Date,Open,High,Low,Close,Adj Close,Volume\n1/2/2018,1,2,0.5,1.5,1.4,10\n"
+
+
+def test_files_of_arch_are_read(tmp_path: Path) -> None:
     path = tmp_path / "bars.csv.gz"
-    text = "Date,Open,High,Low,Close,Adj Close,Volume\n01/02/2018,1,2,0.5,1.5,1.4,10\n"
-    path.write_bytes(gzip.compress(text.encode()))
-    bars = read_bars(path, "%m/%d/%Y")
+    path.write_bytes(gzip.compress(ARCH.encode()))
+    bars = read_arch(path)
     assert list(bars.columns) == COLUMNS
     assert bars.iloc[0].tolist() == [pd.Timestamp("2018-01-02"), 1, 2, 0.5, 1.5, 10, 0, 0]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        ARCH.encode(),
+        gzip.compress(ARCH.encode())[:60],
+        gzip.compress(ARCH.replace("Close", "Closed").encode()),
+        gzip.compress(ARCH.replace("1/2/2018", "2018-01-02").encode()),
+        gzip.compress(ARCH.replace("1.5", "one").encode()),
+    ],
+)
+def test_damaged_file_of_arch_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bars.csv.gz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"bars\.csv\.gz: no table of daily bars \(") as caught:
+        read_arch(path)
+    assert "\n" not in str(caught.value)
+
+
+def refusal(path: Path, content: str | bytes) -> str:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as caught:
+        read_bars(path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ")
+    assert "\n" not in line
+    return line.removeprefix(f"{path}: ")
+
+
 def test_missing_file_is_named_with_the_columns_it_needs(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"bars\.csv: missing; .*date,open,high,low,close,volume"):
+    with pytest.raises(InputError, match=rf"bars\.csv: missing; .*{HEADER} is needed"):
         read_bars(tmp_path / "bars.csv")
 
 
-@pytest.mark.parametrize("column", COLUMNS[:6])
-def test_missing_column_is_named(tmp_path: Path, column: str) -> None:
+ROW = TWO_DAYS.splitlines()[2]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "empty; needed is the header date,open,"),
+        ("\n", "empty; needed is the header date,open,"),
+        (HEADER + "\n", "no rows below the header"),
+        (HEADER, "no rows below the header"),
+        (TWO_DAYS.replace("date", "Date"), "the header is 'Date,open,high,low,close,volume"),
+        (TWO_DAYS.partition("\n")[2], "the header is '2018-01-02,100.000000,"),
+        (TWO_DAYS.replace("low,close", "close,low"), "the header is 'date,open,high,close,low,"),
+        (TWO_DAYS.replace(",", ";"), "the header is 'date;open;high;low;close;volume;dividends;"),
+        (TWO_DAYS[:-1], "line 3, the last, has no line end; the file is truncated"),
+        (TWO_DAYS[:-20], "line 3 has 6 fields, needed are 8; the file is truncated"),
+        (TWO_DAYS[:-20] + "\n", "line 3 has 6 fields, needed are 8; the file is truncated"),
+        (TWO_DAYS + "\n", "line 4 is empty"),
+        (TWO_DAYS.replace(ROW, "\n" + ROW), "line 3 is empty"),
+        (TWO_DAYS.replace(",101.500000", "", 1), "line 2 has 7 fields, needed are 8"),
+        (TWO_DAYS.replace("101.500000", "101,50"), "line 2 has 9 fields, needed are 8"),
+        (TWO_DAYS + ROW.replace("50.500000", "") + "\n", "line 4: close of 2018-01-03 is '', no"),
+    ],
+)
+def test_damaged_csv_is_refused_with_what_and_where(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    line = refusal(tmp_path / "bars.csv", content)
+    assert line.startswith(said)
+    if "header" in said and "below" not in said:
+        assert HEADER in line
+
+
+def test_byte_order_mark_is_refused_and_the_advice_works(tmp_path: Path) -> None:
     path = tmp_path / "bars.csv"
-    path.write_text(canonical_csv(two_days()).replace(column, f"my_{column}", 1))
-    with pytest.raises(InputError, match=rf"bars\.csv: column '{column}' is missing; needed: date"):
-        read_bars(path)
+    line = refusal(path, "\ufeff" + TWO_DAYS)
+    assert "begins with a byte order mark" in line
+    subprocess.run(["sh", "-c", line.split("`")[1]], check=True)
+    assert canonical_csv(read_bars(path)) == TWO_DAYS
+
+
+def test_crlf_is_refused_and_the_advice_works(tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    line = refusal(path, TWO_DAYS.replace("\n", "\r\n"))
+    assert "CRLF line ends, first on line 1" in line
+    subprocess.run(["sh", "-c", line.split("`")[1]], check=True)
+    assert canonical_csv(read_bars(path)) == TWO_DAYS
+    assert "first on line 3" in refusal(path, TWO_DAYS.replace(ROW, ROW + "\r"))
+
+
+@pytest.mark.parametrize("content", [gzip.compress(TWO_DAYS.encode()), TWO_DAYS.encode("utf-16")])
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path, content: bytes) -> None:
+    assert refusal(tmp_path / "bars.csv", content).startswith("not UTF-8 text (")
 
 
 @pytest.mark.parametrize("bad", ["03.01.2018", "2018-02-30", "20180103", ""])
 def test_bad_date_is_shown(tmp_path: Path, bad: str) -> None:
-    path = tmp_path / "bars.csv"
-    path.write_text(TWO_DAYS.replace("2018-01-03", bad))
-    shown = f"'{bad}'" if bad else "nan"
-    with pytest.raises(InputError, match=rf"date {shown} is not of the form %Y-%m-%d"):
-        read_bars(path)
+    line = refusal(tmp_path / "bars.csv", TWO_DAYS.replace("2018-01-03", bad))
+    assert line == f"line 3: date is '{bad}', no day of the form 2018-12-31"
 
 
-@pytest.mark.parametrize(("bad", "shown"), [("n/a!", "'n/a!'"), ("", ".*nan.*"), ("1;5", "'1;5'")])
-def test_value_that_is_no_number_is_shown_with_its_date(
-    tmp_path: Path, bad: str, shown: str
-) -> None:
-    path = tmp_path / "bars.csv"
-    path.write_text(TWO_DAYS.replace("50.500000", bad))
-    with pytest.raises(InputError, match=rf"close of 2018-01-03 is {shown}, no number"):
-        read_bars(path)
+@pytest.mark.parametrize("bad", ["n/a!", "", "1;5", "nan", "NaN", "inf", "-inf", "1e999", "True"])
+def test_value_that_is_no_number_is_shown_with_its_line_and_date(tmp_path: Path, bad: str) -> None:
+    line = refusal(tmp_path / "bars.csv", TWO_DAYS.replace("50.500000", bad))
+    assert line == f"line 3: close of 2018-01-03 is '{bad}', no number"
 
 
-@pytest.mark.parametrize("content", [TWO_DAYS.encode(), gzip.compress(TWO_DAYS.encode())[:60]])
-def test_damaged_gzip_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "bars.csv.gz"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"bars\.csv\.gz: not readable as CSV \(") as caught:
-        read_bars(path)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", ["", "date,open\n1,2,3,4\n1,2\n1,2,3,4,5,6\n"])
-def test_file_that_is_no_csv_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "bars.csv"
-    path.write_text(content)
-    with pytest.raises(InputError, match=r"bars\.csv: not readable as CSV \(") as caught:
-        read_bars(path)
-    assert "\n" not in str(caught.value)
+def test_further_values_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
+    three = HEADER + "\n" + f"{ROW}\n".replace("0.125000", "?") * 3
+    line = refusal(tmp_path / "bars.csv", three)
+    assert line == "line 2: dividends of 2018-01-03 is '?', no number (and 2 more)"
 
 
 @pytest.mark.parametrize("name", ["gspc", "ixic"])
 def test_offline_data_sets_are_whole_and_read_back_from_their_text(
     tmp_path: Path, name: str
 ) -> None:
-    bars = fetch(shipped(name))
+    ((series, bars),) = fetch(shipped(name)).items()
+    assert series == DATASETS[name].series
     assert len(bars) == 5031
     assert bars["date"].iloc[0] == pd.Timestamp("1999-01-04")
     assert bars["date"].iloc[-1] == pd.Timestamp("2018-12-31")
@@ -127,26 +189,65 @@ def test_offline_data_sets_are_whole_and_read_back_from_their_text(
 
 
 def test_offline_data_sets_are_two_different_series() -> None:
-    gspc, ixic = fetch(shipped("gspc")), fetch(shipped("ixic"))
+    gspc, ixic = fetch(shipped("gspc"))["sp500"], fetch(shipped("ixic"))["nasdaq"]
     assert gspc["close"].iloc[0] == pytest.approx(1228.10, abs=0.005)
     assert ixic["close"].iloc[0] == pytest.approx(2208.05, abs=0.005)
 
 
 def test_fetch_takes_start_and_end_and_nothing_beyond(tmp_path: Path) -> None:
     days = {"start": "2018-01-02", "end": "2018-01-05"}
-    bars = fetch(DATASETS["gspc"].model_copy(update=days))
+    bars = fetch(DATASETS["gspc"].model_copy(update=days))["sp500"]
     expected = ["2018-01-02", "2018-01-03", "2018-01-04", "2018-01-05"]
     assert bars["date"].dt.strftime("%Y-%m-%d").tolist() == expected
     assert bars.index.tolist() == [0, 1, 2, 3]
 
 
-def test_fetch_reads_the_users_own_file(tmp_path: Path) -> None:
-    path = tmp_path / "mine.csv"
-    path.write_text(TWO_DAYS)
-    bars = fetch(DATASETS["csv"].model_copy(update={"path": str(path)}))
-    assert canonical_csv(bars) == TWO_DAYS
+def own_files(tmp_path: Path) -> Dataset:
+    files = {"path": str(tmp_path / "mine.csv"), "volatility_path": str(tmp_path / "fear.csv")}
+    return DATASETS["csv"].model_copy(update={"volatility": "FEAR", **files})
+
+
+def test_fetch_reads_the_users_own_files(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(TWO_DAYS)
+    (tmp_path / "fear.csv").write_text(TWO_DAYS.replace("50.500000", "50.600000"))
+    series = fetch(own_files(tmp_path))
+    assert list(series) == ["bars", "FEAR"]
+    assert canonical_csv(series["bars"]) == TWO_DAYS
+    assert series["FEAR"]["close"].tolist() == [101, 50.6]
+
+
+@pytest.fixture
+def on_2018_12_31(monkeypatch: pytest.MonkeyPatch) -> None:
+    day = pd.Timestamp("2018-12-31")
+    monkeypatch.setattr("patchscale.exchange.exchange_today", lambda dataset: day)
+
+
+@pytest.mark.usefixtures("on_2018_12_31")
+@pytest.mark.parametrize("name", ["mine.csv", "fear.csv"])
+@pytest.mark.parametrize(
+    ("day", "said"),
+    [
+        ("2018-12-31", "the bar of 2018-12-31, today, is unfinished"),
+        ("2019-01-02", "2019-01-02 lies in the future"),
+    ],
+)
+def test_bar_of_today_or_later_is_refused_although_it_is_after_the_end(
+    tmp_path: Path, name: str, day: str, said: str
+) -> None:
+    dataset = own_files(tmp_path).model_copy(update={"end": "2018-12-28"})
+    for file in ("mine.csv", "fear.csv"):
+        (tmp_path / file).write_text(TWO_DAYS + ROW.replace("2018-01-03", "2018-12-30") + "\n")
+    assert list(fetch(dataset)["FEAR"]["date"].dt.day) == [2, 3]
+    (tmp_path / name).write_text(TWO_DAYS + ROW.replace("2018-01-03", day) + "\n")
+    with pytest.raises(InputError, match=rf"{name}: {said}"):
+        fetch(dataset)
 
 
 def test_unknown_offline_series_is_refused() -> None:
-    with pytest.raises(InputError, match=r"dax\.csv\.gz: missing"):
+    with pytest.raises(InputError, match=r"dax\.csv\.gz: missing; arch ships the series sp500"):
         fetch(DATASETS["gspc"].model_copy(update={"series": "dax"}))
+
+
+def test_file_of_an_index_has_no_caret_in_its_name() -> None:
+    assert paths.raw("spy", "^VIX") == Path("data/raw/spy/VIX.csv")
+    assert paths.raw("spy", "SPY") == Path("data/raw/spy/SPY.csv")

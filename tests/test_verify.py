@@ -1,11 +1,16 @@
 import hashlib
 import json
+import runpy
 from pathlib import Path
 
+import exchange_calendars
 import pytest
+import yaml
+from conftest import ROOT, random_bars
 
 from patchscale.errors import InputError
-from patchscale.verify import dvc_md5, hashes, locked_stages
+from patchscale.market import canonical_csv
+from patchscale.verify import dvc_md5, hashes, locked_stages, regenerated
 
 
 def md5(content: bytes) -> str:
@@ -97,3 +102,62 @@ def test_a_missing_or_damaged_lock_is_refused_in_one_line(tmp_path, damaged):
     with pytest.raises(InputError, match=r"dvc\.lock: missing or damaged; `git checkout") as raised:
         locked_stages(lock)
     assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def csv_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with a user's own bars, named relative to it, and their download's lock."""
+    bars = random_bars(200, start="2018-01-02")
+    sessions = exchange_calendars.get_calendar("XNYS", start="2018-01-02", end="2018-12-31")
+    bars["date"] = sessions.sessions[:200].tz_localize(None)
+    write(tmp_path / "mine/my.csv", canonical_csv(bars).encode())
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["dataset"] = "csv"
+    params["datasets"]["csv"] |= {
+        "path": "mine/my.csv",
+        "start": "2018-01-02",
+        "end": f"{bars['date'].iloc[-1]:%Y-%m-%d}",
+        "validation_from": "2018-03-01",
+        "test_from": "2018-06-01",
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "stages").symlink_to(ROOT / "stages")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "stages/download.py"))["main"]()
+    return tmp_path
+
+
+def download_lock(root: Path) -> dict:
+    paths = ("data/raw/csv", "metrics/data/csv.json")
+    outs = [{"path": path, "md5": dvc_md5(root / path)} for path in paths]
+    return {"download": {"cmd": "python stages/download.py", "outs": outs}}
+
+
+def test_bars_from_a_users_own_file_are_regenerated(csv_study):
+    lock = download_lock(csv_study)
+    assert [row.verdict for row in regenerated(lock, csv_study)] == ["reproduced"]
+    changed = (csv_study / "mine/my.csv").read_text().replace("0.000000,0.000000\n", "0,0\n", 1)
+    last = changed.rstrip().splitlines()[-1]
+    (csv_study / "mine/my.csv").write_text(changed.replace(last, last.replace(",0.0", ",1.0", 1)))
+    assert [row.verdict for row in regenerated(lock, csv_study)] == ["differs"]
+
+
+def test_a_source_out_of_reach_is_not_available_and_its_bars_are_taken_as_they_are(
+    csv_study, tmp_path
+):
+    (csv_study / "stages").unlink()
+    write(csv_study / "stages/download.py", b"import sys; sys.exit(75)")
+    write(
+        csv_study / "stages/split.py",
+        b"from pathlib import Path; Path('bars.md5').write_text("
+        b"str(len(Path('data/raw/csv/bars.csv').read_text())))",
+    )
+    size = str(len((csv_study / "data/raw/csv/bars.csv").read_text())).encode()
+    lock = download_lock(csv_study) | {
+        "split@h1": {
+            "cmd": "python stages/split.py h1",
+            "outs": [{"path": "bars.md5", "md5": md5(size)}],
+        }
+    }
+    rows = {row.what: row.verdict for row in regenerated(lock, csv_study)}
+    assert rows == {"download": "not available", "split@h1": "reproduced"}

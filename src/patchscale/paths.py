@@ -12,8 +12,8 @@ RESULTS = Path("docs/results.md")
 
 
 def raw(dataset: str, series: str) -> Path:
-    """Canonical bars of one series."""
-    return Path(f"data/raw/{dataset}/{series}.csv")
+    """Canonical bars of one series; the ^ of an index is left out."""
+    return Path(f"data/raw/{dataset}/{series.removeprefix('^')}.csv")
 
 
 def validation(dataset: str) -> Path:

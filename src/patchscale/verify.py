@@ -23,8 +23,8 @@ from typing import Any
 
 import yaml
 
-from patchscale import paths
-from patchscale.errors import InputError
+from patchscale import config, paths
+from patchscale.errors import InputError, Stopped
 from patchscale.files import digest
 from patchscale.stage import run
 
@@ -62,12 +62,18 @@ def dvc_md5(path: Path) -> str:
     """Return the hash DVC gives a file, or a directory (of its sorted listing)."""
     if path.is_file():
         return digest(path, "md5")
-    listing = [
-        {"md5": digest(file, "md5"), "relpath": file.relative_to(path).as_posix()}
-        for file in sorted(path.rglob("*"))
-        if file.is_file()
-    ]
-    listing.sort(key=lambda entry: entry["relpath"])
+    return folder_md5(
+        {
+            file.relative_to(path).as_posix(): digest(file, "md5")
+            for file in path.rglob("*")
+            if file.is_file()
+        }
+    )
+
+
+def folder_md5(files: dict[str, str]) -> str:
+    """Return the hash DVC gives a directory, from the hashes of its files by relative path."""
+    listing = [{"md5": md5, "relpath": path} for path, md5 in sorted(files.items())]
     return hashlib.md5(json.dumps(listing).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
@@ -92,6 +98,9 @@ def regenerated(stages: dict[str, Any], root: Path) -> Iterator[Row]:
     """Run the stages up to the splits in an empty folder and compare every byte."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(root / paths.PARAMS, folder)
+        for path in own_files(root):
+            Path(folder, path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / path, Path(folder, path))
         chosen = {
             name: REGENERATED.index(kind)
             for name in stages
@@ -109,10 +118,25 @@ def regenerated(stages: dict[str, Any], root: Path) -> Iterator[Row]:
                 check=False,
             )
             if done.returncode:
-                yield Row(name, DIFFERS, (done.stderr.strip().splitlines() or ["it failed"])[-1])
+                said = (done.stderr.strip().splitlines() or ["it failed"])[-1]
+                later = done.returncode == Stopped.exit_code
+                yield Row(name, UNAVAILABLE if later else DIFFERS, said)
+                if later:  # the source is out of reach: go on from the bars at hand
+                    for out in stage["outs"]:
+                        if (root / out["path"]).is_dir():
+                            shutil.copytree(root / out["path"], Path(folder, out["path"]))
                 continue
             same = all(dvc_md5(Path(folder, o["path"])) == o["md5"] for o in stage["outs"])
             yield Row(name, REPRODUCED if same else DIFFERS, "" if same else "from dvc.lock")
+
+
+def own_files(root: Path) -> Iterator[str]:
+    """Yield the user's own bars, as far as params.yaml names them relative to the root."""
+    data = config.load_params(root / paths.PARAMS).data
+    for path in (data.path, data.volatility_path):
+        named = data.source == "csv" and path and not Path(path).is_absolute()
+        if named and (root / path).is_file():
+            yield path
 
 
 def recomputed(stages: dict[str, Any], root: Path) -> Iterator[Row]:
@@ -134,7 +158,6 @@ def prediction_gap(cell: str, root: Path) -> float:
     """Return the largest absolute difference between recomputed and stored probabilities."""
     import torch
 
-    from patchscale import config
     from patchscale.cell import assemble
     from patchscale.checkpoint import load_weights
     from patchscale.files import read_arrow, read_json
