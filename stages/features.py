@@ -8,10 +8,11 @@ from patchscale.stage import run
 
 def main(tier: str) -> None:
     params = config.load_params(paths.PARAMS)
+    data = params.data
     columns = tier_features(tier)
-    bars = market.read_bars(paths.raw(params.dataset, params.data.series))
-    table = compute_tier(adjust.forward_adjust(bars), tier)
-    write_arrow(paths.features(tier), drop_warm_up(table))
+    bars = adjust.forward_adjust(market.read_bars(paths.raw(params.dataset, data.series)))
+    vix = market.read_bars(paths.raw(params.dataset, data.volatility)) if data.volatility else None
+    write_arrow(paths.features(tier), drop_warm_up(compute_tier(bars, tier, data.calendar, vix)))
     write_json(paths.kinds(tier), {feature.name: feature.kind for feature in columns})
 
 

@@ -5,6 +5,8 @@ import re
 from conftest import ROOT
 
 from patchscale import config
+from patchscale.dictionary import dictionary, words
+from patchscale.features import FORMULAS, NUMPY, TIERS
 
 
 def test_the_readme_quotes_the_finding_of_the_report() -> None:
@@ -19,6 +21,19 @@ def test_the_readme_names_the_budgets_that_have_not_been_run() -> None:
     trained = config.load_params(ROOT / "params.yaml").study.train
     absent = [name for name, is_trained in trained.items() if not is_trained]
     assert f"{' and '.join(absent)} **have not been run**" in readme
+
+
+def test_the_data_dictionary_is_current() -> None:
+    assert (ROOT / "docs/features.md").read_text() == dictionary()
+
+
+def test_the_data_dictionary_has_every_column_and_explains_every_name() -> None:
+    text = (ROOT / "docs/features.md").read_text()
+    explained = {"vix", "pi", *NUMPY, *re.findall(r"^\| `(\w+)", text, re.MULTILINE)}
+    for feature in TIERS["a200c"] + TIERS["a25c"]:
+        assert f"| `{feature.name}` | {feature.kind} |" in text
+    named = {name for formula in FORMULAS.values() for name in words(formula)}
+    assert named <= explained
 
 
 def test_every_parameter_that_the_readme_sets_exists() -> None:

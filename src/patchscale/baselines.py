@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from patchscale.features import Bars
+from patchscale.indicators import atr
+from patchscale.rolling import std
 
 VOLATILITY_WINDOW = 20
 ATR_WINDOW = 14
@@ -14,10 +15,11 @@ def volatility_inputs(bars: pd.DataFrame) -> pd.DataFrame:
 
     Both are functions of bars up to their date.
     """
-    b = Bars(bars)
-    atr = 100 * b.ta.ATR(b.high, b.low, b.close, ATR_WINDOW) / b.close
-    realised = np.log(bars["close"]).diff().rolling(VOLATILITY_WINDOW).std()
-    return pd.DataFrame({"date": bars["date"], "log_atr": np.log(atr), "log_rv": np.log(realised)})
+    high, low, close = (bars[name].to_numpy(dtype=float) for name in ("high", "low", "close"))
+    spread = 100 * atr(high, low, close, ATR_WINDOW) / close
+    realised = std(np.diff(np.log(close), prepend=np.nan), VOLATILITY_WINDOW)
+    inputs = {"log_atr": np.log(spread), "log_rv": np.log(realised)}
+    return pd.DataFrame({"date": bars["date"], **inputs})
 
 
 def fit_forecasts(inputs: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:

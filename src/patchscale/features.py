@@ -1,81 +1,18 @@
-"""The feature catalogue, and its computation from adjusted bars.
+"""Feature tiers: which columns they have, and their computation from adjusted bars."""
 
-Declared as data: one line per feature with name, kind, family, warm-up and expression. An
-expression reads adjusted bars and shared series through `Bars`; TA-Lib supplies the indicators.
-"""
-
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
-from functools import cached_property
+from inspect import isfunction
+from types import CodeType
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from patchscale import catalogue
 from patchscale.errors import InputError
 
 Kind = Literal["level", "stationary"]
-
-
-class Bars:
-    """Adjusted bars as arrays, with the series that several features share."""
-
-    def __init__(self, bars: pd.DataFrame) -> None:
-        import talib  # 27 MB: only the computation needs it, not the catalogue
-
-        self.ta: Any = talib
-        self.dates = pd.DatetimeIndex(bars["date"])
-        self.open, self.high, self.low, self.close, self.volume = (
-            bars[name].to_numpy(dtype=float) for name in ("open", "high", "low", "close", "volume")
-        )
-
-    @cached_property
-    def rsi_14(self) -> np.ndarray:
-        """RSI(14) of daily closes."""
-        rsi: np.ndarray = self.ta.RSI(self.close, 14)
-        return rsi
-
-    @cached_property
-    def bands(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Upper, middle and lower Bollinger band (20, 2 population sigma)."""
-        upper, middle, lower = self.ta.BBANDS(self.close, 20, 2.0, 2.0)
-        return upper, middle, lower
-
-    @cached_property
-    def week(self) -> np.ndarray:
-        """Number of each session's Monday-to-Sunday week, counted from 0."""
-        monday = (self.dates - pd.to_timedelta(self.dates.day_of_week, unit="D")).to_numpy()
-        weeks: np.ndarray = np.unique(monday, return_inverse=True)[1]
-        return weeks
-
-    def weekly(self, indicator: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Return `indicator` of weekly closes as known on each day.
-
-        On day t that is the value of the last week that closed before t's week: a week's own
-        bar is not known until its last session is over, wherever holidays fall.
-        """
-        last = np.flatnonzero(np.append(np.diff(self.week) > 0, True))
-        of_week = np.concatenate([[np.nan], indicator(self.close[last])])
-        known: np.ndarray = of_week[self.week]
-        return known
-
-
-def _share(part: np.ndarray, whole: np.ndarray, neutral: float) -> np.ndarray:
-    """Return part / whole, `neutral` where whole is zero."""
-    out = np.full(len(whole), neutral)
-    np.divide(part, whole, out=out, where=whole != 0)
-    return out
-
-
-def _stochrsi(ta: Any, close: np.ndarray) -> np.ndarray:
-    # TA-Lib rounds a zero range to noise; ours is exact: fast-K of RSI 14 over 5, flat -> 50.
-    rsi = pd.Series(ta.RSI(close, 14))
-    low, high = rsi.rolling(5).min().to_numpy(), rsi.rolling(5).max().to_numpy()
-    return 100 * _share(rsi.to_numpy() - low, high - low, 0.5)
-
-
-def _rolling_sum(values: np.ndarray, window: int) -> np.ndarray:
-    return pd.Series(values).rolling(window).sum().to_numpy()
 
 
 @dataclass(frozen=True)
@@ -87,66 +24,130 @@ class Feature:
     family: str
     warm_up: int
     """Number of leading sessions without a value."""
-    compute: Callable[[Bars], np.ndarray]
+    formula: str
+    """Expression; a source may follow as a comment."""
 
 
-LEVEL: Kind = "level"
-STATIONARY: Kind = "stationary"
+def read_catalogue(text: str) -> tuple[Feature, ...]:
+    """Return the features of one of the catalogue's tables, in its order."""
+    features, family = [], ""
+    for line in text.strip().splitlines():
+        if line.endswith(":"):
+            family = line[:-1]
+            continue
+        name, letter, warm_up, formula = line.split(None, 3)
+        kind: Kind = "level" if letter == "L" else "stationary"
+        features.append(Feature(name, kind, family, int(warm_up), formula))
+    return tuple(features)
 
-A20 = (
-    Feature("dema_9", LEVEL, "average", 16, lambda b: b.ta.DEMA(b.close, 9)),
-    Feature("dema_10", LEVEL, "average", 18, lambda b: b.ta.DEMA(b.close, 10)),
-    Feature("sma_12", LEVEL, "average", 11, lambda b: b.ta.SMA(b.close, 12)),
-    Feature("dema_20", LEVEL, "average", 38, lambda b: b.ta.DEMA(b.close, 20)),
-    Feature("dema_25", LEVEL, "average", 48, lambda b: b.ta.DEMA(b.close, 25)),
-    Feature("sma_50", LEVEL, "average", 49, lambda b: b.ta.SMA(b.close, 50)),
-    Feature("dema_90", LEVEL, "average", 178, lambda b: b.ta.DEMA(b.close, 90)),
-    Feature("sma_100", LEVEL, "average", 99, lambda b: b.ta.SMA(b.close, 100)),
-    Feature("sma_200", LEVEL, "average", 199, lambda b: b.ta.SMA(b.close, 200)),
-    Feature("rsi_daily", STATIONARY, "oscillator", 14, lambda b: b.rsi_14),
-    Feature(
-        "rsi_weekly", STATIONARY, "oscillator", 75, lambda b: b.weekly(lambda c: b.ta.RSI(c, 14))
-    ),
-    Feature("stochrsi_daily", STATIONARY, "oscillator", 18, lambda b: _stochrsi(b.ta, b.close)),
-    Feature(
-        "stochrsi_weekly",
-        STATIONARY,
-        "oscillator",
-        95,
-        lambda b: b.weekly(lambda c: _stochrsi(b.ta, c)),
-    ),
-    Feature("macd_line", LEVEL, "momentum", 33, lambda b: b.ta.MACD(b.close, 12, 26, 9)[0]),
-    Feature("obv", LEVEL, "volume", 0, lambda b: b.ta.OBV(b.close, b.volume)),
-    Feature(
-        "adosc", LEVEL, "volume", 9, lambda b: b.ta.ADOSC(b.high, b.low, b.close, b.volume, 3, 10)
-    ),
-    Feature("atr_14", LEVEL, "volatility", 14, lambda b: b.ta.ATR(b.high, b.low, b.close, 14)),
-    Feature("adx_14", STATIONARY, "trend", 27, lambda b: b.ta.ADX(b.high, b.low, b.close, 14)),
-    Feature(
-        "bb_percent_b",
-        STATIONARY,
-        "bands",
-        19,
-        lambda b: _share(b.close - b.bands[2], b.bands[0] - b.bands[2], 0.5),
-    ),
-    Feature(
-        "vwap_20",
-        LEVEL,
-        "volume",
-        19,
-        lambda b: _rolling_sum(b.close * b.volume, 20) / _rolling_sum(b.volume, 20),
-    ),
-)
-BAR_COLUMNS = (
-    Feature("open", LEVEL, "bar", 0, lambda b: b.open),
-    Feature("high", LEVEL, "bar", 0, lambda b: b.high),
-    Feature("low", LEVEL, "bar", 0, lambda b: b.low),
-    Feature("close", LEVEL, "bar", 0, lambda b: b.close),
-    Feature("volume", LEVEL, "bar", 0, lambda b: b.volume),
-)
-TIERS = {"a20": A20, "a25": A20 + BAR_COLUMNS}
+
+A20 = read_catalogue(catalogue.A20)
+BAR = read_catalogue(catalogue.BAR)
+A50 = A20 + read_catalogue(catalogue.A50)
+A100 = A50 + read_catalogue(catalogue.A100)
+A200 = A100 + read_catalogue(catalogue.A200)
+VIX = read_catalogue(catalogue.VIX)
+PLAIN = {"a20": A20, "a25": A20 + BAR, "a50": A50, "a100": A100, "a200": A200}
+TIERS = PLAIN | {f"{name}c": features + VIX for name, features in PLAIN.items()}
+SHARED = dict(line.split(None, 1) for line in catalogue.SHARED.strip().splitlines())
+FORMULAS = SHARED | {feature.name: feature.formula for feature in A200 + VIX}
+NUMPY = ("abs", "sqrt", "log", "sin", "cos", "minimum", "maximum", "where", "clip")
+BAR_NAMES = ("open", "high", "low", "close", "volume")
 WARM_UP = max(feature.warm_up for tier in TIERS.values() for feature in tier)
 """Sessions dropped from every tier: the widest warm-up, so that all tiers share their dates."""
+
+
+class Bars(dict[str, Any]):
+    """Names in which formulas are written; a series is computed once, when it is first named.
+
+    Parameters
+    ----------
+    bars
+        Adjusted bars, ascending.
+    calendar
+        Exchange whose schedule of sessions is known in advance.
+    vix
+        Bars of the volatility index on the same dates; without them `vix` has no value.
+    """
+
+    def __init__(self, bars: pd.DataFrame, calendar: str, vix: pd.DataFrame | None = None) -> None:
+        from patchscale import indicators, rolling  # TA-Lib is 27 MB; the catalogue needs it not
+
+        super().__init__(pi=math.pi)
+        for module in (rolling, indicators):
+            self |= {name: value for name, value in vars(module).items() if isfunction(value)}
+        for name in NUMPY:
+            self[name] = getattr(np, name)
+        for name in BAR_NAMES:
+            self[name] = bars[name].to_numpy(dtype=float)
+        if vix is not None:
+            self["vix"] = vix["close"].to_numpy(dtype=float)
+        self.dates, self.calendar = pd.DatetimeIndex(bars["date"]), calendar
+        self["last_week"] = self.last_week
+
+    def __missing__(self, name: str) -> Any:
+        """Compute a series of the catalogue or the calendar."""
+        if name not in FORMULAS:
+            self[name] = CALENDAR[name](self)
+        else:
+            code: CodeType = compile(FORMULAS[name], name, "eval")
+            self[name] = eval(code, {"__builtins__": {}}, self)
+        return self[name]
+
+    @property
+    def week(self) -> np.ndarray:
+        """Number of each session's Monday-to-Sunday week, counted from 0."""
+        monday = (self.dates - pd.to_timedelta(self.dates.day_of_week, unit="D")).to_numpy()
+        weeks: np.ndarray = np.unique(monday, return_inverse=True)[1]
+        return weeks
+
+    def day_of_week(self) -> np.ndarray:
+        """Return 0 on Mondays to 4 on Fridays."""
+        return self.dates.day_of_week.to_numpy(dtype=float)
+
+    def month(self) -> np.ndarray:
+        """Return 1 in January to 12 in December."""
+        return self.dates.month.to_numpy(dtype=float)
+
+    def weekly_close(self) -> np.ndarray:
+        """Return the close of each week's last session, one value a week."""
+        last = np.append(np.diff(self.week) > 0, True)
+        weekly: np.ndarray = self["close"][last[: len(self.dates)]]
+        return weekly
+
+    def last_week(self, weekly: np.ndarray) -> np.ndarray:
+        """Return a series of weeks as known on each day.
+
+        On day t that is the value of the last week that closed before t's week: a week's own
+        bar is not known until its last session is over, wherever holidays fall.
+        """
+        known: np.ndarray = np.append(np.nan, weekly)[self.week]
+        return known
+
+    def sessions_left_in_month(self) -> np.ndarray:
+        """Return the scheduled sessions after each day in its month.
+
+        Holidays of the exchange's rule book count; closures nobody knew of in advance (2001-09-11)
+        do not.
+        """
+        import exchange_calendars  # 1 s
+
+        exchange = exchange_calendars.get_calendar(self.calendar)
+        days = self.dates.to_numpy().astype("datetime64[D]")
+        next_month = (days.astype("datetime64[M]") + 1).astype("datetime64[D]")
+        rules, last = exchange.regular_holidays, pd.Timestamp(next_month.max())
+        holidays = [] if rules is None else rules.holidays(self.dates[0], last)
+        closed = np.asarray(holidays, dtype="datetime64[D]")
+        left = np.busday_count(days + 1, next_month, exchange.weekmask, closed)
+        return left.astype(float)
+
+
+CALENDAR = {
+    "weekly_close": Bars.weekly_close,
+    "day_of_week": Bars.day_of_week,
+    "month": Bars.month,
+    "sessions_left_in_month": Bars.sessions_left_in_month,
+}
 
 
 def tier_features(tier: str) -> tuple[Feature, ...]:
@@ -156,18 +157,29 @@ def tier_features(tier: str) -> tuple[Feature, ...]:
     return TIERS[tier]
 
 
-def compute_tier(bars: pd.DataFrame, tier: str) -> pd.DataFrame:
+def compute_tier(
+    bars: pd.DataFrame, tier: str, calendar: str = "XNYS", vix: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Return `date` and exactly the tier's columns, with NaN where a feature warms up.
 
     Parameters
     ----------
-    bars
-        Adjusted bars, ascending.
+    bars, calendar, vix
+        As for `Bars`.
     tier
         Key of `TIERS`.
+
+    Raises
+    ------
+    InputError
+        The tier is unknown, or needs a volatility index and there is none.
     """
-    shared = Bars(bars)
-    columns = {feature.name: feature.compute(shared) for feature in tier_features(tier)}
+    features = tier_features(tier)
+    if vix is None and any(feature in VIX for feature in features):
+        raise InputError(f"features.tier: {tier!r} needs a volatility index; there is none")
+    names = Bars(bars, calendar, vix)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        columns = {feature.name: names[feature.name] for feature in features}
     return pd.DataFrame({"date": bars["date"].to_numpy(), **columns})
 
 

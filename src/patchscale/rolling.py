@@ -1,0 +1,170 @@
+"""Functions of a series and its last n values, in which the catalogue's formulas are written.
+
+Every function maps arrays of shape (T,) to one of shape (T,), uses values up to its own row only
+and leaves NaN where it warms up.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Array = npt.NDArray[np.float64]
+NOISE = 1e-9
+"""Smaller differences are rounding: values of the same day in two price units tie alike."""
+
+
+def windows(x: npt.NDArray[np.generic], n: int) -> npt.NDArray[np.float64]:
+    """Return every n consecutive values, (T,) -> (T - n + 1, n); none where T < n."""
+    if len(x) < n:
+        return np.empty((0, n))
+    return np.lib.stride_tricks.sliding_window_view(x, n)
+
+
+def after(x: Array, values: Array) -> Array:
+    """Return values as the last rows of an array like x."""
+    return np.concatenate([np.full(len(x) - len(values), np.nan), values])
+
+
+def lag(x: Array, n: int) -> Array:
+    """Return the value n sessions earlier."""
+    out = np.full(len(x), np.nan)
+    out[n:] = x[: max(0, len(x) - n)]
+    return out
+
+
+def diff(x: Array, n: int) -> Array:
+    """Return the change over n sessions."""
+    return x - lag(x, n)
+
+
+def pct(x: Array, n: int) -> Array:
+    """Return the change over n sessions in percent; 0 from 0."""
+    return 100 * (ratio(x, lag(x, n), 1.0) - 1)
+
+
+def pct_from(x: Array, base: Array) -> Array:
+    """Return the distance of x from a base in percent of the base."""
+    return 100 * (x - base) / base
+
+
+def sign(x: Array) -> Array:
+    """Return -1, 0 or 1; 0 below 1e-9, so that rounding decides nothing."""
+    return np.where(np.abs(x) < NOISE, 0.0, np.sign(x))
+
+
+def ratio(x: Array, y: Array, neutral: float) -> Array:
+    """Return x / y, the neutral value where y is zero."""
+    out = np.full(len(x), float(neutral))
+    np.divide(x, y, out=out, where=y != 0)
+    return np.where(np.isnan(x), np.nan, out)
+
+
+def between(x: Array, low: Array, high: Array) -> Array:
+    """Return where x lies between low, 0, and high, 1; flat: 0.5."""
+    return ratio(x - low, high - low, 0.5)
+
+
+def dist(x: Array, low: float, high: float) -> Array:
+    """Return the distance to the nearer of two levels."""
+    return np.minimum(np.abs(x - low), np.abs(x - high))
+
+
+def outside(x: Array, low: Array, high: Array) -> Array:
+    """Return how far x is above high or, negative, below low; 0 between them."""
+    return np.maximum(x - high, 0.0) + np.minimum(x - low, 0.0)
+
+
+def cumulate(x: Array) -> Array:
+    """Return the sum of all values so far."""
+    return np.nancumsum(x)
+
+
+def total(x: Array, n: int) -> Array:
+    """Return the sum of the last n values."""
+    return pd.Series(x).rolling(n).sum().to_numpy()
+
+
+def sma(x: Array, n: int) -> Array:
+    """Return the simple average of the last n values."""
+    return pd.Series(x).rolling(n).mean().to_numpy()
+
+
+def std(x: Array, n: int) -> Array:
+    """Return the sample standard deviation of the last n values."""
+    return pd.Series(x).rolling(n).std().to_numpy()
+
+
+def ewm(x: Array, n: int) -> Array:
+    """Return the exponential average with span n that starts at the first value."""
+    return pd.Series(x).ewm(span=n, adjust=False, min_periods=n).mean().to_numpy()
+
+
+def lowest(x: Array, n: int) -> Array:
+    """Return the lowest of the last n values."""
+    return pd.Series(x).rolling(n).min().to_numpy()
+
+
+def highest(x: Array, n: int) -> Array:
+    """Return the highest of the last n values."""
+    return pd.Series(x).rolling(n).max().to_numpy()
+
+
+def quantile(x: Array, n: int, q: float) -> Array:
+    """Return the q-quantile of the last n values, linear between order statistics."""
+    return pd.Series(x).rolling(n).quantile(q).to_numpy()
+
+
+def tail_mean(x: Array, n: int, q: float) -> Array:
+    """Return the mean of those of the last n values that are at or below their q-quantile."""
+    recent, bound = windows(x, n), quantile(x, n, q)[n - 1 :, None]
+    inside = recent <= bound
+    count = np.where(np.isnan(bound[:, 0]), np.nan, inside.sum(axis=1))
+    return after(x, np.where(inside, recent, 0.0).sum(axis=1) / count)
+
+
+def zscore(x: Array, n: int) -> Array:
+    """Return (x - mean) / sample deviation of the last n values; flat: 0."""
+    return ratio(x - sma(x, n), std(x, n), 0.0)
+
+
+def rank_below(x: Array, n: int) -> Array:
+    """Return the share of the last n values below today's, in percent, at 9 decimals."""
+    ranks = pd.Series(np.round(x, 9)).rolling(n).rank(method="min").to_numpy()
+    return 100 * (ranks - 1) / n
+
+
+def place(x: Array, low: Array, high: Array, n: int) -> Array:
+    """Return where x lies between the lowest low and highest high of n sessions; flat: 0.5."""
+    return between(x, lowest(low, n), highest(high, n))
+
+
+def stoch(x: Array, n: int) -> Array:
+    """Return where x lies between its own lowest and highest of n values, percent; flat: 50."""
+    return 100 * place(x, x, x, n)
+
+
+def since(x: Array, n: int) -> Array:
+    """Return the sessions since the highest of the last n values, the latest of equal ones."""
+    return after(x, windows(x, n)[:, ::-1].argmax(axis=1).astype(float))
+
+
+def run(x: Array) -> Array:
+    """Return for how many sessions x has had today's sign, times that sign; 0 where x is 0."""
+    signs, row = sign(x), np.arange(len(x))
+    begins = np.append(True, signs[1:] != signs[:-1])[: len(x)]
+    begin: Array = np.maximum.accumulate(np.where(begins, row, 0))
+    signed: Array = (row - begin + 1) * signs
+    return signed
+
+
+def days_since_cross(x: Array) -> Array:
+    """Return the sessions since x last changed its sign, or began."""
+    since_first: Array = np.maximum(np.abs(run(x)) - 1, 0.0)
+    return since_first
+
+
+def correlation(x: Array, y: Array, n: int) -> Array:
+    """Return Pearson's correlation of the last n pairs; 0 where either is flat."""
+    a, b = (windows(v, n) - windows(v, n).mean(axis=1, keepdims=True) for v in (x, y))
+    spread = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    return after(x, ratio((a * b).sum(axis=1), spread, 0.0))
