@@ -26,6 +26,11 @@ def check() -> None:
             raise InputError(
                 f"{paths.PARAMS}: features.tiers: {tier!r} is unknown; allowed: {', '.join(TIERS)}"
             )
+        if tier.endswith("c") and not params.data.volatility:
+            raise InputError(
+                f"{paths.PARAMS}: features.tiers: {tier!r} needs a volatility index; data set "
+                f"{params.dataset} has none (datasets.{params.dataset}.volatility)"
+            )
     n_features = len(tier_features(params.features.tier))
     for name, cell in params.cells.items():
         try:

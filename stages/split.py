@@ -13,7 +13,9 @@ def main(horizon: str) -> None:
     ahead = params.horizons[horizon]
     bars = adjust.forward_adjust(market.read_bars(paths.raw(params.dataset, params.data.series)))
     labels = touch_labels(bars, params.target, ahead)
-    usable = labels.notna() & (labels.index >= WARM_UP + params.model.context_length - 1)
+    # the widest warm-up and the longest context: every tier and model has the same dates
+    first = WARM_UP + params.split.longest_context - 1
+    usable = labels.notna() & (labels.index >= first)
     table = make_split(bars.loc[usable, "date"], labels[usable], params.data, params.split, ahead)
     write_arrow(paths.split(horizon), table)
 

@@ -67,7 +67,7 @@ def test_params_of_the_repository_load() -> None:
         ("colour", "colour", ["dataset", "backtest", "cells"]),
         ("train/sede", "train.sede", ["seeds", "patience", "clip"]),
         ("split/scattered/blocks", "split.scattered.blocks", ["block", "fraction", "seed"]),
-        ("datasets/gspc/begin", "datasets.gspc.begin", ["start", "allowed_gaps"]),
+        ("datasets/gspc/begin", "datasets.gspc.begin", ["start", "exceptions"]),
         ("budgets/2M/weight_decays", "budgets.2M.weight_decays", ["weight_decay", "lr"]),
         ("cells/2M-h1/d_ff", "cells.2M-h1.d_ff", ["d_model", "n_heads", "search"]),
     ],
@@ -176,6 +176,58 @@ def test_weights_of_an_untrained_budget_cannot_be_published(write_params: Write)
 def test_csv_source_needs_a_path(write_params: Write) -> None:
     line = refusal(write_params(("dataset", "csv"), ("datasets/csv/path", "")))
     assert ": datasets.csv.path: empty; a CSV file is needed" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            [("csv/volatility", "VIX"), ("csv/volatility_path", "")],
+            "csv: volatility is 'VIX' and volatility_path is ''; needed are both or neither",
+        ),
+        (
+            [("csv/volatility", ""), ("csv/volatility_path", "VIX.csv")],
+            "csv: volatility is '' and volatility_path is 'VIX.csv'; needed are both or neither",
+        ),
+        (
+            [("ixic/volatility", "vix")],
+            "ixic.volatility: 'vix' is not allowed; arch has no volatility index",
+        ),
+        (
+            [("csv/series", "VIX"), ("csv/volatility", "^VIX"), ("csv/volatility_path", "a")],
+            "csv.volatility: '^VIX' is the price series itself",
+        ),
+        (
+            [("csv/series", "../bars")],
+            "csv.series: '../bars' is not allowed; string should match pattern",
+        ),
+        ([("csv/exceptions", {"2018-12-05": ""})], "csv.exceptions.2018-12-05: '' is not allowed"),
+        (
+            [("csv/exceptions", {"5.12.2018": "why"})],
+            "'5.12.2018' is not allowed; string should match",
+        ),
+        ([("../up", changed()["datasets"]["csv"])], "'../up' is not allowed; string should match"),
+    ],
+)
+def test_data_set_that_cannot_be_downloaded_is_refused(
+    write_params: Write, changes: list[Change], said: str
+) -> None:
+    params = changed()
+    for key, value in changes:
+        if key.startswith(".."):
+            params["datasets"][key] = value
+        else:
+            name, _, setting = key.partition("/")
+            params["datasets"][name][setting] = value
+    line = refusal(write_params(("datasets", params["datasets"])))
+    assert said in line
+
+
+def test_data_set_with_a_volatility_index_has_two_series(write_params: Write) -> None:
+    volatility = [("datasets/csv/volatility", "VIX"), ("datasets/csv/volatility_path", "vix.csv")]
+    params = load_params(write_params(*volatility, ("datasets/csv/series", "SPY")))
+    assert params.datasets["csv"].all_series == ["SPY", "VIX"]
+    assert params.datasets["gspc"].all_series == ["sp500"]
 
 
 @pytest.mark.parametrize(

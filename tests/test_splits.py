@@ -34,6 +34,7 @@ def rules(
     min_class: int = 1,
 ) -> Split:
     return Split(
+        longest_context=60,
         embargo=embargo,
         min_samples=min_samples,
         min_class=min_class,
@@ -212,3 +213,40 @@ def test_labels_of_test_stay_hidden_unless_asked_for(tmp_path: Path) -> None:
     judged = read_split(path, ("test",))
     assert judged["label"].notna().tolist() == (subset == "test").tolist()
     assert judged["date"].tolist() == table["date"].tolist()
+
+
+def test_scattered_rows_of_a_small_calendar() -> None:
+    # 32 dates, test from row 26: blocks of 4 begin at 0, 4 ... 20; seed 9 draws those at 8 and 20
+    days = pd.Series(pd.bdate_range("2020-01-06", periods=32))
+    data = dataset(days[20], days[26])
+    subset = scattered(days, data, 2, rules(seed=9, block=4, fraction=0.3, embargo=3))
+    assert rows(subset, "val") == [8, 9, 10, 11, 20, 21, 22, 23]
+    # purged: 2 before a block, 2 + 3 after it, the last 2 before test
+    assert rows(subset, "purged") == [6, 7, 12, 13, 14, 15, 16, 18, 19, 24, 25]
+    assert rows(subset, "train") == [0, 1, 2, 3, 4, 5, 17]
+    assert rows(subset, "test") == [26, 27, 28, 29, 30, 31]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("horizon", "embargo"), [(1, 0), (3, 0), (1, 12), (5, 7)])
+def test_scattered_blocks_are_purged_as_skfolio_purges_them(
+    horizon: int, embargo: int, seed: int
+) -> None:
+    from skfolio.model_selection import CombinatorialPurgedCV
+
+    block, folds, chosen = 20, 12, 3
+    n = block * folds
+    # the horizon's dates behind the last block hold no block; skfolio knows no test set to come
+    days = MANY[: n + horizon + 50]
+    data = dataset(days[n - block], days[n + horizon])
+    drawn = rules(seed=seed, block=block, fraction=chosen * block / (n + horizon), embargo=embargo)
+    subset = scattered(days, data, horizon, drawn)[:n]
+    theirs = CombinatorialPurgedCV(
+        n_folds=folds, n_test_folds=chosen, purged_size=horizon, embargo_size=embargo
+    )
+    same = [
+        train.tolist()
+        for train, tests in theirs.split(np.zeros((n, 1)))
+        if sorted(np.concatenate(tests).tolist()) == rows(subset, "val")
+    ]
+    assert same == [rows(subset, "train")]

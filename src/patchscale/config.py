@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from patchscale.consistency import check_names
 from patchscale.errors import InputError
 
 
@@ -16,6 +17,8 @@ def _real_day(text: str) -> str:
 
 
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_real_day)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Symbol = Annotated[str, Field(pattern=r"^\^?[A-Za-z0-9][A-Za-z0-9.=_-]*$")]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -32,15 +35,22 @@ Loaded = TypeVar("Loaded", bound=Section)
 class Dataset(Section):
     """Where bars come from and where its study divides them."""
 
-    source: Literal["arch", "csv"]
-    series: str
+    source: Literal["arch", "yahoo", "csv"]
+    series: Symbol
     path: str = ""
+    volatility: Symbol | Literal[""] = ""
+    volatility_path: str = ""
     calendar: str
     start: Day
     end: Day
     validation_from: Day
     test_from: Day
-    allowed_gaps: list[Day] = []
+    exceptions: dict[Day, Annotated[str, Field(min_length=1)]] = {}
+
+    @property
+    def all_series(self) -> list[str]:
+        """The price series, then the volatility index if there is one."""
+        return [self.series, self.volatility] if self.volatility else [self.series]
 
 
 class Features(Section):
@@ -69,6 +79,7 @@ class Scattered(Section):
 class Split(Section):
     """Size gates and the scattered split."""
 
+    longest_context: Positive
     embargo: Annotated[int, Field(ge=0)]
     min_samples: Positive
     min_class: Positive
@@ -150,7 +161,7 @@ class Params(Section):
     """The whole of params.yaml."""
 
     dataset: str
-    datasets: dict[str, Dataset]
+    datasets: dict[Name, Dataset]
     features: Features
     target: Target
     horizons: dict[str, Positive]
@@ -201,7 +212,7 @@ def load_params(path: Path) -> Params:
         One line that names the first wrong key, its value and what is allowed.
     """
     params = _load(path, Params)
-    _check_names(params, path)
+    check_names(params, path)
     return params
 
 
@@ -249,57 +260,3 @@ def _siblings(location: tuple[int | str, ...], section: Any) -> list[str]:
             arguments = getattr(field.annotation, "__args__", ())
             section = arguments[-1] if arguments else field.annotation
     return sorted(section.model_fields)
-
-
-def _check_names(params: Params, path: Path) -> None:
-    """Check what one key says of another."""
-    searches = [f"{budget}-{name}" for budget in params.budgets for name in params.study.searched]
-    for key, value, allowed in (
-        ("dataset", params.dataset, params.datasets),
-        ("features.tier", params.features.tier, params.features.tiers),
-        ("model.budget", params.model.budget, params.budgets),
-        ("model.horizon", params.model.horizon, params.horizons),
-        *(("study.searched", name, params.horizons) for name in params.study.searched),
-        *(("study.publish_weights", name, params.budgets) for name in params.study.publish_weights),
-        *((f"study.train.{name}", name, params.budgets) for name in params.study.train),
-        *((f"budgets.{name}", name, params.study.train) for name in params.budgets),
-        *((f"cells.{name}.search", cell.search, searches) for name, cell in params.cells.items()),
-    ):
-        if value not in allowed:
-            raise InputError(f"{path}: {key}: {value!r} is unknown; allowed: {', '.join(allowed)}")
-    for name in params.study.publish_weights:
-        if not params.study.train[name]:
-            raise InputError(
-                f"{path}: study.publish_weights: {name!r} has no weights; set study.train.{name}"
-            )
-    wanted = [f"{budget}-{horizon}" for budget in params.budgets for horizon in params.horizons]
-    for name in sorted(set(wanted) ^ set(params.cells)):
-        raise InputError(
-            f"{path}: cells.{name}: {'missing' if name in wanted else 'unknown'}; "
-            f"the table has one row per budget and horizon"
-        )
-    for name, cell in params.cells.items():
-        if f"{cell.budget}-{cell.horizon}" != name:
-            raise InputError(
-                f"{path}: cells.{name}: budget and horizon are {cell.budget}, {cell.horizon}; "
-                f"the row's name says otherwise"
-            )
-        if cell.d_model % cell.n_heads:
-            raise InputError(
-                f"{path}: cells.{name}.n_heads: {cell.n_heads} does not divide "
-                f"d_model {cell.d_model}"
-            )
-    data = params.data
-    key = f"datasets.{params.dataset}"
-    if data.source == "csv" and not data.path:
-        raise InputError(f"{path}: {key}.path: empty; a CSV file is needed")
-    if not data.start < data.validation_from < data.test_from < data.end:
-        raise InputError(
-            f"{path}: {key}: needed is start < validation_from < test_from < end, found "
-            f"{data.start}, {data.validation_from}, {data.test_from}, {data.end}"
-        )
-    if params.model.context_length < params.model.patch_length:
-        raise InputError(
-            f"{path}: model.patch_length: {params.model.patch_length} is longer than "
-            f"model.context_length {params.model.context_length}"
-        )

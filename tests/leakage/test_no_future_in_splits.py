@@ -19,6 +19,7 @@ from patchscale.market import PRICES, canonical_csv
 from patchscale.splits import contiguous, scattered
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+LONGEST_CONTEXT = 70
 UP = Target(side="up", reference="extreme", theta=0.01)
 # no example database: a run leaves nothing behind and two runs do the same
 FAST = settings(max_examples=80, deadline=None, derandomize=True, database=None)
@@ -90,6 +91,7 @@ def test_scattered_training_never_sees_validation_nor_either_of_them_test(
 ) -> None:
     dates, data, horizon = history
     rules = Split(
+        longest_context=60,
         embargo=embargo,
         min_samples=1,
         min_class=1,
@@ -155,7 +157,7 @@ def splits(bars: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "validation_from": f"{validation_from:%Y-%m-%d}",
         "test_from": f"{test_from:%Y-%m-%d}",
     }
-    params["split"] |= {"min_samples": 20, "min_class": 5}
+    params["split"] |= {"min_samples": 20, "min_class": 5, "longest_context": LONGEST_CONTEXT}
     params["target"] = {"side": "up", "reference": "extreme", "theta": 0.01}
     raw = tmp_path / "data" / "raw" / "csv" / "bars.csv"
     raw.parent.mkdir(parents=True)
@@ -167,15 +169,16 @@ def splits(bars: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name in params["horizons"]:
         main(name)
         tables[name] = read_arrow(tmp_path / "data" / "splits" / f"{name}.arrow")
-    return tables, params["horizons"], params["model"]["context_length"]
+    return tables, params["horizons"]
 
 
-def test_stage_keeps_every_date_that_has_features_context_and_label(
+def test_stage_keeps_every_date_that_has_features_a_longest_context_and_a_label(
     splits: Any, bars: pd.DataFrame
 ) -> None:
-    tables, horizons, context = splits
+    # not the context in use: every tier and every context is judged on the same dates
+    tables, horizons = splits
     for name, table in tables.items():
-        first, last = WARM_UP + context - 1, len(bars) - horizons[name]
+        first, last = WARM_UP + LONGEST_CONTEXT - 1, len(bars) - horizons[name]
         assert table["date"].tolist() == bars["date"][first:last].tolist()
 
 
@@ -187,7 +190,7 @@ def test_first_session_of_test_is_itself_a_sample(splits: Any, bars: pd.DataFram
 
 
 def test_last_dates_before_each_boundary_are_purged(splits: Any, bars: pd.DataFrame) -> None:
-    tables, horizons, _ = splits
+    tables, horizons = splits
     for name, table in tables.items():
         gone = table.loc[table["contiguous"] == "purged", "date"].tolist()
         ahead = horizons[name]
@@ -197,7 +200,7 @@ def test_last_dates_before_each_boundary_are_purged(splits: Any, bars: pd.DataFr
 
 def test_every_horizon_has_its_own_labels(splits: Any, bars: pd.DataFrame) -> None:
     # pitfall 1: twelve searches were all trained on the labels of one day
-    tables, horizons, _ = splits
+    tables, horizons = splits
     rounded = bars.assign(**bars[PRICES].round(6))  # what the canonical file holds
     for name, table in tables.items():
         expected = touch_labels(rounded, UP, horizons[name])
