@@ -14,7 +14,7 @@ import torch
 
 from patchscale import config, paths
 from patchscale.cell import assemble
-from patchscale.checkpoint import fingerprint, resume_path, save_weights
+from patchscale.checkpoint import fingerprint, load_weights, resume_path, save_weights
 from patchscale.errors import InputError
 from patchscale.files import digest, read_arrow, read_json, write_arrow, write_csv, write_json
 from patchscale.splits import read_split
@@ -67,9 +67,10 @@ def main(cell: str) -> None:
     for seed, state in enumerate(states):
         print(f"{cell} seed {seed}: {best.n_params:,} parameters", file=sys.stderr)
         trained = train(inputs, settings, seed, state, max_hours=limit)
+        save_weights(paths.weights(cell, seed), trained.model.state_dict())
+        trained.model.load_state_dict(load_weights(paths.weights(cell, seed)))
         probability = predict(trained.model, inputs.windows, inputs.judged_rows).double()
         probabilities[f"p_seed{seed}"] = probability.numpy()
-        save_weights(paths.weights(cell, seed), trained.model.state_dict())
         replicates.append(trained)
     seeds = pd.DataFrame(probabilities, index=inputs.judged.index)
     predictions = pd.concat([inputs.judged, seeds.mean(axis=1).rename("p"), seeds], axis=1)
