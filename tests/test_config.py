@@ -116,7 +116,7 @@ def test_wrong_value_is_refused_with_what_is_allowed(
     ("change", "said", "allowed"),
     [
         (("dataset", "dax"), "dataset: 'dax' is unknown", "gspc, ixic"),
-        (("features/tier", "a21"), "features.tier: 'a21' is unknown", "a20, a25"),
+        (("features/tier", "a21"), "features.tier: 'a21' is not in features.tiers", "a20, a25"),
         (("model/budget", "3M"), "model.budget: '3M' is unknown", "2M, 20M"),
         (("model/horizon", "h4"), "model.horizon: 'h4' is unknown", "h1, h2, h3, h5"),
         (("study/searched", ["h1", "h4"]), "study.searched: 'h4' is unknown", "h1, h2, h3, h5"),

@@ -14,7 +14,6 @@ def check_names(params: "Params", path: Path) -> None:
     searches = [f"{budget}-{name}" for budget in params.budgets for name in params.study.searched]
     for key, value, allowed in (
         ("dataset", params.dataset, params.datasets),
-        ("features.tier", params.features.tier, params.features.tiers),
         ("model.budget", params.model.budget, params.budgets),
         ("model.horizon", params.model.horizon, params.horizons),
         *(("study.searched", name, params.horizons) for name in params.study.searched),
@@ -25,6 +24,12 @@ def check_names(params: "Params", path: Path) -> None:
     ):
         if value not in allowed:
             raise InputError(f"{path}: {key}: {value!r} is unknown; allowed: {', '.join(allowed)}")
+    tier, tiers = params.features.tier, params.features.tiers
+    if tier not in tiers:
+        raise InputError(
+            f"{path}: features.tier: {tier!r} is not in features.tiers; allowed: "
+            f"{', '.join(tiers)}, and what is added there: -S 'features.tiers=[{tier}]'"
+        )
     for name in params.study.publish_weights:
         if not params.study.train[name]:
             raise InputError(
