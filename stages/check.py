@@ -1,5 +1,8 @@
 """Check params.yaml as a whole, before any stage touches an output."""
 
+import os
+from pathlib import Path
+
 from patchscale import budget, config, paths
 from patchscale.errors import InputError
 from patchscale.features import TIERS, tier_features
@@ -31,6 +34,14 @@ def check() -> None:
                 f"{paths.PARAMS}: features.tiers: {tier!r} needs a volatility index; data set "
                 f"{params.dataset} has none (datasets.{params.dataset}.volatility)"
             )
+    if params.data.source == "csv":
+        for key in ("path", "volatility_path"):
+            named = getattr(params.data, key)
+            if named and paths.INPUTS not in Path(os.path.normpath(named)).parents:
+                raise InputError(
+                    f"{paths.PARAMS}: datasets.{params.dataset}.{key}: {named!r} is outside "
+                    f"{paths.INPUTS}/; DVC sees changes of files in there only"
+                )
     n_features = len(tier_features(params.features.tier))
     for name, cell in params.cells.items():
         try:

@@ -289,6 +289,15 @@ def test_search_result_with_an_unread_setting_is_refused(tmp_path: Path) -> None
         ([("budgets/2M/colour", 1)], "budgets.2M.colour: unknown key; allowed: "),
         ([("features/tiers", ["a20", "a30"])], "features.tiers: 'a30' is unknown; allowed: a20"),
         ([("cells/2M-h1/n_layers", 2)], "cells.2M-h1: d_model=64, n_layers=2 has no d_ff"),
+        ([("features/tiers", ["a20", "a20c"])], "features.tiers: 'a20c' needs a volatility index"),
+        (
+            [("dataset", "csv"), ("datasets/csv/path", "my.csv")],
+            "datasets.csv.path: 'my.csv' is outside inputs/",
+        ),
+        (
+            [("dataset", "csv"), ("datasets/csv/path", "inputs/../my.csv")],
+            "datasets.csv.path: 'inputs/../my.csv' is outside inputs/",
+        ),
     ],
 )
 def test_check_stage_ends_with_code_2_and_one_line_and_touches_nothing(

@@ -110,11 +110,11 @@ def csv_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     bars = random_bars(200, start="2018-01-02")
     sessions = exchange_calendars.get_calendar("XNYS", start="2018-01-02", end="2018-12-31")
     bars["date"] = sessions.sessions[:200].tz_localize(None)
-    write(tmp_path / "mine/my.csv", canonical_csv(bars).encode())
+    write(tmp_path / "inputs/my.csv", canonical_csv(bars).encode())
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["dataset"] = "csv"
     params["datasets"]["csv"] |= {
-        "path": "mine/my.csv",
+        "path": "inputs/my.csv",
         "start": "2018-01-02",
         "end": f"{bars['date'].iloc[-1]:%Y-%m-%d}",
         "validation_from": "2018-03-01",
@@ -136,9 +136,9 @@ def download_lock(root: Path) -> dict:
 def test_bars_from_a_users_own_file_are_regenerated(csv_study):
     lock = download_lock(csv_study)
     assert [row.verdict for row in regenerated(lock, csv_study)] == ["reproduced"]
-    changed = (csv_study / "mine/my.csv").read_text().replace("0.000000,0.000000\n", "0,0\n", 1)
+    changed = (csv_study / "inputs/my.csv").read_text().replace("0.000000,0.000000\n", "0,0\n", 1)
     last = changed.rstrip().splitlines()[-1]
-    (csv_study / "mine/my.csv").write_text(changed.replace(last, last.replace(",0.0", ",1.0", 1)))
+    (csv_study / "inputs/my.csv").write_text(changed.replace(last, last.replace(",0.0", ",1.0", 1)))
     assert [row.verdict for row in regenerated(lock, csv_study)] == ["differs"]
 
 

@@ -1,5 +1,6 @@
 """What the keys of params.yaml say of each other."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 def check_names(params: "Params", path: Path) -> None:
     """Raise InputError, one line, where one key contradicts another."""
     searches = [f"{budget}-{name}" for budget in params.budgets for name in params.study.searched]
-    for key, value, allowed in (
+    named: list[tuple[str, str, Collection[str]]] = [
         ("dataset", params.dataset, params.datasets),
         ("model.budget", params.model.budget, params.budgets),
         ("model.horizon", params.model.horizon, params.horizons),
@@ -21,7 +22,8 @@ def check_names(params: "Params", path: Path) -> None:
         *((f"study.train.{name}", name, params.budgets) for name in params.study.train),
         *((f"budgets.{name}", name, params.study.train) for name in params.budgets),
         *((f"cells.{name}.search", cell.search, searches) for name, cell in params.cells.items()),
-    ):
+    ]
+    for key, value, allowed in named:
         if value not in allowed:
             raise InputError(f"{path}: {key}: {value!r} is unknown; allowed: {', '.join(allowed)}")
     tier, tiers = params.features.tier, params.features.tiers

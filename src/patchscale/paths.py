@@ -3,6 +3,7 @@
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+INPUTS = Path("inputs")
 CHECKED = Path("data/params.checked")
 HEADLINE = Path("metrics/headline.json")
 SCALING = Path("metrics/scaling.json")

@@ -98,9 +98,8 @@ def regenerated(stages: dict[str, Any], root: Path) -> Iterator[Row]:
     """Run the stages up to the splits in an empty folder and compare every byte."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(root / paths.PARAMS, folder)
-        for path in own_files(root):
-            Path(folder, path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / path, Path(folder, path))
+        if (root / paths.INPUTS).is_dir():
+            shutil.copytree(root / paths.INPUTS, Path(folder, paths.INPUTS))
         chosen = {
             name: REGENERATED.index(kind)
             for name in stages
@@ -128,15 +127,6 @@ def regenerated(stages: dict[str, Any], root: Path) -> Iterator[Row]:
                 continue
             same = all(dvc_md5(Path(folder, o["path"])) == o["md5"] for o in stage["outs"])
             yield Row(name, REPRODUCED if same else DIFFERS, "" if same else "from dvc.lock")
-
-
-def own_files(root: Path) -> Iterator[str]:
-    """Yield the user's own bars, as far as params.yaml names them relative to the root."""
-    data = config.load_params(root / paths.PARAMS).data
-    for path in (data.path, data.volatility_path):
-        named = data.source == "csv" and path and not Path(path).is_absolute()
-        if named and (root / path).is_file():
-            yield path
 
 
 def recomputed(stages: dict[str, Any], root: Path) -> Iterator[Row]:

@@ -90,7 +90,7 @@ class Repository:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     path = tmp_path_factory.mktemp("toy")
-    for name in ("src", "stages"):
+    for name in ("src", "stages", "inputs"):
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / name, path / name, ignore=ignored)
     for name in ("dvc.yaml", ".gitignore", ".gitattributes", ".dvcignore"):
@@ -195,6 +195,33 @@ def test_bad_params_stop_before_any_output_is_touched(repository: Repository) ->
     for path, content in before.items():
         assert path.read_bytes() == content
     repository.do("dvc", "repro", "-q")
+
+
+def test_an_edited_file_of_the_users_own_is_seen_and_a_bad_one_leaves_the_last_good_bars(
+    repository: Repository,
+) -> None:
+    params = yaml.safe_load((repository.path / "params.yaml").read_text())
+    own, raw = repository.path / "inputs/my.csv", repository.path / "data/raw/csv/bars.csv"
+    shutil.copy(repository.path / "data/raw/gspc/sp500.csv", own)
+    params["dataset"] = "csv"
+    params["datasets"]["csv"]["path"] = "inputs/my.csv"
+    (repository.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    repository.do("dvc", "repro", "-q", "download")
+    good = own.read_text()
+    assert raw.read_text() == good
+
+    own.write_text(good.replace("1228.099976", "1228.109976"))
+    repository.do("dvc", "repro", "-q", "download")
+    assert raw.read_text() == own.read_text() != good
+
+    own.write_text("".join(good.splitlines(keepends=True)[:1000]))
+    done = repository.call("dvc", "repro", "download")
+    assert "bars from 1999-01-04 to " in done.stderr
+    assert raw.read_text() == good.replace("1228.099976", "1228.109976")
+    own.unlink()
+    repository.do("git", "checkout", "-q", "--", ".")
+    repository.do("git", "clean", "-fdq")
+    repository.do("dvc", "checkout", "-q")
 
 
 def test_a_budget_that_is_not_trained_is_absent_and_says_so(repository: Repository) -> None:
