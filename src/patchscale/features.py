@@ -132,6 +132,9 @@ class Bars(dict[str, Any]):
         """
         import exchange_calendars  # 1 s
 
+        if self.dates.empty:
+            return np.empty(0)
+
         exchange = exchange_calendars.get_calendar(self.calendar)
         days = self.dates.to_numpy().astype("datetime64[D]")
         next_month = (days.astype("datetime64[M]") + 1).astype("datetime64[D]")

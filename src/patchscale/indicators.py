@@ -7,6 +7,7 @@ citation at the end of a docstring is printed in the data dictionary.
 import math
 
 import numpy as np
+import pandas as pd
 import talib
 
 from patchscale.rolling import (
@@ -118,14 +119,18 @@ def atr(high: Array, low: Array, close: Array, n: int) -> Array:
 
 
 def adx(high: Array, low: Array, close: Array, n: int) -> Array:
-    """Return the average directional index, 0 to 100 (Wilder 1978; TA-Lib ADX)."""
-    return np.asarray(talib.ADX(high, low, close, n))
+    """Return the average directional index, 0 to 100 (Wilder 1978)."""
+    plus, minus = _directional(high, low, close, n)
+    index = 100 * ratio(np.abs(plus - minus), plus + minus, 0.0)
+    if len(index) < 2 * n:
+        return np.full(len(index), np.nan)
+    return after(index, _wilder(np.append(index[n : 2 * n].mean(), index[2 * n :]), n))
 
 
 def di(high: Array, low: Array, close: Array, n: int) -> Array:
-    """Return +DI - -DI, -100 to 100 (Wilder 1978; TA-Lib PLUS_DI, MINUS_DI)."""
-    plus, minus = talib.PLUS_DI(high, low, close, n), talib.MINUS_DI(high, low, close, n)
-    return np.asarray(plus - minus)
+    """Return +DI - -DI, -100 to 100 (Wilder 1978)."""
+    plus, minus = _directional(high, low, close, n)
+    return plus - minus
 
 
 def cci(high: Array, low: Array, close: Array, n: int) -> Array:
@@ -221,6 +226,27 @@ def hurst(x: Array, n: int) -> Array:
     scale = np.log(lags) - np.log(lags).mean()
     slope = (scale[:, None] * np.log(np.where(moves == 0, 1.0, moves))).sum(axis=0)
     return np.where(flat, 0.5, slope / (scale**2).sum())
+
+
+def _directional(high: Array, low: Array, close: Array, n: int) -> tuple[Array, Array]:
+    # TA-Lib's, but for moves equal up to rounding: it compares them to the last bit
+    up, down, before = diff(high, 1), -diff(low, 1), lag(close, 1)
+    plus = np.where((sign(up - down) > 0) & (up > 0), up, 0.0)
+    minus = np.where((sign(down - up) > 0) & (down > 0), down, 0.0)
+    ranges = _wilder_total(np.maximum(high, before) - np.minimum(low, before), n)
+    indices = [100 * ratio(_wilder_total(move, n), ranges, 0.0) for move in (plus, minus)]
+    return indices[0], indices[1]
+
+
+def _wilder_total(x: Array, n: int) -> Array:
+    """Return Wilder's running sum, n-fold his average; the first holds a day less than n."""
+    if len(x) <= n:
+        return np.full(len(x), np.nan)
+    return after(x, _wilder(np.append(x[1:n].sum(), n * x[n:]), n)[1:])
+
+
+def _wilder(x: Array, n: int) -> Array:
+    return pd.Series(x).ewm(alpha=1 / n, adjust=False).mean().to_numpy()
 
 
 def _annual(variance: Array) -> Array:

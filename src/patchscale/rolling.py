@@ -38,7 +38,7 @@ def diff(x: Array, n: int) -> Array:
 
 
 def pct(x: Array, n: int) -> Array:
-    """Return the change over n sessions in percent; 0 from 0."""
+    """Return the change over n sessions in percent; 0 where the earlier value is 0."""
     return 100 * (ratio(x, lag(x, n), 1.0) - 1)
 
 
@@ -60,8 +60,9 @@ def ratio(x: Array, y: Array, neutral: float) -> Array:
 
 
 def between(x: Array, low: Array, high: Array) -> Array:
-    """Return where x lies between low, 0, and high, 1; flat: 0.5."""
-    return ratio(x - low, high - low, 0.5)
+    """Return where x lies between low, 0, and high, 1; flat, within 1e-9: 0.5."""
+    span = high - low
+    return ratio(x - low, np.where(span < NOISE, 0.0, span), 0.5)
 
 
 def dist(x: Array, low: float, high: float) -> Array:
@@ -90,8 +91,9 @@ def sma(x: Array, n: int) -> Array:
 
 
 def std(x: Array, n: int) -> Array:
-    """Return the sample standard deviation of the last n values."""
-    return pd.Series(x).rolling(n).std().to_numpy()
+    """Return the sample standard deviation of the last n values; equal values: 0."""
+    flat = highest(x, n) == lowest(x, n)  # pandas' running sums leave 1e-8 of what came before
+    return np.where(flat, 0.0, pd.Series(x).rolling(n).std().to_numpy())
 
 
 def ewm(x: Array, n: int) -> Array:
