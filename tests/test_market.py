@@ -72,6 +72,7 @@ def test_files_of_arch_are_read(tmp_path: Path) -> None:
         gzip.compress(ARCH.replace("1/2/2018", "2018-01-02").encode()),
         gzip.compress(ARCH.replace("1.5", "one").encode()),
     ],
+    ids=["empty", "not compressed", "cut", "no close", "another date form", "a word"],
 )
 def test_damaged_file_of_arch_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bars.csv.gz"
@@ -146,7 +147,9 @@ def test_crlf_is_refused_and_the_advice_works(tmp_path: Path) -> None:
     assert "first on line 3" in refusal(path, TWO_DAYS.replace(ROW, ROW + "\r"))
 
 
-@pytest.mark.parametrize("content", [gzip.compress(TWO_DAYS.encode()), TWO_DAYS.encode("utf-16")])
+@pytest.mark.parametrize(
+    "content", [gzip.compress(TWO_DAYS.encode()), TWO_DAYS.encode("utf-16")], ids=["gzip", "utf-16"]
+)
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path, content: bytes) -> None:
     assert refusal(tmp_path / "bars.csv", content).startswith("not UTF-8 text (")
 
