@@ -146,17 +146,23 @@ def test_a_source_out_of_reach_is_not_available_and_its_bars_are_taken_as_they_a
     csv_study, tmp_path
 ):
     (csv_study / "stages").unlink()
-    write(csv_study / "stages/download.py", b"import sys; sys.exit(75)")
-    write(
-        csv_study / "stages/split.py",
-        b"from pathlib import Path; Path('bars.md5').write_text("
-        b"str(len(Path('data/raw/csv/bars.csv').read_text())))",
-    )
+    unreachable = """
+from patchscale.errors import Stopped
+def main():
+    raise Stopped("try again later")
+"""
+    reads = """
+from pathlib import Path
+def main(horizon):
+    Path("bars.size").write_text(str(len(Path("data/raw/csv/bars.csv").read_text())))
+"""
+    write(csv_study / "stages/download.py", unreachable.encode())
+    write(csv_study / "stages/split.py", reads.encode())
     size = str(len((csv_study / "data/raw/csv/bars.csv").read_text())).encode()
     lock = download_lock(csv_study) | {
         "split@h1": {
             "cmd": "python stages/split.py h1",
-            "outs": [{"path": "bars.md5", "md5": md5(size)}],
+            "outs": [{"path": "bars.size", "md5": md5(size)}],
         }
     }
     rows = {row.what: row.verdict for row in regenerated(lock, csv_study)}

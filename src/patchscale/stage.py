@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from patchscale.errors import InputError, Stopped
 
@@ -11,7 +12,8 @@ def run(main: Callable[..., None]) -> None:
 
     0 done, 2 bad input (one line on stderr), 75 stopped and resumable, 1 a bug (traceback).
     """
-    name = main.__module__ if main.__module__ != "__main__" else sys.argv[0]
+    script = Path(sys.argv[0])
+    name = f"patchscale {script.stem}" if script.is_absolute() else str(script)
     try:
         main(*sys.argv[1:])
     except (InputError, Stopped) as error:

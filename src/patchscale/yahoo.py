@@ -92,7 +92,7 @@ def _download(symbol: str, start: str, today: pd.Timestamp) -> pd.DataFrame:
         except YFRateLimitError:
             problem = "Yahoo limits the rate"
         except (YFException, OSError, ValueError) as error:
-            said = " ".join(str(error).split())[:200]
+            said = " ".join(str(error).split()).partition(". See http")[0][:200]
             if isinstance(error, YFTzMissingError) or getattr(error, "yahoo_reason", None):
                 raise InputError(f"{symbol}: Yahoo has no such series ({said})") from None
             problem = f"Yahoo cannot be read ({said or type(error).__name__})"

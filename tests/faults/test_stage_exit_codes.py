@@ -78,7 +78,7 @@ def test_a_script_ends_with_the_code_of_the_contract(tmp_path, kind, code):
     assert done.returncode == code
     lines = done.stderr.splitlines()
     if code in (2, 75):
-        assert lines == [f"{script}: what happened"]
+        assert lines == [f"patchscale {script.stem}: what happened"]
     elif code == 1:
         assert lines[0].startswith("Traceback")
         assert lines[-1] == "KeyError: 'a bug'"
@@ -96,5 +96,5 @@ def test_a_stage_without_its_params_ends_with_2_and_names_them(tmp_path):
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.endswith("check.py: params.yaml: missing")
+    assert line == "patchscale check: params.yaml: missing"
     assert list(tmp_path.iterdir()) == []
