@@ -1,6 +1,6 @@
 """Bring a data set's bars into the canonical form and check them."""
 
-from patchscale import config, market, paths, validate
+from patchscale import config, market, paths, sources, validate
 from patchscale.files import write_json, write_text
 from patchscale.stage import run
 
@@ -8,7 +8,7 @@ from patchscale.stage import run
 def main() -> None:
     params = config.load_params(paths.PARAMS)
     name, data = params.dataset, params.data
-    bars = market.fetch(data)
+    bars = sources.fetch(data)
     report = validate.check_dataset(bars, data, f"datasets.{name}")
     texts = {paths.raw(name, series): market.canonical_csv(bars[series]) for series in bars}
     for path, text in texts.items():

@@ -9,7 +9,8 @@ import pytest
 from patchscale import paths
 from patchscale.config import Dataset, load_params
 from patchscale.errors import InputError
-from patchscale.market import COLUMNS, HEADER, canonical_csv, fetch, read_arch, read_bars
+from patchscale.market import COLUMNS, HEADER, canonical_csv, read_bars
+from patchscale.sources import fetch, read_arch
 
 DATASETS = load_params(Path(__file__).resolve().parent.parent / "params.yaml").datasets
 TWO_DAYS = """\
@@ -222,7 +223,7 @@ def test_fetch_reads_the_users_own_files(tmp_path: Path) -> None:
 @pytest.fixture
 def on_2018_12_31(monkeypatch: pytest.MonkeyPatch) -> None:
     day = pd.Timestamp("2018-12-31")
-    monkeypatch.setattr("patchscale.exchange.exchange_today", lambda dataset: day)
+    monkeypatch.setattr("patchscale.sources.exchange_today", lambda dataset: day)
 
 
 @pytest.mark.usefixtures("on_2018_12_31")

@@ -11,7 +11,8 @@ from patchscale.adjust import forward_adjust
 from patchscale.config import Dataset
 from patchscale.errors import InputError, Stopped
 from patchscale.exchange import exchange_sessions
-from patchscale.market import COLUMNS, PRICES, canonical_csv, fetch, parse_bars
+from patchscale.market import COLUMNS, PRICES, canonical_csv, parse_bars
+from patchscale.sources import fetch
 from patchscale.validate import check_dataset
 
 ZONE = "America/New_York"
@@ -297,7 +298,7 @@ def test_an_index_without_dates_is_refused(answering: Any) -> None:
 
 @pytest.fixture
 def on_today(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("patchscale.exchange.exchange_today", lambda dataset: TODAY)
+    monkeypatch.setattr("patchscale.sources.exchange_today", lambda dataset: TODAY)
 
 
 @pytest.mark.usefixtures("on_today")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from patchscale import config, market, paths, validate
+from patchscale import config, market, paths, sources, validate
 from patchscale.errors import InputError
 from patchscale.seams import ratio_seams
 from patchscale.stage import run
@@ -88,7 +88,7 @@ def main(*words: str) -> None:
     if name not in params.datasets:
         raise InputError(f"data set {name!r} is unknown; allowed: {', '.join(params.datasets)}")
     data, root = params.datasets[name], Path.cwd()
-    bars = market.fetch(data)
+    bars = sources.fetch(data)
     validate.check_dataset(bars, data, f"datasets.{name}")
     texts = {paths.raw(name, series): market.canonical_csv(bars[series]) for series in bars}
     md5 = folder_md5(
