@@ -13,68 +13,44 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from patchscale import budget, config, paths
+from patchscale import config, paths
 from patchscale.features import tier_features
 from patchscale.model import PatchTST, PatchTSTConfig
 
 BATCH = 256
 
 
-class Peer(nn.Module):
-    """A PatchTST around torch.nn.TransformerEncoder."""
-
-    def __init__(self, shape: PatchTSTConfig) -> None:
-        super().__init__()
-        layer = nn.TransformerEncoderLayer(
-            shape.d_model,
-            shape.n_heads,
-            shape.d_ff,
-            shape.dropout,
-            "gelu",
-            batch_first=True,
-            norm_first=True,
+def peer_of(shape: PatchTSTConfig) -> PatchTST:
+    """Return a PatchTST whose layers are torch.nn's."""
+    model = PatchTST(replace(shape, n_layers=0))
+    for _ in range(shape.n_layers):
+        model.layers.append(
+            nn.TransformerEncoderLayer(
+                shape.d_model,
+                shape.n_heads,
+                shape.d_ff,
+                shape.dropout,
+                "gelu",
+                batch_first=True,
+                norm_first=True,
+            )
         )
-        self.patches = PatchTST(shape).patches
-        self.embed = nn.Linear(shape.patch_length * shape.n_features, shape.d_model)
-        self.positions = nn.Parameter(0.02 * torch.randn(shape.n_patches, shape.d_model))
-        self.encoder = nn.TransformerEncoder(
-            layer, shape.n_layers, nn.LayerNorm(shape.d_model), enable_nested_tensor=False
-        )
-        self.head = nn.Linear(shape.n_patches * shape.d_model, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits; `(B, context, F) -> (B,)`."""
-        h = self.encoder(self.embed(self.patches(x)) + self.positions)
-        return self.head(h.flatten(1)).squeeze(-1)
+    return model
 
 
 def shape_of(cell: str, params: config.Params) -> PatchTSTConfig:
-    """Return the shape that a cell's table row trains."""
-    row, size = params.cells[cell], params.budgets[config.split_cell(cell)[0]]
-    model, n_features = params.model, len(tier_features(params.features.tier))
-    d_ff = budget.solve_d_ff(
-        size.n_params,
-        n_features=n_features,
-        patch_length=model.patch_length,
-        n_patches=model.n_patches,
-        d_model=row.d_model,
-        n_layers=row.n_layers,
-    )
+    """Return the shape that a cell trains, from the search's result."""
+    best = config.load_best(paths.best(params.cells[cell].search))
     return PatchTSTConfig(
-        n_features=n_features,
-        context_length=model.context_length,
-        patch_length=model.patch_length,
-        stride=model.stride,
-        d_model=row.d_model,
-        n_layers=row.n_layers,
-        n_heads=row.n_heads,
-        d_ff=d_ff,
-        dropout=size.dropout,
+        n_features=len(tier_features(params.features.tier)),
+        **params.model.model_dump(include={"context_length", "patch_length", "stride"}),
+        **best.model_dump(include={"d_model", "n_layers", "n_heads", "d_ff", "dropout"}),
     )
 
 
@@ -122,8 +98,8 @@ def contestants(shape: PatchTSTConfig, compiled: bool) -> dict[str, Callable[[],
     steps = {
         "ours float32": step_of(PatchTST(shape).train(), x, y, torch.float32),
         "ours bfloat16": step_of(PatchTST(shape).train(), x, y, torch.bfloat16),
-        "torch.nn float32": step_of(Peer(shape).train(), x, y, torch.float32),
-        "torch.nn bfloat16": step_of(Peer(shape).train(), x, y, torch.bfloat16),
+        "torch.nn float32": step_of(peer_of(shape).train(), x, y, torch.float32),
+        "torch.nn bfloat16": step_of(peer_of(shape).train(), x, y, torch.bfloat16),
         "floor bfloat16": floor_of(shape),
     }
     if compiled:

@@ -19,7 +19,18 @@ from patchscale.features import (
     read_catalogue,
 )
 
-NAMED = {name for formula in FORMULAS.values() for name in re.findall(r"[a-z_]\w*", formula)}
+
+def code(formula: str) -> str:
+    """Return a formula without the source behind it."""
+    return formula.partition("#")[0].strip()
+
+
+def words(formula: str) -> list[str]:
+    """Return the names in a formula."""
+    return re.findall(r"[a-z_]\w*", code(formula))
+
+
+NAMED = {name for formula in FORMULAS.values() for name in words(formula)}
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     name: value
     for module in (rolling, indicators)
@@ -52,11 +63,6 @@ argument of `ratio`, or named with the function.
 `vix` is the close of the volatility index; {", ".join(NUMPY)} are NumPy's. To add a feature, add
 its line to the catalogue.
 """
-
-
-def words(formula: str) -> list[str]:
-    """Return the names in a formula."""
-    return re.findall(r"[a-z_]\w*", formula.partition("#")[0])
 
 
 def sources(formula: str) -> set[str]:
@@ -92,7 +98,7 @@ def table(features: tuple[Feature, ...]) -> Iterator[str]:
     yield row("name", "kind", "family", "warm-up", "formula", "source")
     yield row("---", "---", "---", "---:", "---", "---")
     for feature in features:
-        formula = f"`{feature.formula.partition('#')[0].strip()}`"
+        formula = f"`{code(feature.formula)}`"
         cited = "; ".join(sorted(sources(feature.formula), key=lambda s: ("TA-Lib" in s, s)))
         yield row(
             f"`{feature.name}`", feature.kind, feature.family, str(feature.warm_up), formula, cited
@@ -108,10 +114,7 @@ def dictionary() -> str:
     for tier, (text, sentence) in SECTIONS.items():
         lines += ["", f"## {tier}", "", sentence, "", *table(read_catalogue(text))]
     lines += ["", "## Shared series", "", row("name", "formula"), row("---", "---")]
-    lines += [
-        row(f"`{name}`", f"`{formula.partition('#')[0].strip()}`")
-        for name, formula in SHARED.items()
-    ]
+    lines += [row(f"`{name}`", f"`{code(formula)}`") for name, formula in SHARED.items()]
     lines += [row(f"`{name}`", meaning(series)) for name, series in CALENDAR.items()]
     lines += ["", "## Functions", "", row("function", "meaning"), row("---", "---")]
     for name, function in FUNCTIONS.items():
