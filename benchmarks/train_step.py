@@ -1,21 +1,27 @@
-"""Measure one training step of a cell against torch.nn's encoder and against the bare matmuls.
+"""Measure one training step of a cell against other packages' encoders and the bare matmuls.
 
-    python3 dev.py -- python benchmarks/train_step.py 2M-h1 20M-h3 --threads 1
+    python3 dev.py -- python benchmarks/train_step.py 2M-h1 20M-h3 --threads 1 2 --json steps.json
 
 Every contestant makes the same step on the same batch of 256 contexts of 20 features: forward,
-backward, gradient clipping, AdamW. Peers are built to the cell's d_model, n_layers, n_heads and
-d_ff, pre-norm, dropout on. The floor is the step's matmuls in bfloat16 with nothing between them.
-Rounds are interleaved, after one that is not counted; medians. A ratio is the fastest peer's time
-divided by ours.
+backward, gradient clipping, AdamW. Peers are in `peers.py`. The floor is the step's matmuls in
+bfloat16 with nothing between them. Rounds are interleaved, after one that is not counted; medians.
+A ratio is the fastest peer's time divided by the contestant's.
+
+The precisions of a model share its weights and its optimiser; all models of a cell are in memory
+at once, 16 bytes a parameter each.
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
+from peers import installed, n_params, peer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,24 +30,9 @@ from patchscale.features import tier_features
 from patchscale.model import PatchTST, PatchTSTConfig
 
 BATCH = 256
+FLOOR = "floor bfloat16"
 
-
-def peer_of(shape: PatchTSTConfig) -> PatchTST:
-    """Return a PatchTST whose layers are torch.nn's."""
-    model = PatchTST(replace(shape, n_layers=0))
-    for _ in range(shape.n_layers):
-        model.layers.append(
-            nn.TransformerEncoderLayer(
-                shape.d_model,
-                shape.n_heads,
-                shape.d_ff,
-                shape.dropout,
-                "gelu",
-                batch_first=True,
-                norm_first=True,
-            )
-        )
-    return model
+Step = Callable[[], None]
 
 
 def shape_of(cell: str, params: config.Params) -> PatchTSTConfig:
@@ -54,9 +45,19 @@ def shape_of(cell: str, params: config.Params) -> PatchTSTConfig:
     )
 
 
-def step_of(model: nn.Module, x: Tensor, y: Tensor, precision: torch.dtype) -> Callable[[], None]:
+def adamw(model: nn.Module) -> torch.optim.AdamW:
+    """Return the optimiser that every contestant has."""
+    return torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+
+def step_of(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: tuple[Tensor, Tensor],
+    precision: torch.dtype,
+) -> Step:
     """Return a function that makes one training step."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    x, y = batch
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
@@ -69,7 +70,7 @@ def step_of(model: nn.Module, x: Tensor, y: Tensor, precision: torch.dtype) -> C
     return step
 
 
-def floor_of(shape: PatchTSTConfig) -> Callable[[], None]:
+def floor_of(shape: PatchTSTConfig) -> Step:
     """Return a function that makes a step's matmuls, forward and backward, and nothing else."""
     tokens, d, ff = BATCH * shape.n_patches, shape.d_model, shape.d_ff
     pairs = []
@@ -90,50 +91,106 @@ def floor_of(shape: PatchTSTConfig) -> Callable[[], None]:
     return step
 
 
-def contestants(shape: PatchTSTConfig, compiled: bool) -> dict[str, Callable[[], None]]:
-    """Return the steps to time by name."""
-    torch.manual_seed(0)
-    x = torch.randn(BATCH, shape.context_length, shape.n_features)
-    y = (torch.rand(BATCH) < 0.3).float()
+def ours(
+    shape: PatchTSTConfig, batch: tuple[Tensor, Tensor], compiled: bool
+) -> tuple[dict[str, Step], int]:
+    """Return our steps by name, and the number of parameters."""
+    model = PatchTST(shape).train()
+    optimizer = adamw(model)
     steps = {
-        "ours float32": step_of(PatchTST(shape).train(), x, y, torch.float32),
-        "ours bfloat16": step_of(PatchTST(shape).train(), x, y, torch.bfloat16),
-        "torch.nn float32": step_of(peer_of(shape).train(), x, y, torch.float32),
-        "torch.nn bfloat16": step_of(peer_of(shape).train(), x, y, torch.bfloat16),
-        "floor bfloat16": floor_of(shape),
+        "ours float32": step_of(model, optimizer, batch, torch.float32),
+        "ours bfloat16": step_of(model, optimizer, batch, torch.bfloat16),
     }
     if compiled:
-        model = torch.compile(PatchTST(shape).train())
-        steps["ours compiled"] = step_of(model, x, y, torch.bfloat16)
-    return steps
+        torch.compiler.reset()  # compiled code holds the number of threads
+        faster = torch.compile(model)
+        steps["ours bfloat16 compiled"] = step_of(faster, optimizer, batch, torch.bfloat16)
+    return steps, n_params(model)
+
+
+def contestants(
+    shape: PatchTSTConfig, peers: list[str], compiled: bool
+) -> tuple[dict[str, Step], dict[str, int]]:
+    """Return the steps to time by name, and the numbers of parameters."""
+    torch.manual_seed(0)
+    x = torch.randn(BATCH, shape.context_length, shape.n_features)
+    batch = x, (torch.rand(BATCH) < 0.3).float()
+    steps, count = ours(shape, batch, compiled)
+    counts = dict.fromkeys(steps, count)
+    for name in peers:
+        model = peer(name, shape).train()
+        optimizer = adamw(model)
+        for precision in (torch.float32, torch.bfloat16):
+            title = f"{name} {str(precision).removeprefix('torch.')}"
+            steps[title] = step_of(model, optimizer, batch, precision)
+            counts[title] = n_params(model)
+    steps[FLOOR] = floor_of(shape)
+    return steps, counts
+
+
+def measure(
+    shape: PatchTSTConfig, peers: list[str], rounds: int, compiled: bool
+) -> dict[str, dict[str, Any]]:
+    """Time every contestant in turn; return a row each, seconds first."""
+    steps, counts = contestants(shape, peers, compiled)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for round_ in range(rounds + 1):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            if round_:
+                seconds[name].append(time.perf_counter() - started)
+    middle = {name: statistics.median(taken) for name, taken in seconds.items()}
+    rivals = {name: value for name, value in middle.items() if name.startswith(tuple(peers))}
+    float32 = min(value for name, value in rivals.items() if name.endswith("float32"))
+    return {
+        name: {
+            "seconds": value,
+            "times_float32_peer": float32 / value,
+            "times_any_peer": min(rivals.values()) / value,
+            "share_of_floor": middle[FLOOR] / value,
+            "n_params": counts.get(name),
+        }
+        for name, value in middle.items()
+    }
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """Return the rows as text."""
+    lines = [f"  {'':<24}{'seconds':>9}{'x float32 peer':>16}{'x any peer':>12}{'of floor':>10}"]
+    lines[0] += f"{'parameters':>14}"
+    for name, row in rows.items():
+        line = f"  {name:<24}{row['seconds']:>9.3f}{row['times_float32_peer']:>16.2f}"
+        line += f"{row['times_any_peer']:>12.2f}{row['share_of_floor']:>10.0%}"
+        lines.append(line + (f"{row['n_params']:>14,}" if row["n_params"] else ""))
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Time every contestant in turn and print a table a cell."""
+    """Print a table a cell and number of threads."""
     parser = argparse.ArgumentParser(description="Time training steps.")
     parser.add_argument("cells", nargs="+", help="such as 2M-h1")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="time torch.compile too")
+    parser.add_argument("--json", type=Path, help="write the same there")
     words = parser.parse_args()
-    torch.set_num_threads(words.threads)
     params = config.load_params(paths.PARAMS)
+    peers = installed()
+    measured = []
     for cell in words.cells:
         shape = shape_of(cell, params)
-        steps = contestants(shape, words.compile)
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
-        for round_ in range(words.rounds + 1):
-            for name, step in steps.items():
-                started = time.perf_counter()
-                step()
-                if round_:
-                    seconds[name].append(time.perf_counter() - started)
-        middle = {name: statistics.median(taken) for name, taken in seconds.items()}
-        peer = min(value for name, value in middle.items() if name.startswith("torch.nn"))
-        print(f"{cell}: {shape.d_model} wide, {shape.n_layers} layers, {words.threads} thread(s)")
-        for name, value in middle.items():
-            floor = middle["floor bfloat16"] / value
-            print(f"  {name:<18} {value:7.3f} s  {peer / value:5.2f} x peer  {floor:4.0%} of floor")
+        for threads in words.threads:
+            torch.set_num_threads(threads)
+            rows = measure(shape, peers, words.rounds, words.compile)
+            print(f"{cell}: {shape.d_model} wide, {shape.n_layers} layers, {threads} thread(s)")
+            print(table(rows), flush=True)
+            measured.append({"cell": cell, "threads": threads, "contestants": rows})
+    if words.json:
+        versions = {name: version(name.split(".")[0]) for name in peers}
+        versions["torch"] = versions.pop("torch.nn")
+        found = {"rounds": words.rounds, "versions": versions, "measured": measured}
+        words.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
