@@ -177,7 +177,9 @@ def main() -> None:
     words = parser.parse_args()
     params = config.load_params(paths.PARAMS)
     peers = installed()
-    measured = []
+    versions = {name.removesuffix(".nn"): version(name.removesuffix(".nn")) for name in peers}
+    measured: list[dict[str, Any]] = []
+    found = {"rounds": words.rounds, "versions": versions, "measured": measured}
     for cell in words.cells:
         shape = shape_of(cell, params)
         for threads in words.threads:
@@ -186,11 +188,8 @@ def main() -> None:
             print(f"{cell}: {shape.d_model} wide, {shape.n_layers} layers, {threads} thread(s)")
             print(table(rows), flush=True)
             measured.append({"cell": cell, "threads": threads, "contestants": rows})
-    if words.json:
-        versions = {name: version(name.split(".")[0]) for name in peers}
-        versions["torch"] = versions.pop("torch.nn")
-        found = {"rounds": words.rounds, "versions": versions, "measured": measured}
-        words.json.write_text(json.dumps(found, indent=2) + "\n")
+            if words.json:
+                words.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -53,20 +53,24 @@ def start():
     """Start processes that are gone after the test, with all that they started."""
     started = []
 
+    def end():
+        for process in started:
+            with suppress(psutil.Error):
+                for each in psutil.Process(process.pid).children(recursive=True):
+                    each.kill()
+            process.kill()
+
     def start(command, **options):
         options = {"stdout": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True} | options
-        process = subprocess.Popen(command, **options)
-        started.append(process)
-        return process
+        started.append(subprocess.Popen(command, **options))
+        return started[-1]
 
+    timer = threading.Timer(15, end)  # a test that waits for ever fails
+    timer.start()
     yield start
+    timer.cancel()
+    end()
     for process in started:
-        family = []
-        with suppress(psutil.Error):
-            family = psutil.Process(process.pid).children(recursive=True)
-        for each in (process, *family):
-            with suppress(psutil.Error):
-                each.kill()
         process.communicate()
 
 
@@ -219,6 +223,14 @@ def test_in_the_background_the_terminal_is_left_alone(start, terminal, tmp_path)
     assert process.stdout.readline() == "stopped SIGTERM\n"
 
 
+def test_a_terminal_of_another_session_is_left_alone(start, terminal, tmp_path):
+    process = on_terminal(start, terminal, waits(tmp_path / "child.py", "keys=True"))
+    ready(process)
+    assert is_line_buffered(terminal)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "stopped SIGTERM\n"
+
+
 def test_a_closed_terminal_is_a_hang_up_and_no_error(start, terminal, tmp_path):
     script = write(tmp_path / "c.py", TERMINAL + WAITS.format(arguments="keys=True"))
     process = on_terminal(start, terminal, [sys.executable, script])
@@ -277,6 +289,14 @@ def test_a_worker_below_dvc_notices_that_its_stage_was_killed(start, tmp_path):
     assert dvc.stdout.readline() == "stopped parent ended\n"
 
 
+def test_the_end_of_dvc_is_told_where_all_ended(start, tmp_path):
+    dvc = start_dvc(start, tmp_path, waits(tmp_path / "stage.py"))
+    shell = psutil.Process(ready(dvc)).parent()
+    shell.kill()
+    dvc.kill()
+    assert dvc.stdout.readline() == "stopped dvc ended\n"
+
+
 def test_nothing_is_noticed_while_all_live(start, tmp_path):
     text = """
         import os, time
@@ -305,6 +325,7 @@ def test_a_second_block_knows_who_ended_before_it(start, tmp_path):
     process = start([sys.executable, outer], stdin=subprocess.PIPE)
     ready(process)
     process.kill()
+    process.wait()
     process.stdin.write("\n")
     process.stdin.flush()
     assert process.stdout.readline() == "stopped parent ended\n"

@@ -88,7 +88,6 @@ def exclusive(path: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock, note = FileLock(path), path.with_name(f"{path.name}.pid")
     try:
         lock.acquire(blocking=False)
@@ -115,9 +114,8 @@ def _is_dvc(process: psutil.Process) -> bool:
         return False
     program, *rest = words or [""]
     while rest and rest[0].startswith("-"):
-        option = rest.pop(0)
-        if option in {"-c", "-m"}:
-            return option == "-m" and rest[:1] == ["dvc"]
+        if rest.pop(0) == "-c":
+            return False
     return "dvc" in {Path(word).stem for word in (program, *rest[:1])}
 
 
