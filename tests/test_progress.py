@@ -152,6 +152,12 @@ def test_a_bar_shows_the_training_loss_until_there_is_a_validation_loss():
     assert progress._bar_texts({**first, "val_log_loss": 0.7})[1] == "val 0.7000"
 
 
+def test_a_bar_is_as_long_as_the_finished_share_of_all_epochs():
+    assert progress._share({"epoch": 2, "epochs": 8, "step": 5, "steps": 10}) == 2.5 / 8
+    assert progress._share({"epoch": 2, "epochs": 0, "step": 0, "steps": 10}) == 0
+    assert progress._share({"epoch": 2}) == 0
+
+
 def test_a_dumb_terminal_is_a_log(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "dumb")
@@ -229,15 +235,16 @@ def test_what_is_said_goes_to_the_report_or_else_into_the_state(tmp_path):
     assert json.loads((tmp_path / "worker.json").read_text()) == {"note": "there"}
 
 
-def test_a_closed_terminal_does_not_end_a_training(tmp_path):
+@pytest.mark.parametrize("lines", ["", "a line\n"])
+def test_a_closed_terminal_does_not_end_a_training(lines, tmp_path):
     text = """
         import os, sys
         from pathlib import Path
         from patchscale.progress import Pulse, display
         path = Path(sys.argv[1])
         with display([path], "2M-h1") as report:
-            sys.stdin.readline()
-            report("a line")
+            for line in sys.stdin:
+                report(line)
             Pulse(path).beat(epoch=1)
         print("trained")
     """
@@ -249,5 +256,5 @@ def test_a_closed_terminal_does_not_end_a_training(tmp_path):
     os.close(writer)
     assert os.read(reader, 1024)
     os.close(reader)
-    assert process.communicate("\n", timeout=10)[0] == "trained\n"
+    assert process.communicate(lines, timeout=10)[0] == "trained\n"
     assert process.returncode == 0

@@ -19,8 +19,10 @@ from patchscale.stopping import exclusive, starters, stop_requests
 
 WAITS = """
     import os, subprocess, sys, time
-    from patchscale.stopping import stop_requests
-    with stop_requests({arguments}) as stopped:
+    from patchscale import stopping
+    stopping.STARTERS_EVERY = {every}
+    with stopping.stop_requests({arguments}) as stopped:
+        assert stopped() == ""
         print("ready", os.getpid(), flush=True)
         until = time.monotonic() + 20
         while not stopped() and time.monotonic() < until:
@@ -43,9 +45,9 @@ def write(path: Path, text: str, **values: object) -> str:
     return str(path)
 
 
-def waits(path: Path, arguments: str = "") -> list[str]:
+def waits(path: Path, arguments: str = "", every: float = 0.1, before: str = "") -> list[str]:
     """Return the command of a process that prints ready, waits until stopped, and says why."""
-    return [sys.executable, write(path, WAITS, arguments=arguments)]
+    return [sys.executable, write(path, before + WAITS.format(arguments=arguments, every=every))]
 
 
 @pytest.fixture
@@ -162,9 +164,9 @@ def is_line_buffered(terminal) -> bool:
 
 
 def test_q_stops_and_other_keys_do_not(start, terminal, tmp_path):
-    script = write(tmp_path / "c.py", TERMINAL + WAITS.format(arguments="keys=True"))
+    command = waits(tmp_path / "child.py", "keys=True", before=TERMINAL)
     before = termios.tcgetattr(terminal[1])
-    process = on_terminal(start, terminal, [sys.executable, script])
+    process = on_terminal(start, terminal, command)
     ready(process)
     assert not is_line_buffered(terminal)
     os.write(terminal[0], b"x\n")
@@ -194,8 +196,8 @@ def test_the_terminal_is_restored_after_an_exception(start, terminal, tmp_path):
 
 
 def test_ctrl_c_on_the_terminal_is_a_request_while_keys_are_read(start, terminal, tmp_path):
-    script = write(tmp_path / "c.py", TERMINAL + WAITS.format(arguments="keys=True"))
-    process = on_terminal(start, terminal, [sys.executable, script])
+    command = waits(tmp_path / "child.py", "keys=True", before=TERMINAL)
+    process = on_terminal(start, terminal, command)
     ready(process)
     os.write(terminal[0], b"\x03\x03")
     assert process.stdout.readline() == "stopped SIGINT\n"
@@ -203,8 +205,8 @@ def test_ctrl_c_on_the_terminal_is_a_request_while_keys_are_read(start, terminal
 
 
 def test_without_keys_the_terminal_is_left_alone(start, terminal, tmp_path):
-    script = write(tmp_path / "c.py", TERMINAL + WAITS.format(arguments=""))
-    process = on_terminal(start, terminal, [sys.executable, script])
+    command = waits(tmp_path / "child.py", "", before=TERMINAL)
+    process = on_terminal(start, terminal, command)
     ready(process)
     assert is_line_buffered(terminal)
 
@@ -232,8 +234,8 @@ def test_a_terminal_of_another_session_is_left_alone(start, terminal, tmp_path):
 
 
 def test_a_closed_terminal_is_a_hang_up_and_no_error(start, terminal, tmp_path):
-    script = write(tmp_path / "c.py", TERMINAL + WAITS.format(arguments="keys=True"))
-    process = on_terminal(start, terminal, [sys.executable, script])
+    command = waits(tmp_path / "child.py", "keys=True", before=TERMINAL)
+    process = on_terminal(start, terminal, command)
     ready(process)
     for end in terminal:
         os.close(end)
@@ -250,7 +252,8 @@ def start_dvc(start, tmp_path, command):
 
 
 def test_a_stage_notices_that_dvc_was_killed(start, tmp_path):
-    dvc = start_dvc(start, tmp_path, waits(tmp_path / "stage.py"))
+    command = waits(tmp_path / "stage.py", every=stopping.STARTERS_EVERY)
+    dvc = start_dvc(start, tmp_path, command)
     pid = ready(dvc)
     shell = psutil.Process(pid).parent()
     assert shell.name() != "python"
