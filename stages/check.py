@@ -58,9 +58,10 @@ def check() -> None:
     shown = params.model.budget
     if not params.study.train[shown]:
         size = params.budgets[shown].n_params
+        each = budget.BYTES_PER_WEIGHT[params.train.precision[shown]]
         raise InputError(
             f"{paths.PARAMS}: model.budget: {shown} is not trained in this study; each of its "
-            f"cells would need {20 * size / 2**30:.0f} GiB of memory and about "
+            f"cells would need {each * size / 2**30:.0f} GiB and activations, and about "
             f"{6 * size * params.model.n_patches * 4000 / 1e12:,.0f} TFLOP an epoch; allow it with "
             f"-S 'study.train={{{shown}: true}}'"
         )

@@ -2,8 +2,10 @@
 
 import shutil
 
+import pandas as pd
+
 from patchscale import config, paths
-from patchscale.files import read_arrow, read_json, replacing, write_json
+from patchscale.files import read_arrow, read_json, replacing, write_csv, write_json
 from patchscale.scaling import mean_with_interval
 from patchscale.stage import run
 
@@ -21,7 +23,7 @@ SCORES = (
     "p_range",
 )
 RETURNS = ("trades", "exposure", "total_return", "sharpe", "sharpe_low", "sharpe_high")
-PLOTS = ("curves", "equity", "calibration")
+PLOTS = ("equity", "calibration")
 
 
 def main() -> None:
@@ -40,6 +42,8 @@ def main() -> None:
     for kind in PLOTS:
         with replacing(paths.plot("headline", kind)) as temporary:
             shutil.copyfile(paths.plot(kind, cell), temporary)
+    curves = pd.read_csv(paths.plot("curves", cell))
+    write_csv(paths.plot("headline", "curves"), mean_curve(curves))
     write_json(
         paths.HEADLINE,
         {
@@ -54,6 +58,13 @@ def main() -> None:
             | {"buy_and_hold": judged["strategy"]["buy_and_hold"]["total_return"]},
         },
     )
+
+
+def mean_curve(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over seeds of every epoch that all of them reached."""
+    epochs = curves.groupby("epoch")
+    means = epochs[["train_log_loss", "val_log_loss"]].mean()
+    return means[epochs.size() == curves["seed"].nunique()].reset_index()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Labels of test dates are never loaded here. A cell whose budget is not trained (
 leaves outputs that say so.
 """
 
+import math
 import os
 import sys
 from dataclasses import asdict
@@ -14,14 +15,20 @@ import torch
 
 from patchscale import config, paths
 from patchscale.cell import assemble
-from patchscale.checkpoint import fingerprint, load_weights, resume_path, save_weights
+from patchscale.checkpoint import Checkpoint, fingerprint, load_model, resume_path, save_weights
+from patchscale.engine import device_of_this_machine, log_loss, worth_compiling
 from patchscale.errors import InputError
 from patchscale.files import digest, read_arrow, read_json, write_arrow, write_csv, write_json
+from patchscale.model import predict
+from patchscale.replica import Replica, train_replicas
+from patchscale.schedule import Settings
 from patchscale.splits import read_split
 from patchscale.stage import run
-from patchscale.train import Settings, Trained, log_loss, predict, refuse_if_large, train
+from patchscale.stopping import exclusive
+from patchscale.tracking import Run
+from patchscale.train import Trained
 
-CODE = ("cell", "model", "windows", "train")
+CODE = ("cell", "engine", "memory", "model", "optim", "schedule", "train", "windows")
 
 
 def main(cell: str) -> None:
@@ -37,86 +44,97 @@ def main(cell: str) -> None:
         )
         return
     limit = max_hours()
-    refuse_if_large(best.n_params)
-    torch.set_num_threads(params.train.threads)
-    torch.use_deterministic_algorithms(True)
-
     tier = params.features.tier
     table, kinds = read_arrow(paths.features(tier)), read_json(paths.kinds(tier))
     split = read_split(paths.split(horizon), labels_of={"train", "val"})
     inputs = assemble(table, kinds, split, params.model, best)
+    device = device_of_this_machine()
+    steps = best.epochs * math.ceil(len(inputs.train.rows) / params.train.batch_size)
     settings = Settings(
         **best.model_dump(include={"lr", "weight_decay", "warmup_steps", "epochs"}),
         **params.train.model_dump(include={"batch_size", "patience", "min_delta", "clip"}),
+        precision=params.train.precision[budget],
+        device=device,
+        compiled=worth_compiling(steps, device),
     )
+    threads, seeds = params.train.threads[budget], params.train.seeds[budget]
     facts = {
         "shape": asdict(inputs.shape),
         "settings": asdict(settings),
         "normalisation": params.model.normalisation,
-        "threads": params.train.threads,
+        "threads": threads,
         "torch": torch.__version__.split("+")[0],
-        "device": "cpu",
-        "precision": "float32",
     }
     sources = [paths.features(tier), paths.split(horizon)]
-    sources += [Path(f"src/patchscale/{module}.py") for module in CODE]
-    name = f"{cell}-{fingerprint(facts, sources)}"
-    states = [resume_path(f"{name}-seed{seed}") for seed in range(params.train.seeds)]
-
-    replicates, probabilities = [], {}
-    for seed, state in enumerate(states):
-        print(f"{cell} seed {seed}: {best.n_params:,} parameters", file=sys.stderr)
-        trained = train(inputs, settings, seed, state, max_hours=limit)
-        save_weights(paths.weights(cell, seed), trained.model.state_dict())
-        trained.model.load_state_dict(load_weights(paths.weights(cell, seed)))
-        probability = predict(trained.model, inputs.windows, inputs.judged_rows).double()
-        probabilities[f"p_seed{seed}"] = probability.numpy()
-        replicates.append(trained)
-    seeds = pd.DataFrame(probabilities, index=inputs.judged.index)
-    predictions = pd.concat([inputs.judged, seeds.mean(axis=1).rename("p"), seeds], axis=1)
-    write_arrow(paths.predictions(cell), predictions)
-    write_csv(paths.plot("curves", cell), pd.concat(curve(k, t) for k, t in enumerate(replicates)))
-    write_json(
-        paths.card(cell),
-        {
-            "cell": cell,
-            "trained": True,
-            "n_params": best.n_params,
-            "dataset": params.dataset,
-            "data_as_of": f"{table['date'].iloc[-1]:%Y-%m-%d}",
-            "features": kinds,
-            "replicates": [replicate(cell, k, trained) for k, trained in enumerate(replicates)],
-            **facts,
-        },
-    )
-    is_val = (predictions["subset"] == "val").to_numpy()
-    logits = torch.logit(torch.from_numpy(predictions["p"].to_numpy()[is_val]))
-    epochs = [trained.best_epoch for trained in replicates]
-    write_json(
-        paths.train_metrics(cell),
-        {
-            "trained": True,
-            "n_params": best.n_params,
-            "budget_ratio": best.n_params / params.budgets[budget].n_params,
-            "seeds": params.train.seeds,
-            "best_epoch": sum(epochs) / len(epochs),
-            "val": {
-                "log_loss": log_loss(logits, inputs.val.labels),
-                "n": len(inputs.val.labels),
-                "positives": int(inputs.val.labels.sum()),
+    identity = fingerprint(facts, sources + [Path(f"src/patchscale/{name}.py") for name in CODE])
+    described = {
+        "n_params": best.n_params,
+        "dataset": params.dataset,
+        "data_as_of": f"{table['date'].iloc[-1]:%Y-%m-%d}",
+        "features": kinds,
+        **facts,
+    }
+    data = {path.stem: digest(path) for path in sources}
+    replicas = [
+        Replica(
+            inputs,
+            settings,
+            Run(cell, seed, identity, described | {"data": data}, **params.tracking.model_dump()),
+            Checkpoint(resume_path(f"{cell}-seed{seed}-{identity}")),
+            paths.live(cell, seed),
+            threads,
+            limit,
+        )
+        for seed in range(seeds)
+    ]
+    with exclusive(resume_path(f"{cell}.lock")):
+        trained = train_replicas(replicas)
+        torch.set_num_threads(threads)
+        probabilities = {}
+        for seed, replica in enumerate(replicas):
+            weights = paths.weights(cell, seed)
+            save_weights(weights, replica.checkpoint.best())
+            model = load_model(weights, inputs.shape)
+            p = predict(model, inputs.windows, inputs.judged_rows).double()
+            probabilities[f"p_seed{seed}"] = p.numpy()
+        mean = pd.DataFrame(probabilities, index=inputs.judged.index)
+        predictions = pd.concat([inputs.judged, mean.mean(axis=1).rename("p"), mean], axis=1)
+        write_arrow(paths.predictions(cell), predictions)
+        curves = pd.concat(curve(seed, each) for seed, each in enumerate(trained))
+        write_csv(paths.plot("curves", cell), curves)
+        rows = [replicate(cell, seed, each) for seed, each in enumerate(trained)]
+        write_json(
+            paths.card(cell), {"cell": cell, "trained": True, "replicates": rows} | described
+        )
+        is_val = (predictions["subset"] == "val").to_numpy()
+        logits = torch.logit(torch.from_numpy(predictions["p"].to_numpy()[is_val]))
+        write_json(
+            paths.train_metrics(cell),
+            {
+                "trained": True,
+                "n_params": best.n_params,
+                "budget_ratio": best.n_params / params.budgets[budget].n_params,
+                "seeds": seeds,
+                "best_epoch": sum(each.best_epoch for each in trained) / seeds,
+                "val": {
+                    "log_loss": log_loss(logits, inputs.val.labels),
+                    "n": len(inputs.val.labels),
+                    "positives": int(inputs.val.labels.sum()),
+                },
             },
-        },
-    )
-    for state in states:
-        state.unlink(missing_ok=True)
+        )
+        for replica in replicas:
+            replica.checkpoint.discard()
 
 
-def replicate(cell: str, seed: int, trained: Trained) -> dict[str, float | int | str]:
+def replicate(cell: str, seed: int, trained: Trained) -> dict[str, float | int | str | bool]:
     weights = paths.weights(cell, seed)
     return {
         "seed": seed,
         "best_epoch": trained.best_epoch,
         "val_log_loss": trained.history[trained.best_epoch - 1]["val_log_loss"],
+        "micro_batch": trained.plan.micro_batch,
+        "recompute": trained.plan.recompute,
         "sha256": digest(weights),
         "bytes": weights.stat().st_size,
     }

@@ -1,4 +1,4 @@
-"""Publish a cell's weights as a DVC output, if they are those of its card."""
+"""Publish the weights of a cell's first replicate as a DVC output, if they are of its card."""
 
 import shutil
 
@@ -9,16 +9,15 @@ from patchscale.stage import run
 
 
 def main(cell: str) -> None:
-    for replicate in read_json(paths.card(cell))["replicates"]:
-        seed = replicate["seed"]
-        trained = paths.weights(cell, seed)
-        if not trained.is_file() or digest(trained) != replicate["sha256"]:
-            raise InputError(
-                f"{trained}: {'differs from its card' if trained.is_file() else 'missing'}; "
-                f"`dvc repro --single-item --force train@{cell}` trains it again"
-            )
-        with replacing(paths.published_weights(cell, seed)) as temporary:
-            shutil.copyfile(trained, temporary)
+    first = read_json(paths.card(cell))["replicates"][0]
+    trained = paths.weights(cell, first["seed"])
+    if not trained.is_file() or digest(trained) != first["sha256"]:
+        raise InputError(
+            f"{trained}: {'differs from its card' if trained.is_file() else 'missing'}; "
+            f"`dvc repro --single-item --force train@{cell}` trains it again"
+        )
+    with replacing(paths.published_weights(cell, first["seed"])) as temporary:
+        shutil.copyfile(trained, temporary)
 
 
 if __name__ == "__main__":

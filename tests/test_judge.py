@@ -38,6 +38,18 @@ def judged(bars, split, forecast):
     return judge(forecast, split, bars, RULES, TARGET, HORIZON)
 
 
+def test_each_seed_is_scored_alone(bars, split, forecast):
+    seeds = forecast.assign(p_seed0=forecast["p"], p_seed1=1 - forecast["p"])
+    figures, _ = judged(bars, split, seeds)
+    assert figures.keys() == judged(bars, split, forecast)[0].keys()
+    for name in ("val", "test"):
+        alone = figures[name]["seeds"]
+        assert list(alone) == ["seed0", "seed1"]
+        assert alone["seed0"]["log_loss"] == pytest.approx(figures[name]["log_loss"])
+        assert alone["seed0"]["auc"] == pytest.approx(figures[name]["auc"])
+        assert alone["seed1"]["auc"] == pytest.approx(1 - figures[name]["auc"])
+
+
 def shuffled(table: pd.DataFrame, column: str, rows: pd.Series) -> pd.DataFrame:
     out = table.copy()
     mixed = np.random.default_rng(1).permutation(table.loc[rows, column].to_numpy())

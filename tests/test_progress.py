@@ -180,7 +180,7 @@ def test_missing_and_damaged_states_are_ignored(tmp_path, monkeypatch, capsys):
 
 def test_states_of_an_earlier_run_are_not_shown(tmp_path, capsys):
     path = tmp_path / "a.json"
-    path.write_text(json.dumps({"seed": 0, "epoch": 7, "epochs": 9, "note": "old"}))
+    path.write_text(json.dumps({"seed": 0, "epoch": 7, "epochs": 9, "notes": ["old"]}))
     with display([path], "2M-h1"):
         assert not path.exists()
     assert capsys.readouterr().err == ""
@@ -232,7 +232,17 @@ def test_what_is_said_goes_to_the_report_or_else_into_the_state(tmp_path):
     assert said == ["here"]
     assert not (tmp_path / "here.json").exists()
     Pulse(tmp_path / "worker.json").say("there")
-    assert json.loads((tmp_path / "worker.json").read_text()) == {"note": "there"}
+    assert json.loads((tmp_path / "worker.json").read_text()) == {"notes": ["there"]}
+
+
+def test_what_workers_say_is_shown_in_order_and_once_where_several_say_it(tmp_path, capsys):
+    paths = [tmp_path / name for name in ("a.json", "b.json")]
+    with display(paths, "2M-h1"):
+        for path in paths:
+            pulse = Pulse(path)
+            pulse.say("the plan")
+            pulse.say(f"the pace of {path.stem}")
+    assert capsys.readouterr().err == "the plan\nthe pace of a\nthe pace of b\n"
 
 
 @pytest.mark.parametrize("lines", ["", "a line\n"])

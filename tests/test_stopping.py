@@ -136,7 +136,7 @@ def test_outside_the_main_thread_there_are_just_no_signals():
     reasons = []
 
     def body():
-        with stop_requests(keys=True, worker=True) as stopped:
+        with stop_requests(keys=True) as stopped:
             reasons.append(stopped())
 
     thread = threading.Thread(target=body)
@@ -263,9 +263,8 @@ def test_a_stage_notices_that_dvc_was_killed(start, tmp_path):
     assert time.monotonic() - killed < 2
 
 
-@pytest.mark.parametrize("arguments", ["", "worker=True"])
-def test_a_worker_notices_that_dvc_was_killed(arguments, start, tmp_path):
-    worker = waits(tmp_path / "worker.py", arguments)
+def test_a_worker_notices_that_dvc_was_killed(start, tmp_path):
+    worker = waits(tmp_path / "worker.py")
     stage = f"import subprocess; subprocess.run({worker!r})"
     stage = [sys.executable, write(tmp_path / "stage.py", stage)]
     dvc = start_dvc(start, tmp_path, stage)
@@ -274,18 +273,8 @@ def test_a_worker_notices_that_dvc_was_killed(arguments, start, tmp_path):
     assert dvc.stdout.readline() == "stopped dvc ended\n"
 
 
-@pytest.mark.parametrize("environment", [{}, {"DVC_STAGE": "train@2M-h1"}])
-def test_a_worker_notices_that_its_stage_was_killed(environment, start, tmp_path):
-    worker = waits(tmp_path / "worker.py", "worker=True")
-    stage = write(tmp_path / "stage.py", f"import subprocess; subprocess.run({worker!r})")
-    process = start([sys.executable, stage], env=os.environ | environment)
-    ready(process)
-    process.kill()
-    assert process.stdout.readline() == "stopped parent ended\n"
-
-
 def test_a_worker_below_dvc_notices_that_its_stage_was_killed(start, tmp_path):
-    worker = waits(tmp_path / "worker.py", "worker=True")
+    worker = waits(tmp_path / "worker.py")
     stage = f"import subprocess; subprocess.run({worker!r})"
     dvc = start_dvc(start, tmp_path, [sys.executable, write(tmp_path / "stage.py", stage)])
     psutil.Process(ready(dvc)).parent().kill()
@@ -305,9 +294,9 @@ def test_nothing_is_noticed_while_all_live(start, tmp_path):
         import os, time
         from patchscale import stopping
         stopping.STARTERS_EVERY = 0
-        with stopping.stop_requests(worker=True) as stopped:
+        with stopping.stop_requests() as stopped:
             reasons = {stopped() for _ in range(100)}
-            print("ready", len(stopping.starters(os.getpid(), True)), reasons == {""}, flush=True)
+            print("ready", len(stopping.starters(os.getpid())), reasons == {""}, flush=True)
     """
     dvc = start_dvc(start, tmp_path, [sys.executable, write(tmp_path / "stage.py", text)])
     assert dvc.stdout.readline() == "ready 2 True\n"
@@ -315,37 +304,34 @@ def test_nothing_is_noticed_while_all_live(start, tmp_path):
 
 def test_a_second_block_knows_who_ended_before_it(start, tmp_path):
     text = """
+        import os, time, psutil
         from patchscale.stopping import stop_requests
-        with stop_requests(worker=True):
+        parent = psutil.Process(os.getppid())
+        with stop_requests():
             pass
-        print("ready", 0, flush=True)
-        input()
-        with stop_requests(worker=True) as stopped:
+        print("ready", os.getpid(), flush=True)
+        while parent.is_running():
+            time.sleep(0.01)
+        with stop_requests() as stopped:
             print("stopped", stopped(), flush=True)
     """
-    inner = [sys.executable, write(tmp_path / "worker.py", text)]
-    outer = write(tmp_path / "stage.py", f"import subprocess; subprocess.run({inner!r})")
-    process = start([sys.executable, outer], stdin=subprocess.PIPE)
-    ready(process)
-    process.kill()
-    process.wait()
-    process.stdin.write("\n")
-    process.stdin.flush()
-    assert process.stdout.readline() == "stopped parent ended\n"
+    dvc = start_dvc(start, tmp_path, [sys.executable, write(tmp_path / "stage.py", text)])
+    psutil.Process(ready(dvc)).parent().kill()
+    assert dvc.stdout.readline() == "stopped parent ended\n"
 
 
 def test_outside_dvc_a_stage_outlives_who_started_it():
-    assert starters(os.getpid(), False) == {}
+    assert starters(os.getpid()) == {}
 
 
 @pytest.mark.parametrize(
     ("name", "command", "named"),
     [
-        ("dvc", [sys.executable, "{path}", "repro"], "dvc"),
-        ("dvc", ["{path}", "repro"], "dvc"),
-        ("dvc.py", [sys.executable, "-u", "-m", "dvc", "repro"], "dvc"),
-        ("other.py", [sys.executable, "{path}", "dvc"], "parent"),
-        ("dvc", ["sh", "-c", f"{sys.executable} {{path}}; true /dvc"], "dvc"),
+        ("dvc", [sys.executable, "{path}", "repro"], True),
+        ("dvc", ["{path}", "repro"], True),
+        ("dvc.py", [sys.executable, "-u", "-m", "dvc", "repro"], True),
+        ("other.py", [sys.executable, "{path}", "dvc"], False),
+        ("dvc", ["sh", "-c", f"{sys.executable} {{path}}; true /dvc"], True),
     ],
 )
 def test_dvc_is_known_however_it_was_started(name, command, named, start, tmp_path, monkeypatch):
@@ -357,10 +343,10 @@ def test_dvc_is_known_however_it_was_started(name, command, named, start, tmp_pa
     process = start([word.format(path=path) for word in command], cwd=tmp_path)
     pid = ready(process)
     parent = psutil.Process(pid).parent()
-    assert starters(pid, False) == {}
+    assert starters(pid) == {}
     starters.cache_clear()
     monkeypatch.setenv("DVC_STAGE", "train@2M-h1")
-    assert starters(pid, True) == {parent: named}
+    assert starters(pid) == ({parent: "dvc"} if named else {})
     starters.cache_clear()
 
 

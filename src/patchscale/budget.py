@@ -1,10 +1,17 @@
 """Budget honesty: count a PatchTST's parameters exactly and solve d_ff for a budget."""
 
+from typing import Literal
+
 from patchscale.errors import InputError
 
 TOLERANCE = 0.02
 D_FF_MULTIPLE = 8
 D_FF_RATIO = (1, 8)
+
+Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
+"""Float32, autocast to bfloat16, or bfloat16 weights and moments too."""
+BYTES_PER_WEIGHT: dict[Precision, int] = {"32-true": 16, "bf16-mixed": 20, "bf16-true": 8}
+"""Weights, gradients and both moments; under autocast also the weights' bfloat16 copies."""
 
 
 def count_params(

@@ -1,17 +1,31 @@
-"""Save and resume a training run, atomically; weights without pickle."""
+"""Keep what a training run needs to go on, atomically; weights without pickle.
+
+A run's directory holds `state.json`, the safetensors file it names with its SHA-256 (all tensors
+of the moment) and another one with the best epoch's weights. Tensors are written first, under a
+new name; renaming `state.json` is the moment that counts.
+"""
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from patchscale.files import digest, replacing
+from patchscale.errors import InputError
+from patchscale.files import digest, replacing, write_json
+from patchscale.model import PatchTST, PatchTSTConfig
+
+
+def _hash(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint(settings: Mapping[str, Any], inputs: list[Path]) -> str:
@@ -22,21 +36,73 @@ def fingerprint(settings: Mapping[str, Any], inputs: list[Path]) -> str:
 
 def resume_path(name: str) -> Path:
     """Return where a run keeps its state: outside DVC's outputs, which DVC deletes first."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / ".resume" / f"{name}.pt"
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".resume" / name
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a run's state under its final name only when complete."""
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+@dataclass(frozen=True)
+class Checkpoint:
+    """The directory of one run."""
 
+    path: Path
 
-def load_state(path: Path) -> dict[str, Any] | None:
-    """Return a run's state, or None where there is none."""
-    if not path.exists():
-        return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    def save(self, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
+        """Make this the state the run goes on from."""
+        facts = dict(
+            facts, state=self._write(f"state-{facts['step']}-{len(facts['history'])}", tensors)
+        )
+        write_json(self.path / "state.json", facts | {"sha256": _hash(facts)})
+        wanted = {facts[key]["file"] for key in ("state", "best") if facts.get(key)}
+        killed = self.path.glob(".*.tmp")  # what a killed run left half written
+        for file in [*self.path.glob("*.safetensors"), *killed]:
+            if file.name not in wanted:
+                file.unlink()
+
+    def save_best(self, epoch: int, weights: Mapping[str, Tensor]) -> dict[str, str]:
+        """Write the best weights so far; the entry goes into the next state as `best`."""
+        return self._write(f"best-{epoch}", weights)
+
+    def load(
+        self, device: str, report: Callable[[str], None]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return tensors and facts, or None; what is damaged is named and ignored."""
+        state = self.path / "state.json"
+        if not state.exists():
+            return None
+        try:
+            facts = json.loads(state.read_text(encoding="utf-8"))
+            if facts.pop("sha256") != _hash(facts):
+                raise ValueError("it has another hash")
+            tensors = self._read(facts["state"], device)
+            if facts.get("best"):
+                self._check(facts["best"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            report(f"{state}: damaged ({' '.join(str(error).split())}); ignored, from the start")
+            return None
+        return tensors, facts
+
+    def best(self) -> dict[str, Tensor]:
+        """Return the best weights of a run that has finished an epoch."""
+        facts = json.loads((self.path / "state.json").read_text(encoding="utf-8"))
+        return self._read(facts["best"], "cpu")
+
+    def discard(self) -> None:
+        """Forget the run."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _write(self, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+        target = self.path / f"{name}.safetensors"
+        with replacing(target) as temporary:
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary)
+        return {"file": target.name, "sha256": digest(target)}
+
+    def _check(self, entry: Mapping[str, str]) -> Path:
+        file = self.path / Path(entry["file"]).name
+        if digest(file) != entry["sha256"]:
+            raise ValueError(f"{file.name} has another hash")
+        return file
+
+    def _read(self, entry: Mapping[str, str], device: str) -> dict[str, Tensor]:
+        return dict(load_file(self._check(entry), device=device))
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -46,9 +112,40 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     what was written.
     """
     with replacing(path) as temporary:
-        save_file({name: tensor.half().contiguous() for name, tensor in weights.items()}, temporary)
+        halves = {name: tensor.half().contiguous() for name, tensor in weights.items()}
+        save_file(halves, temporary)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read weights written by `save_weights`."""
-    return dict(load_file(path))
+    """Read weights written by `save_weights`; no other format is ever opened.
+
+    Raises
+    ------
+    InputError
+        The file is missing or is not safetensors.
+    """
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path}: not a safetensors file ({' '.join(str(error).split())})"
+        ) from None
+
+
+def load_model(path: Path, shape: PatchTSTConfig) -> PatchTST:
+    """Return the model of a weights file, in float32 on the CPU.
+
+    Raises
+    ------
+    InputError
+        The file is missing, is not safetensors, or holds another shape.
+    """
+    with torch.device("meta"):
+        model = PatchTST(shape)
+    weights = {name: tensor.float() for name, tensor in load_weights(path).items()}
+    try:
+        model.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        line = str(error).splitlines()[0]
+        raise InputError(f"{path}: weights of another shape ({line})") from None
+    return model

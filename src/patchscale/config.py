@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from patchscale.budget import Precision
 from patchscale.consistency import check_names
 from patchscale.errors import InputError
 
@@ -133,14 +134,22 @@ class Cell(Section):
 
 
 class Train(Section):
-    """The training loop."""
+    """The training loop; seeds, threads a replicate, and precision go by budget."""
 
-    seeds: Positive
+    seeds: dict[str, Positive]
+    threads: dict[str, Positive]
+    precision: dict[str, Precision]
     batch_size: Positive
     patience: Positive
     min_delta: Annotated[float, Field(ge=0)]
     clip: Annotated[float, Field(gt=0)]
-    threads: Positive
+
+
+class Tracking(Section):
+    """Who follows trainings besides DVCLive: an MLflow URI, a W&B project; empty is off."""
+
+    mlflow: str
+    wandb: str
 
 
 class Hpo(Section):
@@ -171,6 +180,7 @@ class Params(Section):
     budgets: dict[str, Budget]
     cells: dict[str, Cell]
     train: Train
+    tracking: Tracking
     hpo: Hpo
     backtest: Backtest
 

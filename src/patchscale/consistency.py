@@ -21,6 +21,15 @@ def check_names(params: "Params", path: Path) -> None:
         *(("study.publish_weights", name, params.budgets) for name in params.study.publish_weights),
         *((f"study.train.{name}", name, params.budgets) for name in params.study.train),
         *((f"budgets.{name}", name, params.study.train) for name in params.budgets),
+        *(
+            pair
+            for key in ("seeds", "threads", "precision")
+            for table in [getattr(params.train, key)]
+            for pair in (
+                *((f"train.{key}.{name}", name, params.budgets) for name in table),
+                *((f"budgets.{name}", name, table) for name in params.budgets),
+            )
+        ),
         *((f"cells.{name}.search", cell.search, searches) for name, cell in params.cells.items()),
     ]
     for key, value, allowed in named:

@@ -1,4 +1,4 @@
-"""The two ways a run ends early on purpose, with their exit codes."""
+"""The ways a run ends early, with their exit codes."""
 
 
 class InputError(Exception):
@@ -11,3 +11,9 @@ class Stopped(Exception):
     """Stopped on purpose and resumable by the same command (exit 75)."""
 
     exit_code = 75
+
+
+class Diverged(Exception):
+    """A loss is not finite: one line that says where and what was good before (exit 1)."""
+
+    exit_code = 1

@@ -7,7 +7,7 @@ import pandas as pd
 
 from patchscale.backtest import run_strategy
 from patchscale.config import Backtest, Target
-from patchscale.metrics import at_threshold, calibration, choose_threshold, log_losses, scores
+from patchscale.metrics import at_threshold, auc, calibration, choose_threshold, log_losses, scores
 
 
 def judge(
@@ -23,7 +23,7 @@ def judge(
     Parameters
     ----------
     forecast
-        `date, subset, p` of validation and test dates.
+        `date, subset, p` of validation and test dates; of replicates also `p_seed<k>`.
     split
         Split table with the labels of train, validation and test.
     bars
@@ -47,6 +47,16 @@ def judge(
     for name, (labels, p) in parts.items():
         at = at_threshold(labels, p, threshold)
         figures[str(name)] = scores(labels, p, prior, horizon) | at
+    for name, part in joined.groupby("subset"):
+        labels = part["label"].to_numpy()
+        figures[str(name)]["seeds"] = {
+            column.removeprefix("p_"): {
+                "log_loss": float(log_losses(labels, part[column].to_numpy()).mean()),
+                "auc": auc(labels, part[column].to_numpy()),
+            }
+            for column in map(str, joined)
+            if column.startswith("p_seed")
+        }
     test = joined[joined["subset"] == "test"]
     figures["strategy"], equity = run_strategy(
         bars, test, threshold, target, horizon, rules.cost_bps, rules.sensitivity_bps

@@ -47,6 +47,11 @@ def weights(cell: str, seed: int) -> Path:
     return Path(f"models/{cell}/seed{seed}.safetensors")
 
 
+def live(cell: str, seed: int) -> Path:
+    """DVCLive's directory of a replicate, outside git and DVC."""
+    return Path(f"runs/{cell}-seed{seed}")
+
+
 def published_weights(cell: str, seed: int) -> Path:
     """Trained weights as a DVC output."""
     return Path(f"data/weights/{cell}/seed{seed}.safetensors")

@@ -57,7 +57,7 @@ class State(TypedDict, total=False):
     best_epoch: int
     samples_per_second: float
     seconds_left: float
-    note: str
+    notes: list[str]
 
 
 class Pulse:
@@ -84,7 +84,7 @@ class Pulse:
         """
         before = self._state.copy()
         self._state.update(values)
-        news = any(self._state.get(key) != before.get(key) for key in ("epoch", "note"))
+        news = any(self._state.get(key) != before.get(key) for key in ("epoch", "notes"))
         now = time.monotonic()
         if news or now >= self._next:
             self._next = now + BEAT_EVERY
@@ -92,11 +92,11 @@ class Pulse:
                 temporary.write_text(json.dumps(self._state), encoding="utf-8")
 
     def say(self, line: str) -> None:
-        """Report a line; from a worker the display prints it, the latest where several came."""
+        """Report a line; from a worker the display prints it, once where several say it."""
         if self._report:
             self._report(line)
         else:
-            self.beat(note=line)
+            self.beat(notes=[*self._state.get("notes", []), line])
 
 
 @contextmanager
@@ -112,16 +112,18 @@ def display(paths: list[Path], title: str) -> Iterator[Report]:
     on_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     opened = _bars(len(paths), title) if on_terminal else _lines(len(paths), title)
     states: list[State] = [{} for _ in paths]
+    said: set[str] = set()
     ended = threading.Event()
 
     with opened as (show, report):
 
         def look(last: bool = False) -> None:
             for row, path in enumerate(paths):
-                before, states[row] = states[row], _read(path) or states[row]
-                note = states[row].get("note")
-                if note and note != before.get("note"):
-                    report(note)
+                states[row] = _read(path) or states[row]
+                for note in states[row].get("notes", []):
+                    if note not in said:
+                        report(note)
+                        said.add(note)
             show(states, last)
 
         def watch() -> None:

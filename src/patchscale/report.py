@@ -41,13 +41,11 @@ def _names(names: list[str], nothing: str) -> str:
     return ", ".join(names) or nothing
 
 
-def cells_table(
-    cells: list[str], judged: dict[str, Figures], trained: dict[str, Figures], gaps: Figures
-) -> str:
+def cells_table(cells: list[str], judged: dict[str, Figures], gaps: Figures) -> str:
     """Return the Markdown table of all cells, absent ones said so."""
     head = (
-        "| cell | N | seeds | test log-loss | minus volatility logistic | test AUC | "
-        "precision / recall | p range |\n|---|---|---|---|---|---|---|---|"
+        "| cell | N | seeds: log-loss of each | test log-loss | minus volatility logistic | "
+        "test AUC | precision / recall | p range |\n|---|---|---|---|---|---|---|---|"
     )
     lines = [head]
     for cell in cells:
@@ -57,7 +55,7 @@ def cells_table(
             continue
         test, gap = row["test"], gaps[cell]
         lines.append(
-            f"| {cell} | {row['n_params']:,} | {trained[cell]['seeds']} "
+            f"| {cell} | {row['n_params']:,} | {_seeds(test['seeds'])} "
             f"| {test['log_loss']:.3f} {interval(test['log_loss_low'], test['log_loss_high'])} "
             f"| {gap['vs_vol_logistic']:+.3f} "
             f"{interval(gap['vs_vol_logistic_low'], gap['vs_vol_logistic_high'])} "
@@ -66,6 +64,11 @@ def cells_table(
             f"| {test['p_range']:.2f}{' collapsed' if test['collapsed'] else ''} |"
         )
     return "\n".join(lines)
+
+
+def _seeds(alone: dict[str, Figures]) -> str:
+    losses = [figures["log_loss"] for figures in alone.values()]
+    return f"{len(losses)}: {min(losses):.3f} to {max(losses):.3f}"
 
 
 def baselines_table(baselines: dict[str, Figures]) -> str:

@@ -4,18 +4,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from patchscale.errors import InputError, Stopped
+from patchscale.errors import Diverged, InputError, Stopped
 
 
 def run(main: Callable[..., None]) -> None:
     """Call `main` with the command-line words; end with the exit code of the contract.
 
-    0 done, 2 bad input (one line on stderr), 75 stopped and resumable, 1 a bug (traceback).
+    0 done, 2 bad input (one line on stderr), 75 stopped and resumable, 1 diverged (one line)
+    or a bug (traceback).
     """
     script = Path(sys.argv[0])
     name = f"patchscale {script.stem}" if script.is_absolute() else str(script)
     try:
         main(*sys.argv[1:])
-    except (InputError, Stopped) as error:
+    except (InputError, Stopped, Diverged) as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -21,7 +21,7 @@ STARTERS_EVERY = 1.0  # seconds
 
 
 @contextmanager
-def stop_requests(*, keys: bool = False, worker: bool = False) -> Iterator[Callable[[], str]]:
+def stop_requests(*, keys: bool = False) -> Iterator[Callable[[], str]]:
     """Yield a function that tells why to stop: '' or 'SIGTERM', 'q', 'dvc ended', 'parent ended'.
 
     The block asks between steps, as often as it likes, and ends itself: inside it no signal and no
@@ -33,11 +33,9 @@ def stop_requests(*, keys: bool = False, worker: bool = False) -> Iterator[Calla
     keys
         Heed the key q where stdin is a terminal and this process is in its foreground; one process
         of a cell does.
-    worker
-        This process was started by the stage's process and ends with it.
     """
     caught: list[str] = []
-    watched = starters(os.getpid(), worker)
+    watched = starters(os.getpid())
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             stack.enter_context(_signals(caught))
@@ -61,20 +59,19 @@ def stop_requests(*, keys: bool = False, worker: bool = False) -> Iterator[Calla
 
 
 @cache
-def starters(pid: int, worker: bool) -> dict[psutil.Process, str]:
+def starters(pid: int) -> dict[psutil.Process, str]:
     """Return the processes that `pid` should not outlive, the nearest first, as parent or dvc.
 
-    Below dvc, which tells a stage's command its DVC_STAGE: all ancestors up to dvc. Elsewhere: the
-    parent of a worker, otherwise none. Looked up once, so that who ended since then is still there.
+    Below dvc, which tells a stage's command its DVC_STAGE: all ancestors up to dvc. Elsewhere none.
+    Looked up once, so that who ended since then is still there.
     """
     found: dict[psutil.Process, str] = {}
-    ancestors = psutil.Process(pid).parents()
     if "DVC_STAGE" in os.environ:
-        for ancestor in ancestors:
+        for ancestor in psutil.Process(pid).parents():
             if _is_dvc(ancestor):
                 return {**found, ancestor: "dvc"}
             found[ancestor] = "parent"
-    return dict.fromkeys(ancestors[:1], "parent") if worker else {}
+    return {}
 
 
 @contextmanager

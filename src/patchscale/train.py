@@ -1,92 +1,91 @@
-"""The training loop: AdamW, warm-up and cosine, early stopping, best weights reloaded."""
+"""The training loop: warm-up and cosine, early stopping, best weights kept, nothing lost.
+
+A run is a function of inputs, settings and seed. It keeps its state in a `Checkpoint` after every
+epoch and every ten minutes and, killed at any moment, goes on to the same bits.
+"""
 
 import math
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from patchscale import memory
 from patchscale.cell import Inputs
-from patchscale.checkpoint import load_state, save_state
-from patchscale.errors import InputError, Stopped
-from patchscale.model import PatchTST, predict_proba
-from patchscale.windows import Windows
+from patchscale.checkpoint import Checkpoint
+from patchscale.engine import Engine
+from patchscale.errors import Diverged, InputError, Stopped
+from patchscale.memory import Plan
+from patchscale.schedule import Settings, best_epoch, epoch_batches, learning_rate, patience_ended
 
-FLOOR_LR = 0.1
-PROBE_STEPS = 3
+CHECKPOINT_SECONDS = 600.0
+PACE_STEPS = 3
+"""Steps after which the time of an epoch is said."""
+
+Log = Callable[[dict[str, float]], None]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything the loop consumes, besides data, model shape and seed."""
+class Watch:
+    """Whom a run tells and asks while it goes on; by default only standard error."""
 
-    lr: float
-    weight_decay: float
-    warmup_steps: int
-    epochs: int
-    batch_size: int
-    patience: int
-    min_delta: float
-    clip: float
+    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr)
+    stopped: Callable[[], str] = lambda: ""
+    """Reason to stop after this step, or nothing."""
+    beat: Callable[..., None] = lambda **values: None
+    """Takes the values of a `progress.State`."""
+    track: Callable[[list[dict[str, float]]], AbstractContextManager[Log]] = lambda past: (
+        nullcontext(lambda values: None)
+    )
+    """Opened with the rows of the epochs done; yields what takes the next ones."""
+    celsius: Callable[[], float | None] = lambda: None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model with its best epoch's weights, and how it got there."""
+    """How a run went; its best weights are in its checkpoint."""
 
-    model: PatchTST
     best_epoch: int
     history: list[dict[str, float]]
+    """`train_log_loss` and `val_log_loss` of every epoch, nats."""
+    plan: Plan
 
 
-def learning_rate(step: int, total: int, settings: Settings) -> float:
-    """Return the rate of optimiser step `step` (from 0): linear warm-up, then cosine to 10 %."""
-    if step < settings.warmup_steps:
-        return settings.lr * (step + 1) / settings.warmup_steps
-    after = (step - settings.warmup_steps) / max(1, total - settings.warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, after)))
-    return settings.lr * (FLOOR_LR + (1 - FLOOR_LR) * cosine)
+@dataclass
+class _State:
+    """What changes while a run goes on, besides the tensors of the engine."""
 
+    step: int = 0
+    """Optimiser steps made."""
+    seconds: float = 0.0
+    """Spent in the epoch so far."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    rows: list[dict[str, float]] = field(default_factory=list)
+    """What trackers were told, an epoch each: history and what differs from run to run."""
+    best: dict[str, str] = field(default_factory=dict)
 
-def make_optimizer(model: PatchTST, settings: Settings) -> torch.optim.AdamW:
-    """Return AdamW with weight decay on matrices only, not on biases, norms and positions."""
-    matrices: list[Tensor] = []
-    others: list[Tensor] = []
-    for name, parameter in model.named_parameters():
-        decayed = parameter.ndim >= 2 and name != "positions"
-        (matrices if decayed else others).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
-
-
-def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
-    """Return the batches of an epoch: a permutation that depends on seed and epoch alone."""
-    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-    return torch.split(torch.randperm(samples, generator=generator), batch_size)
+    @property
+    def losses(self) -> list[float]:
+        """Validation log-loss of every epoch."""
+        return [epoch["val_log_loss"] for epoch in self.history]
 
 
 def train(
     inputs: Inputs,
     settings: Settings,
     seed: int,
-    state_path: Path,
+    checkpoint: Checkpoint,
     *,
     max_hours: float = math.inf,
-    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    free: int | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
-    """Train one replicate; resume it where `state_path` holds its state.
+    """Train one replicate; resume it where `checkpoint` holds its state.
 
     Parameters
     ----------
@@ -96,167 +95,231 @@ def train(
         Loop settings.
     seed
         Seeds weights, batches and dropout.
-    state_path
-        Where the state of every finished epoch is kept until the run is done.
+    checkpoint
+        Directory of the run.
     max_hours
         Longest run that may start.
-    report
-        Receives one line an epoch.
+    free
+        Bytes of memory the run may take; by default what is available.
+    watch
+        Whom to tell and ask.
 
     Raises
     ------
     InputError
-        The first steps show that all epochs would take longer than `max_hours`.
+        The model does not fit into memory, or the first steps show that all epochs would take
+        longer than `max_hours`.
     Stopped
-        SIGINT or SIGTERM came; all finished epochs are kept.
+        A stop was asked for; everything done is kept.
+    Diverged
+        A loss is not finite.
     """
-    torch.manual_seed(seed)
-    model = PatchTST(inputs.shape)
-    optimizer = make_optimizer(model, settings)
-    per_epoch = math.ceil(len(inputs.train.rows) / settings.batch_size)
-    total = per_epoch * settings.epochs
-    history: list[dict[str, float]] = []
-    best: dict[str, Tensor] = {}
-    state = load_state(state_path)
-    if state is None:
-        _refuse_if_long(model, inputs, settings, max_hours)
-    else:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        history, best = state["history"], state["best"]
-        report(f"resumed after epoch {len(history)}")
-
-    with _stop_requests() as stopped:
-        while len(history) < settings.epochs and not _exhausted(history, settings):
-            epoch, started = len(history), time.monotonic()
-            model.train()
-            losses = torch.zeros(per_epoch)
-            batches = epoch_batches(len(inputs.train.rows), settings.batch_size, seed, epoch)
-            for number, batch in enumerate(batches):
-                rate = learning_rate(epoch * per_epoch + number, total, settings)
-                losses[number] = _step(model, optimizer, inputs, batch, rate, settings.clip)
-                if stopped():
-                    raise Stopped(f"stopped; {epoch} epochs are kept, the same command resumes")
-            val_logits = predict_logits(model, inputs.windows, inputs.val.rows)
-            val_loss = log_loss(val_logits, inputs.val.labels)
-            if not math.isfinite(val_loss):
-                raise FloatingPointError(f"training diverged in epoch {epoch + 1}")
-            sizes = torch.tensor([float(len(batch)) for batch in batches])
-            train_loss = float((losses * sizes).sum() / sizes.sum())
-            if val_loss < min((past["val_log_loss"] for past in history), default=math.inf):
-                best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-            history.append({"train_log_loss": train_loss, "val_log_loss": val_loss})
-            save_state(
-                state_path,
-                {
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "rng": torch.get_rng_state(),
-                    "history": history,
-                    "best": best,
-                },
-            )
-            left = (settings.epochs - len(history)) * (time.monotonic() - started) / 60
-            report(
-                f"epoch {len(history)}/{settings.epochs}  train {train_loss:.4f}  "
-                f"val {val_loss:.4f}  at most {left:.1f} min left"
-            )
-    model.load_state_dict(best)
-    values = [past["val_log_loss"] for past in history]
-    return Trained(model, values.index(min(values)) + 1, history)
+    watch = watch or Watch()
+    free = memory.available(settings.device) if free is None else free
+    memory.refuse_if_large(memory.count(inputs.shape), settings.precision, free)
+    tried: list[Plan] = []
+    while True:
+        run = _Run(inputs, settings, seed, checkpoint, watch)
+        plan = run.choose(free, tried)
+        try:
+            return run.to_the_end(plan, max_hours)
+        except RuntimeError as error:
+            if not memory.ran_out(error):
+                raise
+        watch.report(f"out of memory with {run.way(plan)}")
+        tried.append(plan)
+        del run  # and with it model and optimiser, before the next ones are made
+        memory.release(settings.device)
 
 
-def predict_logits(model: PatchTST, windows: Windows, rows: Tensor) -> Tensor:
-    """Return logits in evaluation mode; `(n,) rows -> (n,)`."""
-    model.eval()
-    with torch.inference_mode():
-        return torch.cat([model(windows(part)) for part in torch.split(rows, 256)])
+class _Run:
+    """One attempt: engine and state, from the checkpoint or from the start."""
 
+    def __init__(
+        self, inputs: Inputs, settings: Settings, seed: int, checkpoint: Checkpoint, watch: Watch
+    ) -> None:
+        self.inputs, self.settings, self.seed = inputs, settings, seed
+        self.checkpoint, self.watch = checkpoint, watch
+        self.per_epoch = math.ceil(len(inputs.train.rows) / settings.batch_size)
+        self.total = self.per_epoch * settings.epochs
+        self.losses = torch.zeros(self.per_epoch, device=settings.device)
+        self.engine = Engine(inputs, settings, seed)
+        self.plan: Plan | None = None
+        self.compiling = settings.compiled
+        self.state = _State()
+        if kept := checkpoint.load(settings.device, watch.report):
+            self._restore(*kept)
 
-def predict(model: PatchTST, windows: Windows, rows: Tensor) -> Tensor:
-    """Return probabilities in evaluation mode; `(n,) rows -> (n,)`."""
-    return predict_proba(predict_logits(model, windows, rows))
+    def choose(self, free: int, tried: list[Plan]) -> Plan:
+        """Return how to bring a batch through; a resumed run keeps its own way."""
+        if self.plan is not None and self.plan not in tried:
+            return self.plan
+        plan, shape = self.engine.choose(free, tried), self.inputs.shape
+        self.watch.report(
+            f"N = {memory.count(shape):,}: {shape.d_model} wide, {shape.n_layers} layers, "
+            f"{shape.n_heads} heads, d_ff {shape.d_ff}; {self.way(plan)}; "
+            f"{plan.expected / 2**30:.2g} GiB of memory expected, {free / 2**30:.3g} available"
+        )
+        return plan
 
+    def way(self, plan: Plan) -> str:
+        """Say how a batch is brought through the model."""
+        settings = self.settings
+        batch = min(settings.batch_size, len(self.inputs.train.rows))
+        words = [
+            f"{settings.precision} on {settings.device}",
+            f"micro-batch {plan.micro_batch} x {math.ceil(batch / plan.micro_batch)}",
+            *(["recomputed activations"] if plan.recompute else []),
+            *(["compiled"] if settings.compiled else []),
+        ]
+        return ", ".join(words)
 
-def log_loss(logits: Tensor, labels: Tensor) -> float:
-    """Return the mean log-loss of logits."""
-    return float(F.binary_cross_entropy_with_logits(logits.double(), labels.double()))
+    def to_the_end(self, plan: Plan, max_hours: float) -> Trained:
+        """Train until the last epoch or until patience ends."""
+        state, settings = self.state, self.settings
+        self.plan = plan
+        self.engine.follow(plan)
+        if state.step == 0:
+            self._refuse_if_long(max_hours)
+        else:
+            self.watch.report(f"resumed after epoch {len(state.history)}, step {state.step}")
+            if state.history:
+                self._tell_epoch()
+        with self.watch.track(state.rows) as log:
+            while len(state.history) < settings.epochs and not patience_ended(
+                state.losses, settings.patience, settings.min_delta
+            ):
+                if reason := self.watch.stopped():
+                    raise _stopped(reason)
+                self._epoch()
+                log(state.rows[-1])
+        return Trained(best_epoch(state.losses), state.history, plan)
 
+    def _epoch(self) -> None:
+        state, settings = self.state, self.settings
+        epoch = len(state.history)
+        samples = len(self.inputs.train.rows)
+        batches = epoch_batches(samples, settings.batch_size, self.seed, epoch)
+        first = state.step - epoch * self.per_epoch
+        begun = begun_at = saved = time.perf_counter()
+        paced = first
+        spent = state.seconds
+        self.engine.model.train()
+        for number, batch in enumerate(batches[first:], first):
+            rate = learning_rate(state.step, self.total, settings)
+            self.losses[number] = self.engine.step(batch, rate)
+            state.step += 1
+            now = time.perf_counter()
+            state.seconds = spent + now - begun
+            if self.compiling:  # the first step says nothing of the others
+                self.compiling, paced, begun_at = False, number + 1, now
+            else:
+                self._tell_pace((now - begun_at) / (number + 1 - paced))
+            reason, last = self.watch.stopped(), number + 1 == self.per_epoch
+            keep = not last and (bool(reason) or now - saved > CHECKPOINT_SECONDS)
+            if last or keep or settings.device == "cpu":  # a GPU would have to wait
+                self._refuse_divergence(number)
+            if keep:
+                self._save()
+                saved = now
+                if reason:
+                    raise _stopped(reason)
+        self._close_epoch([len(batch) for batch in batches])
 
-def _step(
-    model: PatchTST,
-    optimizer: torch.optim.AdamW,
-    inputs: Inputs,
-    batch: Tensor,
-    rate: float,
-    clip: float,
-) -> Tensor:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    loss = _loss(model, inputs, batch)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
-    return loss.detach()
+    def _close_epoch(self, sizes: list[int]) -> None:
+        """Validate, keep the best weights, save."""
+        state = self.state
+        begun = time.perf_counter()
+        val_loss = self.engine.validate()
+        if not math.isfinite(val_loss):
+            raise self._diverged(f"the validation log-loss of epoch {len(state.history) + 1}")
+        weights = torch.tensor(sizes, dtype=torch.float64)
+        train_loss = float((self.losses.cpu().double() * weights).sum() / weights.sum())
+        values = {"train_log_loss": train_loss, "val_log_loss": val_loss}
+        state.history.append(values)
+        if best_epoch(state.losses) == len(state.history):
+            best = self.engine.model.state_dict()
+            state.best = self.checkpoint.save_best(len(state.history), best)
+        telemetry = {
+            "seconds": state.seconds + time.perf_counter() - begun,
+            "samples_per_second": sum(sizes) / state.seconds,
+            "peak_memory_gib": memory.peak(self.settings.device) / 2**30,
+        }
+        if (celsius := self.watch.celsius()) is not None:
+            telemetry["temperature"] = celsius
+        state.rows.append(values | telemetry)
+        state.seconds = 0.0
+        self._save()
+        self._tell_epoch()
 
-
-def _loss(model: PatchTST, inputs: Inputs, batch: Tensor) -> Tensor:
-    logits = model(inputs.windows(inputs.train.rows[batch]))
-    return F.binary_cross_entropy_with_logits(logits, inputs.train.labels[batch])
-
-
-def _exhausted(history: list[dict[str, float]], settings: Settings) -> bool:
-    """Tell whether the last `patience` epochs brought no gain above `min_delta`."""
-    values = [past["val_log_loss"] for past in history]
-    if len(values) <= settings.patience:
-        return False
-    recent = min(values[-settings.patience :])
-    return recent > min(values[: -settings.patience]) - settings.min_delta
-
-
-def refuse_if_large(n_params: int) -> None:
-    """Raise InputError where weights, gradients, AdamW and the best copy exceed free memory."""
-    needed, free = 20 * n_params / 2**30, psutil.virtual_memory().available / 2**30
-    if needed > free:
-        raise InputError(
-            f"{n_params:,} parameters need {needed:.1f} GiB to train in fp32, {free:.1f} GiB of "
-            f"memory are free here"
+    def _tell_epoch(self) -> None:
+        """Say how the last finished epoch went."""
+        losses, row, epochs = self.state.losses, self.state.rows[-1], self.settings.epochs
+        self.watch.beat(
+            epoch=len(losses),
+            epochs=epochs,
+            step=0,
+            best_val_log_loss=min(losses),
+            best_epoch=best_epoch(losses),
+            samples_per_second=row["samples_per_second"],
+            seconds_left=row["seconds"] * (epochs - len(losses)),
+            **self.state.history[-1],
         )
 
-
-def _refuse_if_long(model: PatchTST, inputs: Inputs, settings: Settings, max_hours: float) -> None:
-    """Time forward and backward on a few batches and raise if all epochs would take too long."""
-    state = torch.get_rng_state()
-    steps = settings.epochs * math.ceil(len(inputs.train.rows) / settings.batch_size)
-    probe = torch.arange(min(settings.batch_size, len(inputs.train.rows)))
-    hours = math.inf
-    for _ in range(PROBE_STEPS):  # the first one also warms up: the fastest counts
-        if hours <= max_hours:
-            break
-        started = time.monotonic()
-        _loss(model, inputs, probe).backward()  # type: ignore[no-untyped-call]
-        hours = min(hours, (time.monotonic() - started) * steps / 3600)
-    model.zero_grad(set_to_none=True)
-    torch.set_rng_state(state)
-    if hours > max_hours:
-        raise InputError(
-            f"{settings.epochs} epochs would take up to {hours:.1f} h here, the limit is "
-            f"{max_hours:g} h; allow it with PATCHSCALE_MAX_HOURS={math.ceil(hours)}"
+    def _tell_pace(self, pace: float) -> None:
+        """Say how far the epoch is; `pace` is seconds a step."""
+        done, left = self.state.step, pace * (self.total - self.state.step)
+        if done == PACE_STEPS:
+            seconds = pace * self.per_epoch
+            self.watch.report(f"{seconds:.1f} s an epoch, at most {left / 60:.0f} min for all")
+        epoch = len(self.state.history)
+        self.watch.beat(
+            epoch=epoch,
+            epochs=self.settings.epochs,
+            step=done - epoch * self.per_epoch,
+            steps=self.per_epoch,
+            samples_per_second=len(self.inputs.train.rows) / self.per_epoch / pace,
+            seconds_left=left,
         )
 
+    def _save(self) -> None:
+        assert self.plan is not None
+        self.checkpoint.save(
+            self.engine.tensors() | {"losses": self.losses},
+            vars(self.state) | {"plan": vars(self.plan)},
+        )
 
-@contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a flag that the loop asks for."""
-    caught: list[int] = []
-    before = {
-        number: signal.signal(number, lambda signum, _: caught.append(signum))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield lambda: bool(caught)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self.losses.copy_(tensors.pop("losses"))
+        self.engine.restore(tensors)
+        self.plan = Plan(**facts["plan"])
+        self.state = _State(**{name: facts[name] for name in vars(self.state)})
+
+    def _refuse_divergence(self, number: int) -> None:
+        """Raise Diverged where a loss of the epoch so far is not finite."""
+        finite = torch.isfinite(self.losses[: number + 1])
+        if not finite.all():
+            epoch = len(self.state.history)
+            step = epoch * self.per_epoch + int((~finite).nonzero()[0]) + 1
+            raise self._diverged(f"the loss of step {step} (epoch {epoch + 1}) or its gradient")
+
+    def _diverged(self, what: str) -> Diverged:
+        good = "no epoch was good"
+        if losses := self.state.losses:
+            good = f"last good: epoch {len(losses)}, validation log-loss {losses[-1]:.4f}"
+        return Diverged(f"{what} is not finite; {good}; a lower lr or a longer warm-up may help")
+
+    def _refuse_if_long(self, max_hours: float) -> None:
+        """Raise InputError where a tried step shows that all epochs would take too long."""
+        if max_hours == math.inf:
+            return
+        hours = self.engine.time_step(max_hours * 3600 / self.total) * self.total / 3600
+        if hours > max_hours:
+            raise InputError(
+                f"{self.settings.epochs} epochs would take up to {hours:.1f} h here, the limit is "
+                f"{max_hours:g} h; allow it with PATCHSCALE_MAX_HOURS={math.ceil(hours)}"
+            )
+
+
+def _stopped(reason: str) -> Stopped:
+    return Stopped(f"{reason}: stopped, every step is kept; the same command resumes")

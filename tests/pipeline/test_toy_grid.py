@@ -36,6 +36,11 @@ def toy_params() -> dict:
         "searched": ["h1", "h3"],
     }
     params["budgets"] = {name: {"n_params": size, **settings} for name, size in BUDGETS.items()}
+    params["train"] |= {
+        "seeds": {"1K": 2, "2K": 1},
+        "threads": dict.fromkeys(BUDGETS, 1),
+        "precision": {"1K": "32-true", "2K": "bf16-mixed"},
+    }
     params["cells"] = {
         f"{budget}-{horizon}": {
             "budget": budget,
@@ -115,6 +120,11 @@ def test_the_grid_leaves_every_cell_and_the_report(repository: Repository) -> No
         assert card["n_params"] == pytest.approx(BUDGETS[cell.split("-")[0]], rel=0.02)
         assert repository.figure(f"metrics/backtest/{cell}.json")["test"]["n"] > 200
     assert repository.figure("metrics/headline.json")["cell"] == "1K-h1"
+    alone = repository.figure("metrics/backtest/1K-h1.json")["test"]["seeds"]
+    assert list(alone) == ["seed0", "seed1"]
+    assert alone["seed0"] != alone["seed1"]
+    curve = (repository.path / "plots/headline/curves.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in curve] == ["epoch", "1", "2"]  # not once a seed
     assert repository.figure("metrics/scaling.json")["h1"]["slope"]["sizes"] == 2
     assert "1K-h3" in (repository.path / "docs/results.md").read_text()
 
@@ -143,6 +153,9 @@ def test_a_parameter_invalidates_what_depends_on_it_and_nothing_else(
         ("cells", "1K-h3", "n_heads"): (4, {"hpo@1K-h3"}),
         ("horizons", "h3"): (4, {"split@h3", "baselines@h3", "backtest@1K-h3", "backtest@2K-h3"}),
         ("train", "clip"): (0.5, {f"train@{b}-{h}" for b in BUDGETS for h in HORIZONS}),
+        ("train", "seeds", "2K"): (2, {"train@2K-h1", "train@2K-h3"}),
+        ("train", "precision", "1K"): ("bf16-mixed", {"train@1K-h1", "train@1K-h3"}),
+        ("tracking", "mlflow"): ("sqlite:///mlflow.db", set()),
     }
     for path, (value, expected) in cases.items():
         params = yaml.safe_load(original)
