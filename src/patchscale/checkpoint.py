@@ -52,7 +52,7 @@ class Checkpoint:
         )
         write_json(self.path / "state.json", facts | {"sha256": _hash(facts)})
         wanted = {facts[key]["file"] for key in ("state", "best") if facts.get(key)}
-        killed = self.path.glob(".*.tmp")  # what a killed run left half written
+        killed = self.path.glob(".*")  # what a killed run left half written, or safetensors for it
         for file in [*self.path.glob("*.safetensors"), *killed]:
             if file.name not in wanted:
                 file.unlink()

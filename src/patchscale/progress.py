@@ -172,7 +172,8 @@ def _bars(rows: int, title: str) -> Iterator[tuple[Show, Report]]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     try:
-        progress.start()
+        with suppress(OSError):
+            progress.start()
         yield show, report
     finally:
         with suppress(OSError):
