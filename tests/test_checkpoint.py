@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import SHAPE
 from torch import Tensor
 
 from patchscale import checkpoint as module
@@ -19,19 +20,7 @@ from patchscale.checkpoint import (
     save_weights,
 )
 from patchscale.errors import InputError
-from patchscale.model import PatchTST, PatchTSTConfig
-
-SHAPE = PatchTSTConfig(
-    n_features=2,
-    context_length=6,
-    patch_length=3,
-    stride=3,
-    d_model=8,
-    n_layers=2,
-    n_heads=2,
-    d_ff=16,
-    dropout=0.0,
-)
+from patchscale.model import PatchTST
 
 
 def tensors(seed: int) -> dict[str, Tensor]:

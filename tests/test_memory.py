@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,20 +13,10 @@ from torch import Tensor, nn
 from patchscale import memory
 from patchscale.errors import InputError
 from patchscale.memory import BYTES_PER_WEIGHT, MARGIN, Plan, activation_bytes, choose, plans
-from patchscale.model import PatchTST, PatchTSTConfig
+from patchscale.model import PatchTST
 
 GIB = 2**30
-SHAPE = PatchTSTConfig(
-    n_features=2,
-    context_length=6,
-    patch_length=3,
-    stride=3,
-    d_model=32,
-    n_layers=6,
-    n_heads=2,
-    d_ff=48,
-    dropout=0.2,
-)
+SHAPE = replace(tiny.SHAPE, d_model=32, n_layers=6, d_ff=48, dropout=0.2)
 
 
 @pytest.fixture(autouse=True)

@@ -3,23 +3,12 @@ from itertools import pairwise
 
 import pytest
 import torch
+from tiny import SHAPE
 from torch import Tensor, nn
 
 from patchscale import optim
-from patchscale.model import PatchTST, PatchTSTConfig
+from patchscale.model import PatchTST
 from patchscale.optim import RoundedAdamW, make_optimizer, round_stochastically
-
-SHAPE = PatchTSTConfig(
-    n_features=2,
-    context_length=6,
-    patch_length=3,
-    stride=3,
-    d_model=8,
-    n_layers=2,
-    n_heads=2,
-    d_ff=16,
-    dropout=0.0,
-)
 
 
 @pytest.fixture(autouse=True)
