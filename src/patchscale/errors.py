@@ -12,6 +12,11 @@ class Stopped(Exception):
 
     exit_code = 75
 
+    @classmethod
+    def between_steps(cls, reason: str) -> "Stopped":
+        """Return what ends a training whose steps are all in its checkpoint."""
+        return cls(f"{reason}: stopped, every step is kept; the same command resumes")
+
 
 class Diverged(Exception):
     """A loss is not finite: one line that says where and what was good before (exit 1)."""

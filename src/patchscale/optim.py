@@ -65,9 +65,8 @@ class RoundedAdamW(torch.optim.Optimizer):
                     *(tensor.view(-1).split(CHUNK) for tensor in (*stored, parameter.grad)),
                     strict=True,
                 )
-                count = state["step"].clone()
+                state["step"] += 1
                 for *piece, gradient in pieces:
-                    state["step"].copy_(count)
                     self._update(piece, gradient, state["step"], group)
 
     @staticmethod
@@ -79,7 +78,7 @@ class RoundedAdamW(torch.optim.Optimizer):
             wide[1:2],
             wide[2:],
             [],
-            [step.add_(1)],
+            [step],
             lr=group["lr"],
             beta1=group["betas"][0],
             beta2=group["betas"][1],

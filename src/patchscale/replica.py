@@ -25,7 +25,6 @@ from patchscale.tracking import Run, tracking
 from patchscale.train import Trained, Watch, train
 
 POLL = 0.5  # seconds
-_STOPPED = "{}: stopped, every step is kept; the same command resumes"
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def _side_by_side(replicas: list[Replica], free: int) -> list[Trained]:
         errors = [result for result in results.values() if isinstance(result, Exception)]
         errors.sort(key=lambda error: isinstance(error, Stopped))  # because others failed
         if errors:
-            raise Stopped(_STOPPED.format(stopped())) if stopped() else errors[0]
+            raise Stopped.between_steps(stopped()) if stopped() else errors[0]
     return [result for each, _ in started if isinstance(result := results[each], Trained)]
 
 
@@ -121,7 +120,7 @@ def _receive(process: BaseProcess, end: Connection) -> Trained | Exception:
     process.join()
     if process.exitcode == 1:
         return RuntimeError("a replicate failed, as its traceback says")
-    return Stopped(_STOPPED.format("the process of a replicate was killed"))
+    return Stopped.between_steps("the process of a replicate was killed")
 
 
 def _work(end: Connection, replica: Replica, free: int) -> None:

@@ -190,7 +190,7 @@ class _Run:
                 state.losses, settings.patience, settings.min_delta
             ):
                 if reason := self.watch.stopped():
-                    raise _stopped(reason)
+                    raise Stopped.between_steps(reason)
                 self._epoch()
                 log(state.rows[-1])
         return Trained(best_epoch(state.losses), state.history, plan)
@@ -223,7 +223,7 @@ class _Run:
                 self._save()
                 saved = now
                 if reason:
-                    raise _stopped(reason)
+                    raise Stopped.between_steps(reason)
         self._close_epoch([len(batch) for batch in batches])
 
     def _close_epoch(self, sizes: list[int]) -> None:
@@ -319,7 +319,3 @@ class _Run:
                 f"{self.settings.epochs} epochs would take up to {hours:.1f} h here, the limit is "
                 f"{max_hours:g} h; allow it with PATCHSCALE_MAX_HOURS={math.ceil(hours)}"
             )
-
-
-def _stopped(reason: str) -> Stopped:
-    return Stopped(f"{reason}: stopped, every step is kept; the same command resumes")
