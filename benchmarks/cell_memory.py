@@ -11,11 +11,9 @@ import time
 import torch
 
 from patchscale import config, memory, paths
-from patchscale.cell import assemble
-from patchscale.engine import Engine, device_of_this_machine
-from patchscale.files import read_arrow, read_json
-from patchscale.schedule import Settings, epoch_batches
-from patchscale.splits import read_split
+from patchscale.cell import read_inputs
+from patchscale.engine import Engine, settings_for
+from patchscale.schedule import epoch_batches
 
 
 def main() -> None:
@@ -25,21 +23,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     words = parser.parse_args()
     params = config.load_params(paths.PARAMS)
-    budget, horizon = config.split_cell(words.cell)
+    budget, _ = config.split_cell(words.cell)
     best = config.load_best(paths.best(params.cells[words.cell].search))
-    tier = params.features.tier
-    split = read_split(paths.split(horizon), labels_of={"train", "val"})
-    table, kinds = read_arrow(paths.features(tier)), read_json(paths.kinds(tier))
-    inputs = assemble(table, kinds, split, params.model, best)
-    device = device_of_this_machine()
-    settings = Settings(
-        **best.model_dump(include={"lr", "weight_decay", "warmup_steps", "epochs"}),
-        **params.train.model_dump(include={"batch_size", "patience", "min_delta", "clip"}),
-        precision=params.train.precision[budget],
-        device=device,
-    )
+    inputs = read_inputs(params, words.cell, best)
+    settings = settings_for(best, params.train, budget, len(inputs.train.rows), compiled=False)
     torch.set_num_threads(params.train.threads[budget])
-    free = memory.available(device)
+    free = memory.available(settings.device)
     engine = Engine(inputs, settings, seed=0)
     plan = engine.choose(free, [])
     engine.follow(plan)
@@ -56,7 +45,7 @@ def main() -> None:
         seconds = time.perf_counter() - started
         print(
             f"step {number}: loss {loss:.4f}, {seconds:.1f} s, {len(batch) / seconds:.1f} "
-            f"samples/s, peak {memory.peak(device) / 2**30:.2f} GiB",
+            f"samples/s, peak {memory.peak(settings.device) / 2**30:.2f} GiB",
             flush=True,
         )
 

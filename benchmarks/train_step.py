@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from patchscale import config, paths
+from patchscale.cell import shape_of
 from patchscale.features import tier_features
 from patchscale.model import PatchTST, PatchTSTConfig
 
@@ -33,16 +34,6 @@ BATCH = 256
 FLOOR = "floor bfloat16"
 
 Step = Callable[[], None]
-
-
-def shape_of(cell: str, params: config.Params) -> PatchTSTConfig:
-    """Return the shape that a cell trains, from the search's result."""
-    best = config.load_best(paths.best(params.cells[cell].search))
-    return PatchTSTConfig(
-        n_features=len(tier_features(params.features.tier)),
-        **params.model.model_dump(include={"context_length", "patch_length", "stride"}),
-        **best.model_dump(include={"d_model", "n_layers", "n_heads", "d_ff", "dropout"}),
-    )
 
 
 def adamw(model: nn.Module) -> torch.optim.AdamW:
@@ -183,7 +174,8 @@ def main() -> None:
     measured: list[dict[str, Any]] = []
     found = {"rounds": words.rounds, "versions": versions, "measured": measured}
     for cell in words.cells:
-        shape = shape_of(cell, params)
+        best = config.load_best(paths.best(params.cells[cell].search))
+        shape = shape_of(best, params.model, len(tier_features(params.features.tier)))
         for threads in words.threads:
             torch.set_num_threads(threads)
             rows = measure(shape, peers, words.rounds, words.compile)

@@ -4,28 +4,24 @@ Labels of test dates are never loaded here. A cell whose budget is not trained (
 leaves outputs that say so.
 """
 
-import math
-import os
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from patchscale import config, paths
-from patchscale.cell import assemble
+from patchscale.cell import read_inputs
 from patchscale.checkpoint import Checkpoint, fingerprint, load_model, resume_path, save_weights
-from patchscale.engine import device_of_this_machine, log_loss, worth_compiling
-from patchscale.errors import InputError
-from patchscale.files import digest, read_arrow, read_json, write_arrow, write_csv, write_json
+from patchscale.engine import log_loss, settings_for
+from patchscale.files import digest, read_json, write_arrow, write_csv, write_json
 from patchscale.model import predict
 from patchscale.replica import Replica, train_replicas
-from patchscale.schedule import Settings
-from patchscale.splits import read_split
-from patchscale.stage import run
+from patchscale.stage import max_hours, run
 from patchscale.stopping import exclusive
-from patchscale.tracking import Run
+from patchscale.tracking import Run, tracking
 from patchscale.train import Trained
 
 CODE = ("cell", "engine", "memory", "model", "optim", "schedule", "train", "windows")
@@ -44,19 +40,8 @@ def main(cell: str) -> None:
         )
         return
     limit = max_hours()
-    tier = params.features.tier
-    table, kinds = read_arrow(paths.features(tier)), read_json(paths.kinds(tier))
-    split = read_split(paths.split(horizon), labels_of={"train", "val"})
-    inputs = assemble(table, kinds, split, params.model, best)
-    device = device_of_this_machine()
-    steps = best.epochs * math.ceil(len(inputs.train.rows) / params.train.batch_size)
-    settings = Settings(
-        **best.model_dump(include={"lr", "weight_decay", "warmup_steps", "epochs"}),
-        **params.train.model_dump(include={"batch_size", "patience", "min_delta", "clip"}),
-        precision=params.train.precision[budget],
-        device=device,
-        compiled=worth_compiling(steps, device),
-    )
+    inputs = read_inputs(params, cell, best)
+    settings = settings_for(best, params.train, budget, len(inputs.train.rows))
     threads, seeds = params.train.threads[budget], params.train.seeds[budget]
     facts = {
         "shape": asdict(inputs.shape),
@@ -65,30 +50,35 @@ def main(cell: str) -> None:
         "threads": threads,
         "torch": torch.__version__.split("+")[0],
     }
+    tier = params.features.tier
     sources = [paths.features(tier), paths.split(horizon)]
     identity = fingerprint(facts, sources + [Path(f"src/patchscale/{name}.py") for name in CODE])
     described = {
         "n_params": best.n_params,
         "dataset": params.dataset,
-        "data_as_of": f"{table['date'].iloc[-1]:%Y-%m-%d}",
-        "features": kinds,
+        "data_as_of": f"{inputs.as_of:%Y-%m-%d}",
+        "features": read_json(paths.kinds(tier)),
         **facts,
     }
     data = {path.stem: digest(path) for path in sources}
-    replicas = [
-        Replica(
-            inputs,
-            settings,
-            Run(cell, seed, identity, described | {"data": data}, **params.tracking.model_dump()),
-            Checkpoint(resume_path(f"{cell}-seed{seed}-{identity}")),
-            paths.live(cell, seed),
-            threads,
-            limit,
+    facts = described | {"data": data}
+    replicas = []
+    for seed in range(seeds):
+        run = Run(cell, seed, identity, facts, **params.tracking.model_dump())
+        replicas.append(
+            Replica(
+                f"{cell} seed {seed}",
+                inputs,
+                settings,
+                seed,
+                Checkpoint(resume_path(f"{cell}-seed{seed}-{identity}")),
+                threads,
+                max_hours=limit,
+                track=partial(tracking, paths.live(cell, seed), run),
+            )
         )
-        for seed in range(seeds)
-    ]
     with exclusive(resume_path(f"{cell}.lock")):
-        trained = train_replicas(replicas)
+        trained = train_replicas(replicas, cell)
         torch.set_num_threads(threads)
         probabilities = {}
         for seed, replica in enumerate(replicas):
@@ -159,20 +149,6 @@ def write_absent(cell: str, best: config.Best) -> None:
         paths.predictions(cell),
         pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in nothing.items()}),
     )
-
-
-def max_hours() -> float:
-    """Return the longest training that may start, from the environment."""
-    text = os.environ.get("PATCHSCALE_MAX_HOURS", "2")
-    try:
-        hours = float(text)
-    except ValueError:
-        hours = float("nan")
-    if not hours > 0:
-        raise InputError(
-            f"PATCHSCALE_MAX_HOURS: {text!r} is not allowed; a positive number of hours is needed"
-        )
-    return hours
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def split(bars: pd.DataFrame) -> pd.DataFrame:
     chosen = slice(60, 880)
     subset = np.array(["train"] * 500 + ["purged"] * 20 + ["val"] * 150 + ["test"] * 150)
     return pd.DataFrame(
-        {"date": bars["date"][chosen], "label": labels[chosen], "contiguous": subset}
+        {"date": bars["date"][chosen], "label": labels[chosen], "subset": subset}
     ).reset_index(drop=True)
 
 
@@ -59,32 +59,32 @@ def test_the_regressors_of_a_day_do_not_change_with_later_bars(bars):
 
 def test_the_volatility_logistic_is_a_plain_unpenalised_fit(bars, split, forecasts):
     x = regressors(bars)[60:880]
-    is_train = (split["contiguous"] == "train").to_numpy()
+    is_train = (split["subset"] == "train").to_numpy()
     plain = make_pipeline(StandardScaler(), LogisticRegression(C=np.inf, tol=1e-10))
     plain.fit(x[is_train], split.loc[is_train, "label"])
-    judged = split["contiguous"].isin(["val", "test"]).to_numpy()
+    judged = split["subset"].isin(["val", "test"]).to_numpy()
     expected = plain.predict_proba(x[judged])[:, 1]
     assert forecasts["vol_logistic"].to_numpy() == pytest.approx(expected, abs=5e-4)
     assert expected.max() - expected.min() > 0.1
 
 
 def test_the_prior_is_the_share_of_positives_in_training(split, forecasts):
-    share = split.loc[split["contiguous"] == "train", "label"].mean()
+    share = split.loc[split["subset"] == "train", "label"].mean()
     assert 0 < share < 1
     assert forecasts["prior"].to_numpy() == pytest.approx(share)
 
 
 def test_forecasts_cover_validation_and_test_dates_in_order(split, forecasts):
-    judged = split[split["contiguous"].isin(["val", "test"])]
+    judged = split[split["subset"].isin(["val", "test"])]
     assert forecasts["date"].tolist() == judged["date"].tolist()
-    assert forecasts["subset"].tolist() == judged["contiguous"].tolist()
+    assert forecasts["subset"].tolist() == judged["subset"].tolist()
     assert forecasts.index.tolist() == list(range(300))
 
 
 @pytest.mark.parametrize("change", [lambda label: 1 - label, lambda label: np.nan])
 def test_only_training_labels_matter(bars, split, forecasts, change):
     changed = split.copy()
-    judged = split["contiguous"] != "train"
+    judged = split["subset"] != "train"
     changed.loc[judged, "label"] = change(split.loc[judged, "label"])
     assert not changed["label"].equals(split["label"])
     again = fit_forecasts(volatility_inputs(bars), changed)
@@ -93,7 +93,7 @@ def test_only_training_labels_matter(bars, split, forecasts, change):
 
 def test_training_labels_do_matter(bars, split, forecasts):
     changed = split.copy()
-    train = split["contiguous"] == "train"
+    train = split["subset"] == "train"
     changed.loc[train, "label"] = 1 - split.loc[train, "label"]
     again = fit_forecasts(volatility_inputs(bars), changed)
     assert not np.allclose(forecasts["vol_logistic"], again["vol_logistic"], atol=0.01)

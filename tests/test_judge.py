@@ -23,15 +23,15 @@ def split(bars: pd.DataFrame) -> pd.DataFrame:
     subset = ["train"] * 200 + ["purged"] * 5 + ["val"] * 100 + ["test"] * 80
     chosen = slice(100, 100 + len(subset))
     return pd.DataFrame(
-        {"date": bars["date"][chosen], "label": labels[chosen], "contiguous": subset}
+        {"date": bars["date"][chosen], "label": labels[chosen], "subset": subset}
     ).reset_index(drop=True)
 
 
 @pytest.fixture(scope="module")
 def forecast(split: pd.DataFrame) -> pd.DataFrame:
-    judged = split[split["contiguous"].isin(["val", "test"])]
+    judged = split[split["subset"].isin(["val", "test"])]
     p = 0.3 + 0.1 * judged["label"] + 0.4 * np.random.default_rng(0).random(len(judged))
-    return pd.DataFrame({"date": judged["date"], "subset": judged["contiguous"], "p": p})
+    return pd.DataFrame({"date": judged["date"], "subset": judged["subset"], "p": p})
 
 
 def judged(bars, split, forecast):
@@ -60,7 +60,7 @@ def shuffled(table: pd.DataFrame, column: str, rows: pd.Series) -> pd.DataFrame:
 
 def test_the_threshold_is_a_function_of_validation_only(bars, split, forecast):
     figures, _ = judged(bars, split, forecast)
-    test_labels = shuffled(split, "label", split["contiguous"] == "test")
+    test_labels = shuffled(split, "label", split["subset"] == "test")
     test_p = shuffled(forecast, "p", forecast["subset"] == "test")
     test_p.loc[test_p["subset"] == "test", "p"] *= 0.9
     other, _ = judged(bars, test_labels, test_p)
@@ -75,7 +75,7 @@ def test_the_threshold_is_a_function_of_validation_only(bars, split, forecast):
 
 def test_the_figures_are_those_of_each_subset_at_the_frozen_threshold(bars, split, forecast):
     figures, tables = judged(bars, split, forecast)
-    joined = forecast.merge(split, on="date")
+    joined = forecast.merge(split.drop(columns="subset"), on="date")
     val, test = (joined[joined["subset"] == name] for name in ("val", "test"))
     threshold = choose_threshold(val["label"].to_numpy(), val["p"].to_numpy(), 0.1)
     assert figures["threshold"] == threshold
@@ -92,7 +92,7 @@ def test_the_figures_are_those_of_each_subset_at_the_frozen_threshold(bars, spli
 def test_the_losses_are_those_of_each_day(bars, split, forecast):
     figures, tables = judged(bars, split, forecast)
     losses = tables["losses"]
-    joined = forecast.merge(split, on="date")
+    joined = forecast.merge(split.drop(columns="subset"), on="date")
     right = np.where(joined["label"] == 1, joined["p"], 1 - joined["p"])
     assert losses["date"].tolist() == forecast["date"].tolist()
     assert losses["log_loss"].to_numpy() == pytest.approx(-np.log(right))
@@ -127,9 +127,9 @@ def test_only_baselines_and_backtest_read_test_labels():
 
 def test_split_files_are_read_through_read_split_only():
     uses = {(path, around) for path, _, around in calls("paths.split")}
-    assert ("stages/train.py", "read_split") in uses
+    assert ("src/patchscale/cell.py", "read_split") in uses
     others = {use for use in uses if use[1] not in ("read_split", "write_arrow")}
-    assert others == {("stages/train.py", "")}  # its list of files to hash
+    assert others == {("stages/train.py", ""), ("stages/hpo.py", "")}  # their files to hash
 
 
 def test_threshold_choice_reads_validation_in_judge_alone():

@@ -27,8 +27,9 @@ RUN = """
         for epoch in range(4):
             for seed, pulse in enumerate(pulses):
                 pulse.beat(
-                    seed=seed, epoch=epoch, epochs=8, step=0, steps=10, train_log_loss=0.7,
-                    val_log_loss=0.69 + epoch / 1000, best_val_log_loss=0.6905, best_epoch=1,
+                    name=f"2M-h1 seed {{seed}}", epoch=epoch, epochs=8, step=0, steps=10,
+                    train_log_loss=0.7, val_log_loss=0.69 + epoch / 1000,
+                    best_val_log_loss=0.6905, best_epoch=1,
                     samples_per_second=1234.5, seconds_left=75.2 - epoch,
                 )
             time.sleep(0.1)
@@ -170,17 +171,17 @@ def test_missing_and_damaged_states_are_ignored(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "SHOW_EVERY", 0.01)
     paths = [tmp_path / name for name in ("absent.json", "damaged.json", "odd.json", "good.json")]
     with display(paths, "2M-h1"):
-        Pulse(paths[3]).beat(seed=3, epoch=2, epochs=5, seconds_left=float("nan"))
-        paths[1].write_bytes(b'{"seed": 1, "epo\xff')
+        Pulse(paths[3]).beat(name="2M-h1 seed 3", epoch=2, epochs=5, seconds_left=float("nan"))
+        paths[1].write_bytes(b'{"name": 1, "epo\xff')
         paths[2].write_text("[1, 2]")
         time.sleep(0.05)
-        paths[3].write_text('{"seed": 3, "epoch"')
+        paths[3].write_text('{"name": 3, "epoch"')
     assert capsys.readouterr().err == "2M-h1 seed 3  epoch 2/5\n"
 
 
 def test_states_of_an_earlier_run_are_not_shown(tmp_path, capsys):
     path = tmp_path / "a.json"
-    path.write_text(json.dumps({"seed": 0, "epoch": 7, "epochs": 9, "notes": ["old"]}))
+    path.write_text(json.dumps({"name": "old", "epoch": 7, "epochs": 9, "notes": ["old"]}))
     with display([path], "2M-h1"):
         assert not path.exists()
     assert capsys.readouterr().err == ""
@@ -197,13 +198,13 @@ def test_a_pulse_writes_twice_a_second_at_most_and_at_every_epochs_end(tmp_path,
         pulse.beat(**values)
         return json.loads(path.read_text()) if path.exists() else None
 
-    assert written(seed=0, epoch=0, step=1) == {"seed": 0, "epoch": 0, "step": 1}
+    assert written(name="a", epoch=0, step=1) == {"name": "a", "epoch": 0, "step": 1}
     assert written(step=2) is None
     now[0] += 0.49
     assert written(step=3) is None
     now[0] += 0.01
-    assert written() == {"seed": 0, "epoch": 0, "step": 3}
-    assert written(epoch=1, step=0) == {"seed": 0, "epoch": 1, "step": 0}
+    assert written() == {"name": "a", "epoch": 0, "step": 3}
+    assert written(epoch=1, step=0) == {"name": "a", "epoch": 1, "step": 0}
     assert written(step=1) is None
     assert written(epoch=1, step=2) is None
     now[0] += 0.49

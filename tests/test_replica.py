@@ -6,6 +6,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,7 @@ from patchscale.errors import InputError, Stopped
 from patchscale.replica import Replica, train_replicas
 from patchscale.stopping import exclusive
 from patchscale.thermal import Reading
-from patchscale.tracking import Run
+from patchscale.tracking import Run, tracking
 
 LONG = replace(SETTINGS, epochs=5000, patience=5000)
 
@@ -27,20 +28,21 @@ LONG = replace(SETTINGS, epochs=5000, patience=5000)
 def replicas(path: Path, settings=SETTINGS, seeds=(0, 1)) -> list[Replica]:
     return [
         Replica(
+            f"tiny-h1 seed {seed}",
             problem(),
             settings,
-            Run("tiny-h1", seed, "f", {}),
+            seed,
             Checkpoint(path / f"state{seed}"),
-            path / f"live{seed}",
             threads=1,
             max_hours=100.0,
+            track=partial(tracking, path / f"live{seed}", Run("tiny-h1", seed, "f", {})),
         )
         for seed in seeds
     ]
 
 
 def side_by_side(monkeypatch, number: int) -> None:
-    monkeypatch.setattr(module, "_together", lambda replica, seeds, free: min(seeds, number))
+    monkeypatch.setattr(module, "together", lambda replica, seeds, free: min(seeds, number))
 
 
 def same(one: Replica, other: Replica) -> bool:
@@ -51,10 +53,10 @@ def same(one: Replica, other: Replica) -> bool:
 def test_replicates_are_the_same_bits_side_by_side_or_in_any_order(tmp_path, monkeypatch):
     side_by_side(monkeypatch, 1)
     alone = replicas(tmp_path / "alone", seeds=(1, 0))
-    histories = [each.history for each in train_replicas(alone)]
+    histories = [each.history for each in train_replicas(alone, "tiny-h1")]
     side_by_side(monkeypatch, 2)
     together = replicas(tmp_path / "together")
-    assert [each.history for each in train_replicas(together)] == histories[::-1]
+    assert [each.history for each in train_replicas(together, "tiny-h1")] == histories[::-1]
     assert same(together[0], alone[1])
     assert same(together[1], alone[0])
     assert not same(*together)
@@ -64,23 +66,70 @@ def test_as_many_train_together_as_threads_and_memory_allow(tmp_path, monkeypatc
     (each,) = replicas(tmp_path, seeds=(0,))
     weights = 16 * module.memory.count(each.inputs.shape)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert module._together(each, 5, 10**9) == 5
-    assert module._together(replace(each, threads=3), 5, 10**9) == 2
-    assert module._together(replace(each, threads=9), 5, 10**9) == 1
-    assert module._together(each, 5, 2 * 3 * weights) == 3
-    assert module._together(each, 5, 1) == 1
+    assert module.together(each, 5, 10**9) == 5
+    assert module.together(replace(each, threads=3), 5, 10**9) == 2
+    assert module.together(replace(each, threads=9), 5, 10**9) == 1
+    assert module.together(each, 5, 2 * 3 * weights) == 3
+    assert module.together(each, 5, 1) == 1
     on_gpu = replace(each, settings=replace(SETTINGS, device="cuda"))
-    assert module._together(on_gpu, 5, 10**9) == 1
+    assert module.together(on_gpu, 5, 10**9) == 1
 
 
 def test_the_replicate_that_fails_stops_the_others_and_its_error_is_raised(tmp_path, monkeypatch):
     side_by_side(monkeypatch, 2)
     first, second = replicas(tmp_path, LONG)
     with pytest.raises(InputError, match="epochs would take up to"):
-        train_replicas([first, replace(second, max_hours=1e-9)])
+        train_replicas([first, replace(second, max_hours=1e-9)], "tiny-h1")
     if kept := first.checkpoint.load("cpu", print):  # else it was stopped while it started
         assert len(kept[1]["history"]) < LONG.epochs
     assert second.checkpoint.load("cpu", print) is None
+
+
+def test_a_pool_trains_more_replicas_than_it_has_workers_and_goes_on(tmp_path, monkeypatch):
+    pulses = [tmp_path / "worker-0.json", tmp_path / "worker-1.json"]
+    three, later = replicas(tmp_path, seeds=(0, 1, 2)), replicas(tmp_path, seeds=(3,))
+    with module.pool(pulses, "tiny-h1", 10**9) as opened:
+        ended = dict(opened.train(three))
+        first = {process.pid for process in opened._workers.values()}
+        ((_, ended[3]),) = opened.train(later)
+        assert {process.pid for process in opened._workers.values()} == first
+    assert sorted(ended) == [0, 1, 2, 3]
+    side_by_side(monkeypatch, 1)
+    alone = train_replicas(replicas(tmp_path / "alone", seeds=range(4)), "tiny-h1")
+    assert [ended[seed].history for seed in range(4)] == [each.history for each in alone]
+
+
+def loud(losses: list[float]) -> bool:
+    raise ZeroDivisionError("a bug")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bug_is_an_outcome_of_its_replica_alone(tmp_path, capfd, workers):
+    pulses = [tmp_path / f"worker-{number}.json" for number in range(workers)]
+    good, bad = replicas(tmp_path)
+    with module.pool(pulses, "tiny-h1", 10**9) as opened:
+        ended = dict(opened.train([replace(bad, enough=loud), good]))
+    assert isinstance(ended[0], RuntimeError)
+    assert str(ended[0]) == "ZeroDivisionError: a bug"
+    assert len(ended[1].history) == SETTINGS.epochs
+    assert capfd.readouterr().err.count("Traceback") == 1
+
+
+def two_epochs(losses: list[float]) -> bool:
+    return len(losses) == 2
+
+
+def test_a_replica_ends_where_enough_says_so(tmp_path, monkeypatch):
+    side_by_side(monkeypatch, 1)
+    (each,) = replicas(tmp_path, seeds=(0,))
+    (trained,) = train_replicas([replace(each, enough=two_epochs)], "tiny-h1")
+    assert len(trained.history) == 2
+    assert not trained.complete
+    (again,) = train_replicas([replace(each, enough=two_epochs)], "tiny-h1")  # from its checkpoint
+    assert again.history == trained.history
+    (whole,) = train_replicas([each], "tiny-h1")
+    assert whole.complete
+    assert whole.history[:2] == trained.history
 
 
 def test_a_replicate_that_another_process_trains_is_refused(tmp_path, monkeypatch):
@@ -90,7 +139,7 @@ def test_a_replicate_that_another_process_trains_is_refused(tmp_path, monkeypatc
         exclusive(each.checkpoint.path / "lock"),
         pytest.raises(Stopped, match=f"held by process {os.getpid()}"),
     ):
-        train_replicas([each])
+        train_replicas([each], "tiny-h1")
 
 
 def test_a_machine_too_hot_stops_a_training_that_then_goes_on(tmp_path, monkeypatch, capsys):
@@ -100,15 +149,15 @@ def test_a_machine_too_hot_stops_a_training_that_then_goes_on(tmp_path, monkeypa
     monkeypatch.setattr(module, "Guard", lambda *words: Guard(*words, interval=0.0))
     (each,), (cool,) = replicas(tmp_path, seeds=(0,)), replicas(tmp_path / "cool", seeds=(0,))
     with pytest.raises(Stopped, match=r"too hot \(96.0 C\)"):
-        train_replicas([each])
+        train_replicas([each], "tiny-h1")
     assert "96.0 C: too hot" in capsys.readouterr().err
     assert each.checkpoint.load("cpu", print)[1]["step"] == 1
 
     monkeypatch.setattr(module, "sensor_for", lambda device: lambda: Reading(60.0))
-    (trained,), (whole,) = train_replicas([each]), train_replicas([cool])
+    (trained,), (whole,) = train_replicas([each], "tiny-h1"), train_replicas([cool], "tiny-h1")
     assert trained.history == whole.history
     assert same(each, cool)
-    rows = (each.live / "plots/metrics/temperature.tsv").read_text().splitlines()
+    rows = (tmp_path / "live0/plots/metrics/temperature.tsv").read_text().splitlines()
     assert len(rows) == 1 + SETTINGS.epochs
     assert rows[-1].split("\t")[-1] == "60.0"
 
@@ -123,8 +172,9 @@ SCRIPT = """
     from test_replica import LONG, replicas, SETTINGS
 
     def main(folder, kind):
-        replica._together = lambda each, seeds, free: seeds
-        replica.train_replicas(replicas(Path(folder), LONG if kind == "long" else SETTINGS))
+        replica.together = lambda each, seeds, free: seeds
+        settings = LONG if kind == "long" else SETTINGS
+        replica.train_replicas(replicas(Path(folder), settings), "tiny-h1")
         print("trained")
 
     if __name__ == "__main__":
@@ -206,7 +256,7 @@ def test_a_killed_replicate_stops_the_others_with_exit_75(tmp_path, start):
     wait_for_epochs(tmp_path)[1].kill()
     _, err = process.communicate(timeout=200)
     assert process.returncode == 75
-    assert "the process of a replicate was killed" in err.splitlines()[-1]
+    assert "a process of the training was killed" in err.splitlines()[-1]
     assert "Traceback" not in err
     resumes(tmp_path, 1)
 

@@ -53,7 +53,7 @@ def problem(*, learnable: bool = True, dropout: float = 0.1) -> Inputs:
     label = table["a"] > 0 if learnable else random.random(n) < 0.5
     split = pd.DataFrame({"date": table["date"], "label": np.asarray(label, dtype=float)})[5:]
     names = ["train"] * N_TRAIN + ["purged"] * 5 + ["val"] * N_VAL
-    split["contiguous"] = names + ["test"] * (len(split) - len(names))
+    split["subset"] = names + ["test"] * (len(split) - len(names))
     model = Model(
         budget="tiny",
         horizon="h1",

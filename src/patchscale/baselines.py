@@ -30,7 +30,7 @@ def fit_forecasts(inputs: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     inputs
         `date` and the regressors of the volatility logistic.
     split
-        Split table; only labels of `contiguous` train are used.
+        Split table as `read_split` returns it; only labels of train are used.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def fit_forecasts(inputs: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     from sklearn.linear_model import LogisticRegression  # seconds to import
 
     table = split.merge(inputs, on="date", validate="one_to_one")
-    subset = table["contiguous"]
+    subset = table["subset"]
     regressors = table.drop(columns=split.columns).to_numpy()
     train = (subset == "train").to_numpy()
     labels = table.loc[train, "label"].to_numpy()

@@ -1,14 +1,18 @@
 """A cell's model shape, windows and samples, assembled from the study's tables."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from patchscale.config import Best, Model
+from patchscale import paths
+from patchscale.config import Best, Model, Params, split_cell
+from patchscale.files import read_arrow, read_json
 from patchscale.model import PatchTSTConfig
+from patchscale.splits import Division, read_split
 from patchscale.windows import Windows
 
 
@@ -31,6 +35,39 @@ class Inputs:
     judged: pd.DataFrame
     """`date, subset` of the validation and test dates."""
     judged_rows: Tensor
+    as_of: pd.Timestamp
+    """Last day of the feature table."""
+
+
+def shape_of(best: Best, model: Model, n_features: int) -> PatchTSTConfig:
+    """Return the shape of the model that `best` describes."""
+    return PatchTSTConfig(
+        n_features=n_features,
+        **model.model_dump(include={"context_length", "patch_length", "stride"}),
+        **best.model_dump(include={"d_model", "n_layers", "n_heads", "d_ff", "dropout"}),
+    )
+
+
+def read_inputs(
+    params: Params,
+    cell: str,
+    best: Best,
+    *,
+    division: Division = "contiguous",
+    root: Path = Path(),
+) -> Inputs:
+    """Return the inputs of a cell from the study's files; test labels stay unread.
+
+    `division` is the split: `contiguous` to train with, `scattered` to search with.
+    """
+    tier, horizon = params.features.tier, split_cell(cell)[1]
+    return assemble(
+        read_arrow(root / paths.features(tier)),
+        read_json(root / paths.kinds(tier)),
+        read_split(root / paths.split(horizon), labels_of={"train", "val"}, division=division),
+        params.model,
+        best,
+    )
 
 
 def assemble(
@@ -45,14 +82,14 @@ def assemble(
     kinds
         `level` or `stationary` for each feature.
     split
-        Split table, whose `contiguous` column divides the dates; test labels may be NaN.
+        Split table as `read_split` returns it.
     model, best
         Context, patches and normalisation; architecture.
     """
     position = pd.Series(np.arange(len(table)), index=pd.DatetimeIndex(table["date"]))
     rows = torch.from_numpy(position.loc[split["date"]].to_numpy().copy())
     labels = torch.from_numpy(split["label"].to_numpy(dtype=np.float32))
-    subset = split["contiguous"].to_numpy()
+    subset = split["subset"].to_numpy()
 
     def samples(name: str) -> Samples:
         chosen = torch.from_numpy(subset == name)
@@ -61,17 +98,7 @@ def assemble(
     train = samples("train")
     judged = np.isin(subset, ("val", "test"))
     return Inputs(
-        shape=PatchTSTConfig(
-            n_features=len(kinds),
-            context_length=model.context_length,
-            patch_length=model.patch_length,
-            stride=model.stride,
-            d_model=best.d_model,
-            n_layers=best.n_layers,
-            n_heads=best.n_heads,
-            d_ff=best.d_ff,
-            dropout=best.dropout,
-        ),
+        shape=shape_of(best, model, len(kinds)),
         windows=Windows(
             table[list(kinds)].to_numpy(dtype=float),
             list(kinds.values()),
@@ -83,4 +110,5 @@ def assemble(
         val=samples("val"),
         judged=pd.DataFrame({"date": split["date"], "subset": subset})[judged],
         judged_rows=rows[torch.from_numpy(judged)],
+        as_of=table["date"].iloc[-1],
     )

@@ -17,11 +17,25 @@ def _real_day(text: str) -> str:
     return text
 
 
+def _different(values: list[int]) -> list[int]:
+    if len(set(values)) < len(values):
+        raise ValueError("a value is there twice")
+    return values
+
+
+def _ordered(ends: list[float]) -> list[float]:
+    if ends[0] >= ends[1]:
+        raise ValueError("needed is low < high")
+    return ends
+
+
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_real_day)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Symbol = Annotated[str, Field(pattern=r"^\^?[A-Za-z0-9][A-Za-z0-9.=_-]*$")]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Choices = Annotated[list[Positive], Field(min_length=1), AfterValidator(_different)]
+Range = Annotated[list[Share], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
 
 
 class Section(BaseModel):
@@ -104,8 +118,12 @@ class Model(Section):
 
 
 class Study(Section):
-    """Which budgets are trained, whose weights are published, which horizons are searched."""
+    """Which budgets are searched and trained, whose weights are published, which horizons count.
 
+    A search reads the horizons in `searched`; the others train with a neighbour's result.
+    """
+
+    search: dict[str, bool]
     train: dict[str, bool]
     publish_weights: list[str]
     searched: list[str]
@@ -152,10 +170,42 @@ class Tracking(Section):
     wandb: str
 
 
-class Hpo(Section):
-    """The search; 0 trials hands the table row through."""
+class Pruning(Section):
+    """When a trial ends early: not among the best `percentile` % of finished ones at its epoch."""
 
-    trials: Annotated[int, Field(ge=0, le=0)]
+    percentile: Annotated[float, Field(ge=0, le=100)]
+    startup: Annotated[int, Field(ge=0)]
+    """Completed trials before the first may be pruned."""
+    first_epoch: Positive
+    every: Positive
+    """Epochs between one look and the next."""
+
+
+class Space(Section):
+    """What a search may choose; ranges are [low, high]."""
+
+    d_model: Choices
+    n_layers: Choices
+    n_heads: Choices
+    lr: Range
+    weight_decay: Range
+    dropout: Range
+    warmup_steps: Choices
+
+
+class Hpo(Section):
+    """The search of every budget in study.search; 0 trials hands the table row through."""
+
+    trials: Annotated[int, Field(ge=0)]
+    batch: Positive
+    """Trials asked before the first of them is told."""
+    workers: Annotated[int, Field(ge=0)]
+    """Processes; 0 is as many as cores and memory allow. The trials are the same."""
+    seed: Annotated[int, Field(ge=0)]
+    startup: Positive
+    """Random trials before TPE takes over."""
+    pruning: Pruning
+    space: Space
 
 
 class Backtest(Section):
@@ -205,6 +255,10 @@ class Best(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     warmup_steps: Annotated[int, Field(ge=0)]
     epochs: Positive
+    score: float | None = None
+    """Validation log-loss of the trial, nats; absent where no search was made, as is the rest."""
+    seed: int | None = None
+    versions: dict[str, str] | None = None
 
 
 def split_cell(cell: str) -> tuple[str, str]:

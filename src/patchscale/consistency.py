@@ -13,20 +13,24 @@ if TYPE_CHECKING:
 def check_names(params: "Params", path: Path) -> None:
     """Raise InputError, one line, where one key contradicts another."""
     searches = [f"{budget}-{name}" for budget in params.budgets for name in params.study.searched]
+    by_budget: dict[str, Collection[str]] = {
+        "study.search": params.study.search,
+        "study.train": params.study.train,
+        "train.seeds": params.train.seeds,
+        "train.threads": params.train.threads,
+        "train.precision": params.train.precision,
+    }
     named: list[tuple[str, str, Collection[str]]] = [
         ("dataset", params.dataset, params.datasets),
         ("model.budget", params.model.budget, params.budgets),
         ("model.horizon", params.model.horizon, params.horizons),
         *(("study.searched", name, params.horizons) for name in params.study.searched),
         *(("study.publish_weights", name, params.budgets) for name in params.study.publish_weights),
-        *((f"study.train.{name}", name, params.budgets) for name in params.study.train),
-        *((f"budgets.{name}", name, params.study.train) for name in params.budgets),
         *(
             pair
-            for key in ("seeds", "threads", "precision")
-            for table in [getattr(params.train, key)]
+            for key, table in by_budget.items()
             for pair in (
-                *((f"train.{key}.{name}", name, params.budgets) for name in table),
+                *((f"{key}.{name}", name, params.budgets) for name in table),
                 *((f"budgets.{name}", name, table) for name in params.budgets),
             )
         ),
@@ -63,6 +67,9 @@ def check_names(params: "Params", path: Path) -> None:
                 f"{path}: cells.{name}.n_heads: {cell.n_heads} does not divide "
                 f"d_model {cell.d_model}"
             )
+    for name in searches:
+        if params.study.search[params.cells[name].budget] and params.hpo.trials:
+            _check_first_trial(params, name, path)
     for name, data in params.datasets.items():
         _check_dataset(data, f"{path}: datasets.{name}")
     if params.model.context_length > params.split.longest_context:
@@ -80,6 +87,21 @@ def check_names(params: "Params", path: Path) -> None:
             f"{path}: model.patch_length: {params.model.patch_length} is longer than "
             f"model.context_length {params.model.context_length}"
         )
+
+
+def _check_first_trial(params: "Params", name: str, path: Path) -> None:
+    """Check that the table row of a search, its trial 0, lies in the space."""
+    budget, space = params.cells[name].budget, params.hpo.space
+    rows = {f"cells.{name}": params.cells[name], f"budgets.{budget}": params.budgets[budget]}
+    for key, row in rows.items():
+        for parameter in type(space).model_fields.keys() & type(row).model_fields.keys():
+            value, allowed = getattr(row, parameter), getattr(space, parameter)
+            is_range = parameter in ("lr", "weight_decay", "dropout")
+            if not (allowed[0] <= value <= allowed[1] if is_range else value in allowed):
+                raise InputError(
+                    f"{path}: {key}.{parameter}: {value} is trial 0 of a search and not in "
+                    f"hpo.space.{parameter} {allowed}"
+                )
 
 
 def _check_dataset(data: "Dataset", key: str) -> None:

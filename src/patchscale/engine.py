@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from patchscale import memory
 from patchscale.budget import Precision
 from patchscale.cell import Inputs
+from patchscale.config import Best, Train
 from patchscale.memory import Plan
 from patchscale.model import PatchTST, PatchTSTConfig, predict_logits
 from patchscale.optim import make_optimizer
@@ -44,6 +45,24 @@ def build(shape: PatchTSTConfig, precision: Precision, seed: int) -> PatchTST:
     torch.manual_seed(seed)
     model.initialise()
     return model
+
+
+def settings_for(
+    best: Best, rules: Train, budget: str, samples: int, *, compiled: bool | None = None
+) -> Settings:
+    """Return the loop's settings on this machine.
+
+    Layers are compiled where the steps of all epochs over `samples` repay it, or as told.
+    """
+    device = device_of_this_machine()
+    steps = best.epochs * math.ceil(samples / rules.batch_size)
+    return Settings(
+        **best.model_dump(include={"lr", "weight_decay", "warmup_steps", "epochs"}),
+        **rules.model_dump(include={"batch_size", "patience", "min_delta", "clip"}),
+        precision=rules.precision[budget],
+        device=device,
+        compiled=worth_compiling(steps, device) if compiled is None else compiled,
+    )
 
 
 def log_loss(logits: Tensor, labels: Tensor) -> float:

@@ -22,3 +22,9 @@ class Diverged(Exception):
     """A loss is not finite: one line that says where and what was good before (exit 1)."""
 
     exit_code = 1
+
+
+class SearchFailed(Exception):
+    """No trial of a search was completed: one line with the first reason (exit 1)."""
+
+    exit_code = 1

@@ -70,7 +70,7 @@ def write_arrow(path: Path, frame: "pd.DataFrame") -> None:
 
 
 def read_arrow(path: Path) -> "pd.DataFrame":
-    """Read an Arrow IPC file; `date` comes back as datetime64.
+    """Read an Arrow IPC file; a `date` comes back as datetime64.
 
     Raises
     ------
@@ -85,7 +85,8 @@ def read_arrow(path: Path) -> "pd.DataFrame":
         raise InputError(f"{path}: missing; `dvc pull` or `dvc repro` brings it")
     try:
         frame: pd.DataFrame = feather.read_table(str(path), memory_map=False).to_pandas()
-        frame["date"] = pd.to_datetime(frame["date"])
+        if "date" in frame:
+            frame["date"] = pd.to_datetime(frame["date"])
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         line = str(error).splitlines()[0]
         raise InputError(f"{path}: damaged ({line}); `dvc checkout` restores it") from None

@@ -37,7 +37,7 @@ def judge(
     year) and `losses` (`date, subset, log_loss`).
     """
     joined = forecast.merge(split[["date", "label"]], on="date", validate="one_to_one")
-    prior = float(split.loc[split["contiguous"] == "train", "label"].mean())
+    prior = float(split.loc[split["subset"] == "train", "label"].mean())
     parts = {
         name: (part["label"].to_numpy(), part["p"].to_numpy())
         for name, part in joined.groupby("subset")

@@ -62,6 +62,14 @@ def peak(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def forget_peak(device: str) -> None:
+    """Let `peak` begin anew, where the system can."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # Linux
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def count(shape: PatchTSTConfig) -> int:
     """Return the number of parameters N."""
     return count_params(

@@ -42,6 +42,16 @@ def best(cell: str) -> Path:
     return Path(f"data/hpo/{cell}/best.yaml")
 
 
+def hpo(cell: str, name: str) -> Path:
+    """Another output of a search: trials.arrow, costs.arrow, history.csv and so on."""
+    return best(cell).with_name(name)
+
+
+def hpo_metrics(cell: str) -> Path:
+    """Figures of a search."""
+    return Path(f"metrics/hpo/{cell}.json")
+
+
 def weights(cell: str, seed: int) -> Path:
     """Trained weights, outside git and DVC."""
     return Path(f"models/{cell}/seed{seed}.safetensors")

@@ -46,7 +46,7 @@ class State(TypedDict, total=False):
     Losses are log-losses in nats; `seconds_left` is an upper bound.
     """
 
-    seed: int
+    name: str
     epoch: int
     epochs: int
     step: int
@@ -162,7 +162,7 @@ def _bars(rows: int, title: str) -> Iterator[tuple[Show, Report]]:
 
     def show(states: list[State], last: bool) -> None:
         for task, state in zip(tasks, states, strict=True):
-            name, texts = _name(title, state), _bar_texts(state)
+            name, texts = state.get("name", title), _bar_texts(state)
             progress.update(task, completed=_share(state), description=name, texts=texts)
         with suppress(OSError):
             progress.refresh()
@@ -191,17 +191,15 @@ def _lines(rows: int, title: str) -> Iterator[tuple[Show, Report]]:
             epoch = state.get("epoch", 0)
             if epoch != shown[row] and (last or now >= due[row]):
                 shown[row], due[row] = epoch, now + LINE_EVERY
-                report("  ".join([_name(title, state), *filter(None, _texts(state, LINE_TEXTS))]))
+                report(
+                    "  ".join([state.get("name", title), *filter(None, _texts(state, LINE_TEXTS))])
+                )
 
     def report(line: str) -> None:
         with suppress(OSError):
             print(line, file=sys.stderr, flush=True)
 
     yield show, report
-
-
-def _name(title: str, state: State) -> str:
-    return f"{title} seed {state['seed']}" if "seed" in state else title
 
 
 def _read(path: Path) -> State:

@@ -1,8 +1,11 @@
-"""The replicates of a cell: each in its own process, watched, guarded, tracked and stoppable."""
+"""Trainings side by side, each in its own process: watched, guarded, tracked and stoppable."""
 
+import math
 import os
 import signal
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -21,35 +24,110 @@ from patchscale.progress import Pulse, Report, display
 from patchscale.schedule import Settings
 from patchscale.stopping import exclusive, stop_requests
 from patchscale.thermal import Guard, sensor_for
-from patchscale.tracking import Run, tracking
-from patchscale.train import Trained, Watch, train
+from patchscale.train import Log, Trained, Watch, train
 
 POLL = 0.5  # seconds
+
+Outcome = Trained | Exception
+
+
+def untracked(past: list[dict[str, float]], report: Report) -> AbstractContextManager[Log]:
+    """Follow nothing."""
+    return nullcontext(lambda values: None)
+
+
+def never(losses: list[float]) -> bool:
+    """Tell that a training may go on."""
+    return False
 
 
 @dataclass(frozen=True)
 class Replica:
-    """One seed of a cell, with everything a process needs to train it."""
+    """One training, with everything a process needs for it: a seed of a cell, or a trial."""
 
+    name: str
+    """What people call it."""
     inputs: Inputs
     settings: Settings
-    run: Run
+    seed: int
     checkpoint: Checkpoint
-    live: Path
-    """DVCLive's directory."""
     threads: int
-    max_hours: float
+    max_hours: float = math.inf
+    track: Callable[..., AbstractContextManager[Log]] = untracked
+    """Opened with the rows of past epochs and what reports a line; sent to other processes."""
+    enough: Callable[[list[float]], bool] = never
+    """Tells, of the validation log-losses so far, whether to end; sent to other processes."""
+    quiet: bool = False
+    """Whether plan and pace stay unsaid."""
 
-    @property
-    def pulse(self) -> Path:
-        """The file by which a process tells how far it is."""
-        return self.checkpoint.path / "progress.json"
+
+class Pool:
+    """Trains replicas, as many at a time as there are workers; a single one is this process.
+
+    The bits are the same in any number of processes.
+    """
+
+    def __init__(
+        self, pulses: list[Path], free: int, report: Report, stopped: Callable[[], str]
+    ) -> None:
+        self.report = report
+        self._pulses, self._free, self._stopped = pulses, free, stopped
+        self._workers: dict[Connection, BaseProcess] = {}
+
+    def train(self, replicas: Sequence[Replica]) -> Iterator[tuple[int, Outcome]]:
+        """Yield how each replica went, with its place in `replicas`, as they end.
+
+        Raises
+        ------
+        Stopped
+            A stop was asked for; every step is kept.
+        """
+        if len(self._pulses) == 1:
+            for number, each in enumerate(replicas):
+                pulse = Pulse(self._pulses[0], self.report)
+                yield number, _outcome(each, self._free, pulse, self._stopped)
+                self._refuse_if_stopped()
+            return
+        if not self._workers:
+            self._workers = dict(_start(pulse, self._free) for pulse in self._pulses)
+        waiting, idle = list(enumerate(replicas))[::-1], list(self._workers)
+        busy: dict[Connection, int] = {}
+        while waiting or busy:
+            while waiting and idle:
+                end, (number, replica) = idle.pop(0), waiting.pop()
+                end.send(replica)
+                busy[end] = number
+            for end in cast(list[Connection], wait(busy, POLL)):
+                idle.append(end)
+                yield busy.pop(end), _receive(self._workers[end], end)
+            self._refuse_if_stopped()
+
+    def close(self) -> None:
+        """End the processes; what they train is kept."""
+        for end, process in self._workers.items():
+            process.terminate()
+            end.close()
+        for process in self._workers.values():
+            process.join()
+
+    def _refuse_if_stopped(self) -> None:
+        if reason := self._stopped():
+            raise Stopped.between_steps(reason)
 
 
-def train_replicas(replicas: list[Replica]) -> list[Trained]:
+@contextmanager
+def pool(pulses: list[Path], title: str, free: int) -> Iterator[Pool]:
+    """Open a pool of a worker for each of `pulses`, which take `free` bytes in all."""
+    with stop_requests(keys=True) as stopped, display(pulses, title) as report:
+        opened = Pool(pulses, free // len(pulses), report, stopped)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def train_replicas(replicas: list[Replica], title: str) -> list[Trained]:
     """Train the replicates of a cell, as many at a time as there are cores and memory for.
-
-    Each is the same bits side by side or one after another.
 
     Raises
     ------
@@ -58,114 +136,106 @@ def train_replicas(replicas: list[Replica]) -> list[Trained]:
     """
     first = replicas[0]
     free = memory.available(first.settings.device)
-    together = _together(first, len(replicas), free)
-    with display([each.pulse for each in replicas], first.run.cell) as report:
-        if together == 1:
-            return [_train(each, free, report) for each in replicas]
-        trained: list[Trained] = []
-        for start in range(0, len(replicas), together):
-            trained += _side_by_side(replicas[start : start + together], free // together)
-        return trained
+    pulses = [
+        replica.checkpoint.path / "progress.json"
+        for replica in replicas[: together(first, len(replicas), free)]
+    ]
+    trained = {}
+    with pool(pulses, title, free) as opened:
+        for number, outcome in opened.train(replicas):
+            if isinstance(outcome, Exception):
+                raise outcome
+            trained[number] = outcome
+    return [trained[number] for number in range(len(replicas))]
 
 
-def _together(replica: Replica, seeds: int, free: int) -> int:
-    """Return how many replicates run at a time: one on a GPU, else a core for each thread."""
+def together(replica: Replica, jobs: int, free: int) -> int:
+    """Return how many of the jobs run at a time: one on a GPU, else a core for each thread."""
     if replica.settings.device != "cpu":
         return 1
     weights = BYTES_PER_WEIGHT[replica.settings.precision] * memory.count(replica.inputs.shape)
     # half of the memory is for activations
-    return max(1, min(seeds, torch.get_num_threads() // replica.threads, free // (2 * weights)))
+    return max(1, min(jobs, torch.get_num_threads() // replica.threads, free // (2 * weights)))
 
 
-def _side_by_side(replicas: list[Replica], free: int) -> list[Trained]:
-    """Train each replicate in a process of its own; the first that fails stops the others."""
-    with stop_requests(keys=True) as stopped:
-        started = [_start(each, free) for each in replicas]
-        results: dict[BaseProcess, Trained | Exception] = {}
-        asked = False
-        while pending := {end: each for each, end in started if each not in results}:
-            for end in cast(list[Connection], wait(pending, POLL)):
-                results[pending[end]] = _receive(pending[end], end)
-            failed = any(isinstance(result, Exception) for result in results.values())
-            if not asked and (failed or stopped()):
-                asked = True
-                for process in pending.values():
-                    process.terminate()
-        errors = [result for result in results.values() if isinstance(result, Exception)]
-        errors.sort(key=lambda error: isinstance(error, Stopped))  # because others failed
-        if errors:
-            raise Stopped.between_steps(stopped()) if stopped() else errors[0]
-    return [result for each, _ in started if isinstance(result := results[each], Trained)]
-
-
-def _start(replica: Replica, free: int) -> tuple[BaseProcess, Connection]:
-    """Start a replicate's process; return it with the end of the pipe its result comes from."""
+def _start(pulse: Path, free: int) -> tuple[Connection, BaseProcess]:
+    """Start a worker; return the end of the pipe that replicas go into, and the process."""
     context = get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(theirs, replica, free))
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, pulse, free))
     # inherited: Ctrl-C is ours to hand on, and no process dies of it while it starts
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.start()
     signal.signal(signal.SIGINT, before)
     theirs.close()  # so that the pipe ends where the process does
-    return process, ours
+    return ours, process
 
 
-def _receive(process: BaseProcess, end: Connection) -> Trained | Exception:
-    """Return how a replicate went; a process that did not tell was killed or has a bug."""
-    with suppress(EOFError):
-        result: Trained | Exception = end.recv()
-        process.join()
-        return result
-    process.join()
-    if process.exitcode == 1:
-        return RuntimeError("a replicate failed, as its traceback says")
-    return Stopped.between_steps("the process of a replicate was killed")
-
-
-def _work(end: Connection, replica: Replica, free: int) -> None:
-    """Train and send how it went."""
+def _receive(process: BaseProcess, end: Connection) -> Outcome:
+    """Return how a replica went; a process that did not tell was killed."""
     try:
-        end.send(_train(replica, free))
+        outcome: Outcome = end.recv()
+    except (EOFError, ConnectionResetError):
+        process.join()
+        return Stopped.between_steps("a process of the training was killed")
+    return outcome
+
+
+def _work(end: Connection, pulse: Path, free: int) -> None:
+    """Train what comes through the pipe, until it ends."""
+    with suppress(EOFError, OSError):
+        while True:
+            replica: Replica = end.recv()
+            with stop_requests() as stopped:
+                outcome = _outcome(replica, free, Pulse(pulse), stopped)
+            end.send(outcome)
+
+
+def _outcome(replica: Replica, free: int, pulse: Pulse, stopped: Callable[[], str]) -> Outcome:
+    """Return how a training went; the traceback of a bug is printed here, where it is known."""
+    try:
+        return _train(replica, free, pulse, stopped)
     except (InputError, Stopped, Diverged) as error:
-        end.send(error)
+        return error
+    except Exception as error:
+        traceback.print_exc()
+        return RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _train(replica: Replica, free: int, report: Report | None = None) -> Trained:
-    """Train in this process; without `report`, a process of its own, the parent shows lines."""
-    if replica.settings.device == "cuda":
+def _train(replica: Replica, free: int, pulse: Pulse, asked: Callable[[], str]) -> Trained:
+    settings = replica.settings
+    if settings.device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else not deterministic
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(replica.threads)
-    pulse = Pulse(replica.pulse, report)
-    pulse.beat(seed=replica.run.seed)
-    guard = Guard(sensor_for(replica.settings.device), pulse.say)
+    if settings.compiled:
+        torch.compiler.reset()  # else a process gives up compiling after a few shapes
+    memory.forget_peak(settings.device)
+    pulse.beat(name=replica.name)
+    guard = Guard(sensor_for(settings.device), pulse.say)
     parent = parent_process()
-    alone = parent is None
-    with (
-        exclusive(replica.checkpoint.path / "lock"),
-        stop_requests(keys=alone) as asked,
-    ):
 
-        def requested() -> str:
-            return asked() or ("" if parent is None or parent.is_alive() else "parent ended")
+    def requested() -> str:
+        return asked() or ("" if parent is None or parent.is_alive() else "parent ended")
 
-        def stopped() -> str:
-            if not requested() and guard.check(lambda: bool(requested())) == "critical":
-                return f"too hot ({guard.celsius} C)"
-            return requested()
+    def stopped() -> str:
+        if not requested() and guard.check(lambda: bool(requested())) == "critical":
+            return f"too hot ({guard.celsius} C)"
+        return requested()
 
-        watch = Watch(
-            report=pulse.say,
-            stopped=stopped,
-            beat=pulse.beat,
-            track=lambda past: tracking(replica.live, replica.run, past, pulse.say),
-            celsius=lambda: guard.celsius,
-        )
+    watch = Watch(
+        report=(lambda line: None) if replica.quiet else pulse.say,
+        stopped=stopped,
+        beat=pulse.beat,
+        track=lambda past: replica.track(past, pulse.say),
+        celsius=lambda: guard.celsius,
+        enough=replica.enough,
+    )
+    with exclusive(replica.checkpoint.path / "lock"):
         return train(
             replica.inputs,
-            replica.settings,
-            replica.run.seed,
+            settings,
+            replica.seed,
             replica.checkpoint,
             max_hours=replica.max_hours,
             free=free,

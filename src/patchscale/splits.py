@@ -6,6 +6,7 @@ reach forward across one.
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from patchscale.errors import InputError
 from patchscale.files import read_arrow
 
 SUBSETS = ("train", "val", "test")
+Division = Literal["contiguous", "scattered"]
 
 
 def contiguous(dates: pd.Series, dataset: Dataset, horizon: int) -> np.ndarray:
@@ -99,12 +101,15 @@ def make_split(
     return table
 
 
-def read_split(path: Path, labels_of: Collection[str]) -> pd.DataFrame:
-    """Read a split file with the labels of the named `contiguous` subsets only.
+def read_split(
+    path: Path, labels_of: Collection[str], division: Division = "contiguous"
+) -> pd.DataFrame:
+    """Read a split file's `date, label, subset`, with the labels of the named subsets only.
 
     Every other label comes back as NaN. Only the stages that judge (baselines, backtest) may ask
-    for test.
+    for test; a search reads the `scattered` division.
     """
     table = read_arrow(path)
-    table["label"] = table["label"].astype(float).where(table["contiguous"].isin(labels_of))
-    return table
+    subset = table[division]
+    label = table["label"].astype(float).where(subset.isin(labels_of))
+    return pd.DataFrame({"date": table["date"], "label": label, "subset": subset})

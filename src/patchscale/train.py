@@ -44,6 +44,8 @@ class Watch:
     )
     """Opened with the rows of the epochs done; yields what takes the next ones."""
     celsius: Callable[[], float | None] = lambda: None
+    enough: Callable[[list[float]], bool] = lambda losses: False
+    """Asked after every epoch, with the validation log-losses so far, whether to end there."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Trained:
     history: list[dict[str, float]]
     """`train_log_loss` and `val_log_loss` of every epoch, nats."""
     plan: Plan
+    rows: list[dict[str, float]]
+    """What trackers were told of every epoch: its history and what differs from run to run."""
+    complete: bool
+    """Whether it came to its end by itself; else `Watch.enough` ended it."""
 
 
 @dataclass
@@ -66,7 +72,6 @@ class _State:
     """Spent in the epoch so far."""
     history: list[dict[str, float]] = field(default_factory=list)
     rows: list[dict[str, float]] = field(default_factory=list)
-    """What trackers were told, an epoch each: history and what differs from run to run."""
     best: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -176,7 +181,7 @@ class _Run:
 
     def to_the_end(self, plan: Plan, max_hours: float) -> Trained:
         """Train until the last epoch or until patience ends."""
-        state, settings = self.state, self.settings
+        state = self.state
         self.plan = plan
         self.engine.follow(plan)
         if state.step == 0:
@@ -186,14 +191,18 @@ class _Run:
             if state.history:
                 self._tell_epoch()
         with self.watch.track(state.rows) as log:
-            while len(state.history) < settings.epochs and not patience_ended(
-                state.losses, settings.patience, settings.min_delta
-            ):
+            while not self._complete() and not (state.losses and self.watch.enough(state.losses)):
                 if reason := self.watch.stopped():
                     raise Stopped.between_steps(reason)
                 self._epoch()
                 log(state.rows[-1])
-        return Trained(best_epoch(state.losses), state.history, plan)
+        best = best_epoch(state.losses)
+        return Trained(best, state.history, plan, state.rows, self._complete())
+
+    def _complete(self) -> bool:
+        losses, settings = self.state.losses, self.settings
+        done = len(losses) == settings.epochs
+        return done or patience_ended(losses, settings.patience, settings.min_delta)
 
     def _epoch(self) -> None:
         state, settings = self.state, self.settings

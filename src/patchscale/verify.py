@@ -147,23 +147,16 @@ def prediction_gap(cell: str, root: Path) -> float:
     """Return the largest absolute difference from the stored probabilities of the first seed."""
     import torch
 
-    from patchscale.cell import assemble
+    from patchscale.cell import read_inputs
     from patchscale.checkpoint import load_model
     from patchscale.files import read_arrow, read_json
     from patchscale.model import predict
-    from patchscale.splits import read_split
 
     params = config.load_params(root / paths.PARAMS)
     card = read_json(root / paths.card(cell))
-    tier = params.features.tier
     torch.set_num_threads(card["threads"])
-    inputs = assemble(
-        read_arrow(root / paths.features(tier)),
-        read_json(root / paths.kinds(tier)),
-        read_split(root / paths.split(config.split_cell(cell)[1]), labels_of={"train"}),
-        params.model,
-        config.load_best(root / paths.best(params.cells[cell].search)),
-    )
+    best = config.load_best(root / paths.best(params.cells[cell].search))
+    inputs = read_inputs(params, cell, best, root=root)
     stored = read_arrow(root / paths.predictions(cell))
     first = card["replicates"][0]
     weights = root / paths.published_weights(cell, first["seed"])

@@ -31,6 +31,7 @@ def toy_params() -> dict:
     params["horizons"] = HORIZONS
     params["model"] |= {"budget": "1K", "context_length": 20}
     params["study"] = {
+        "search": {"1K": True, "2K": False},
         "train": {"1K": True, "2K": True},
         "publish_weights": ["1K"],
         "searched": ["h1", "h3"],
@@ -40,6 +41,16 @@ def toy_params() -> dict:
         "seeds": {"1K": 2, "2K": 1},
         "threads": dict.fromkeys(BUDGETS, 1),
         "precision": {"1K": "32-true", "2K": "bf16-mixed"},
+    }
+    params["hpo"] |= {"trials": 3, "batch": 2, "workers": 1, "startup": 2}
+    params["hpo"]["space"] = {
+        "d_model": [16, 24],
+        "n_layers": [1, 2],
+        "n_heads": [2, 4],
+        "lr": [0.001, 0.01],
+        "weight_decay": [0.0005, 0.005],
+        "dropout": [0.05, 0.3],
+        "warmup_steps": [5, 10],
     }
     params["cells"] = {
         f"{budget}-{horizon}": {
@@ -152,9 +163,16 @@ def test_a_parameter_invalidates_what_depends_on_it_and_nothing_else(
         ("budgets", "2K", "dropout"): (0.2, {"hpo@2K-h1", "hpo@2K-h3"}),
         ("cells", "1K-h3", "n_heads"): (4, {"hpo@1K-h3"}),
         ("horizons", "h3"): (4, {"split@h3", "baselines@h3", "backtest@1K-h3", "backtest@2K-h3"}),
-        ("train", "clip"): (0.5, {f"train@{b}-{h}" for b in BUDGETS for h in HORIZONS}),
+        ("train", "clip"): (
+            0.5,
+            {f"{kind}@{b}-{h}" for kind in ("hpo", "train") for b in BUDGETS for h in HORIZONS},
+        ),
+        ("hpo", "workers"): (2, set()),
         ("train", "seeds", "2K"): (2, {"train@2K-h1", "train@2K-h3"}),
-        ("train", "precision", "1K"): ("bf16-mixed", {"train@1K-h1", "train@1K-h3"}),
+        ("train", "precision", "1K"): (
+            "bf16-mixed",
+            {"hpo@1K-h1", "hpo@1K-h3", "train@1K-h1", "train@1K-h3"},
+        ),
         ("tracking", "mlflow"): ("sqlite:///mlflow.db", set()),
     }
     for path, (value, expected) in cases.items():

@@ -1,0 +1,185 @@
+"""The trials of a search: from drawn parameters to a training, from trainings to tables."""
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import torch
+
+from patchscale import memory
+from patchscale.cell import Inputs, shape_of
+from patchscale.checkpoint import Checkpoint
+from patchscale.config import Best, Params, split_cell
+from patchscale.engine import Engine, device_of_this_machine, settings_for
+from patchscale.errors import InputError, Stopped
+from patchscale.progress import Report
+from patchscale.replica import Outcome, Replica, pool, together
+from patchscale.schedule import best_epoch
+from patchscale.search import Evaluate, Result, Shapes, is_pruned
+
+Drawn = dict[str, Any]
+
+
+def candidate(params: Params, cell: str, number: int, drawn: Drawn, allowed: Shapes) -> Best:
+    """Return what a cell would train with, were this trial the best; nothing drawn is left over."""
+    d_ff, n_params = allowed[drawn["d_model"], drawn["n_layers"]]
+    return Best(
+        cell=cell,
+        trial=number,
+        n_params=n_params,
+        d_ff=d_ff,
+        epochs=params.budgets[split_cell(cell)[0]].epochs,
+        **drawn,
+    )
+
+
+def replica_of(
+    params: Params, best: Best, inputs: Inputs, curves: list[list[float]], folder: Path
+) -> Replica:
+    """Return the training of a trial; `curves` are those it is pruned against."""
+    budget = split_cell(best.cell)[0]
+    return Replica(
+        f"{best.cell} trial {best.trial}",
+        replace(inputs, shape=shape_of(best, params.model, inputs.shape.n_features)),
+        settings_for(best, params.train, budget, len(inputs.train.rows)),
+        params.hpo.seed,
+        Checkpoint(folder / f"trial-{best.trial}"),
+        params.train.threads[budget],
+        enough=partial(is_pruned, params.hpo.pruning, curves),
+        quiet=best.trial > 0,
+    )
+
+
+@contextmanager
+def evaluator(
+    params: Params, first: Best, inputs: Inputs, allowed: Shapes, folder: Path
+) -> Iterator[tuple[Evaluate, Report]]:
+    """Open the processes of a search; yield what evaluates a batch, and what reports a line.
+
+    Every trial is the same bits in any number of processes: its threads are those of the budget.
+    """
+    rules = params.hpo
+    trial = replica_of(params, first, inputs, [], folder)
+    free = memory.available(trial.settings.device)
+    workers = together(trial, min(rules.batch, rules.workers or rules.batch), free)
+    for kept in folder.glob("trial-*.json"):  # killed before it could discard
+        Checkpoint(kept.with_suffix("")).discard()
+    pulses = [folder / f"worker-{number}.json" for number in range(workers)]
+
+    with pool(pulses, first.cell, free) as opened:
+
+        def evaluate(
+            batch: dict[int, Drawn], curves: list[list[float]]
+        ) -> Iterable[tuple[int, Result]]:
+            # the deepest take longest: they begin first
+            numbers = sorted(batch, key=lambda number: (-batch[number]["n_layers"], number))
+            replicas = []
+            for number in numbers:
+                best = candidate(params, first.cell, number, batch[number], allowed)
+                replicas.append(replica_of(params, best, inputs, curves, folder))
+            for place, outcome in opened.train(replicas):
+                yield numbers[place], result_of(outcome)
+                replicas[place].checkpoint.discard()  # its result is kept by now
+
+        yield evaluate, opened.report
+
+
+def result_of(outcome: Outcome) -> Result:
+    """Return what a trial's training came to; raise where it was stopped."""
+    if isinstance(outcome, Stopped):
+        raise outcome
+    if isinstance(outcome, Exception):
+        return Result("FAIL", [], reason=str(outcome))
+    return Result(
+        "COMPLETE" if outcome.complete else "PRUNED",
+        [epoch["val_log_loss"] for epoch in outcome.history],
+        seconds=round(sum(row["seconds"] for row in outcome.rows), 1),
+        peak_memory_gib=round(max(row["peak_memory_gib"] for row in outcome.rows), 2),
+    )
+
+
+def refuse_if_long(
+    params: Params, first: Best, inputs: Inputs, folder: Path, max_hours: float
+) -> None:
+    """Raise InputError where all trials, each with all epochs of the first, would take too long."""
+    replica, trials = replica_of(params, first, inputs, [], folder), params.hpo.trials
+    settings = replica.settings
+    steps = settings.epochs * math.ceil(len(replica.inputs.train.rows) / settings.batch_size)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(replica.threads)
+    engine = Engine(replica.inputs, settings, replica.seed)
+    hours = engine.time_step(max_hours * 3600 / steps / trials) * steps * trials / 3600
+    torch.set_num_threads(threads)
+    if hours > max_hours:
+        raise InputError(
+            f"hpo.trials: {trials} trials of {settings.epochs} epochs would take up to "
+            f"{hours:.1f} h of one process here, the limit is {max_hours:g} h; allow it with "
+            f"PATCHSCALE_MAX_HOURS={math.ceil(hours)}"
+        )
+
+
+def trials_table(study: optuna.Study) -> pd.DataFrame:
+    """Return a row a trial: what was drawn, what came of it, and its curve.
+
+    `value` is the lowest validation log-loss, nats, of a completed trial.
+    """
+    return pd.DataFrame([_row(trial) for trial in study.get_trials(deepcopy=False)])
+
+
+def _row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    curve = list(trial.intermediate_values.values())
+    return {
+        "trial": trial.number,
+        "state": trial.state.name,
+        "value": trial.value if trial.state.name == "COMPLETE" else math.nan,
+        "best_epoch": best_epoch(curve) if curve else 0,
+        **trial.params,
+        **{key: trial.user_attrs[key] for key in ("d_ff", "n_params", "reason")},
+        "curve": curve,
+    }
+
+
+def costs_table(study: optuna.Study) -> pd.DataFrame:
+    """Return what every trial cost, which unlike its table differs from run to run.
+
+    Seconds and peak memory (NaN where it failed), and the wall-clock time since the result before.
+    """
+    keys = ("seconds", "peak_memory_gib", "wall_seconds")
+    trials = study.get_trials(deepcopy=False)
+    rows = [[trial.number, *(trial.user_attrs[key] for key in keys)] for trial in trials]
+    return pd.DataFrame(rows, columns=["trial", *keys]).astype(dict.fromkeys(keys, float))
+
+
+def history(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the value of every completed trial and the best so far."""
+    done = trials.loc[trials["state"] == "COMPLETE", ["trial", "value"]]
+    return done.assign(best=done["value"].cummin())
+
+
+def summary(trials: pd.DataFrame, costs: pd.DataFrame, inputs: Inputs) -> dict[str, Any]:
+    """Return the figures of a search; losses are of the `scattered` validation dates, nats."""
+    done = trials[trials["state"] == "COMPLETE"]
+    best = done.sort_values("value", kind="stable").iloc[0]  # the first, where several tie
+    first = trials["value"].iloc[0]
+    return {
+        "trials": len(trials),
+        **{
+            state.lower(): int((trials["state"] == state).sum())
+            for state in ("COMPLETE", "PRUNED", "FAIL")
+        },
+        "epochs": int(trials["curve"].map(len).sum()),
+        "best_trial": int(best["trial"]),
+        "val_log_loss": float(best["value"]),
+        "trial_0_val_log_loss": None if math.isnan(first) else float(first),
+        "n": len(inputs.val.labels),
+        "positives": int(inputs.val.labels.sum()),
+        "device": device_of_this_machine(),
+        "device_hours": round(float(costs["seconds"].sum()) / 3600, 3),
+        "wall_clock_hours": round(float(costs["wall_seconds"].sum()) / 3600, 3),
+    }
