@@ -52,13 +52,26 @@ def main() -> None:
     write_json(paths.SCALING, scaling)
     plots.loss_vs_n(figure, paths.SCALING_SVG)
     write_csv(paths.SCALING_CSV, scaling_rows(params, judged))
-    write_text(paths.RESULTS, page(params, cells, judged, baselines, scaling))
+    searched = {
+        cell: figures
+        for cell in dict.fromkeys(row.search for row in params.cells.values())
+        if (figures := read_json(paths.hpo_metrics(cell)))["trials"]
+    }
+    plots.searches({cell: search_tables(cell) for cell in searched}, paths.SEARCHES_SVG)
+    write_text(paths.RESULTS, page(params, cells, judged, baselines, scaling, searched))
 
 
 def test_losses(name: str, column: str) -> np.ndarray:
     table = read_arrow(paths.losses(name))
     losses: np.ndarray = table.loc[table["subset"] == "test", column].to_numpy()
     return losses
+
+
+def search_tables(cell: str) -> dict[str, pd.DataFrame]:
+    return {
+        "trials": read_arrow(paths.hpo(cell, "trials.arrow")),
+        "importance": pd.read_csv(paths.hpo(cell, "importance.csv")),
+    }
 
 
 def scaling_rows(params: config.Params, judged: dict) -> pd.DataFrame:
@@ -77,6 +90,7 @@ def page(
     judged: dict,
     baselines: dict,
     scaling: dict,
+    searched: dict,
 ) -> str:
     gaps = {cell["cell"]: cell for row in scaling.values() for cell in row["cells"]}
     strategies = {cell: judged[cell]["strategy"] for cell in cells if judged[cell]["trained"]} | {
@@ -101,6 +115,7 @@ def page(
         "Threshold: highest precision on validation at a recall of at least "
         f"{params.backtest.min_recall:.0%}, then frozen. A negative difference means better than "
         "the volatility logistic. p range is the span of the test probabilities.",
+        *search_sections(params, searched),
         "## Baselines on the same test days",
         report.baselines_table(baselines),
         f"## What trading it was worth, {some['sessions']} sessions, "
@@ -112,6 +127,23 @@ def page(
         "gross of financing and tracking.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def search_sections(params: config.Params, searched: dict) -> list[str]:
+    """Return what was searched; budgets without a search say so."""
+    with_search = {config.split_cell(cell)[0] for cell in searched}
+    without = ", ".join(name for name in params.budgets if name not in with_search)
+    said = f"Not searched: {without or 'none'}; they train with the table's row."
+    if not searched:
+        return ["## Searches", said]
+    return [
+        "## Searches",
+        report.searches_table(searched),
+        "Losses are of the best epoch on the scattered validation days: the lowest of many tries, "
+        "and so too good. Nothing of the test year is read. Trial 0 is the table's row. Hours are "
+        f"of all trials, the clock's and the device's. {said}",
+        "![Validation log-loss by trial, and importance](../plots/searches.svg)",
+    ]
 
 
 if __name__ == "__main__":

@@ -96,6 +96,13 @@ def test_unknown_key_is_refused_with_its_siblings(
         ("train/batch_size", 256.0, "train.batch_size: 256.0 is not allowed; .*integer"),
         ("train/patience", 0, "train.patience: 0 is not allowed; .*greater than 0"),
         ("study/train/2M", 1, "study.train.2M: 1 is not allowed; .*boolean"),
+        ("hpo/trials", -1, "hpo.trials: -1 is not allowed; .*greater than or equal to 0"),
+        ("hpo/batch", 0, "hpo.batch: 0 is not allowed; .*greater than 0"),
+        ("hpo/pruning/percentile", 101.0, "hpo.pruning.percentile: 101.0 is not .*equal to 100"),
+        ("hpo/space/lr", [0.001, 0.0001], "hpo.space.lr: .* is not allowed; .*low < high"),
+        ("hpo/space/lr", [0.001], "hpo.space.lr: .* is not allowed; .*at least 2 items"),
+        ("hpo/space/d_model", [64, 64], "hpo.space.d_model: .* is not allowed; .*there twice"),
+        ("hpo/space/n_heads", [], "hpo.space.n_heads: .* is not allowed; .*at least 1 item"),
         ("horizons/h1", "1", "horizons.h1: '1' is not allowed; .*integer"),
         ("horizons/h1", 0, "horizons.h1: 0 is not allowed; .*greater than 0"),
         ("target/side", "sideways", "target.side: 'sideways' is not allowed; .*'up' or 'down'"),
@@ -123,6 +130,18 @@ def test_wrong_value_is_refused_with_what_is_allowed(
         (("model/horizon", "h4"), "model.horizon: 'h4' is unknown", "h1, h2, h3, h5"),
         (("study/searched", ["h1", "h4"]), "study.searched: 'h4' is unknown", "h1, h2, h3, h5"),
         (("study/publish_weights", ["1M"]), "study.publish_weights: '1M' is unknown", "2M, 20M"),
+        (("study/search/1M", False), "study.search.1M: '1M' is unknown", "2M, 20M"),
+        (("study/search/2B", REMOVE), "budgets.2B: '2B' is unknown", "2M, 20M, 200M"),
+        (
+            ("budgets/2M/dropout", 0.05),
+            "budgets.2M.dropout: 0.05 is trial 0 of a search and outside hpo.space.dropout",
+            "0.1 to 0.5",
+        ),
+        (
+            ("hpo/space/n_layers", [2, 32, 64]),
+            "cells.2M-h1.n_layers: 48 is trial 0 of a search and outside hpo.space.n_layers",
+            "2, 32, 64",
+        ),
         (("study/train/1M", False), "study.train.1M: '1M' is unknown", "2M, 20M"),
         (("study/train/2B", REMOVE), "budgets.2B: '2B' is unknown", "2M, 20M, 200M"),
         (("train/seeds/1M", 3), "train.seeds.1M: '1M' is unknown", "2M, 20M, 200M, 2B"),
@@ -264,6 +283,12 @@ def test_params_that_are_no_yaml_are_refused_in_one_line(tmp_path: Path) -> None
     assert ": not valid YAML (" in refusal(path)
 
 
+def test_a_row_outside_the_space_is_fine_where_nothing_is_searched(write_params: Write) -> None:
+    row = ("budgets/2M/dropout", 0.05)
+    load_params(write_params(row, ("study/search/2M", False)))
+    load_params(write_params(row, ("hpo/trials", 0)))
+
+
 def test_search_result_with_an_unread_setting_is_refused(tmp_path: Path) -> None:
     # pitfall 3: what a search sampled must reach the optimiser
     best = {
@@ -282,7 +307,7 @@ def test_search_result_with_an_unread_setting_is_refused(tmp_path: Path) -> None
     }
     path = tmp_path / "best.yaml"
     path.write_text(yaml.safe_dump(best), encoding="utf-8")
-    assert load_best(path).model_dump() == best
+    assert load_best(path).model_dump(exclude_none=True) == best
     path.write_text(yaml.safe_dump(best | {"beta2": 0.95}), encoding="utf-8")
     with pytest.raises(InputError, match=r"beta2: unknown key; allowed: cell, d_ff, d_model"):
         load_best(path)

@@ -1,9 +1,16 @@
 import re
 
+import pandas as pd
 import pytest
 
-from patchscale.plots import loss_vs_n
-from patchscale.report import cells_table, finding, slopes_table, strategy_table
+from patchscale.plots import loss_vs_n, searches
+from patchscale.report import (
+    cells_table,
+    finding,
+    searches_table,
+    slopes_table,
+    strategy_table,
+)
 
 
 def horizon(slope: tuple[float, float] | None, gap: tuple[float, float] = (-0.1, 0.1)) -> dict:
@@ -173,3 +180,55 @@ def test_the_figure_is_the_same_bytes_each_time(tmp_path):
     for text in (b"1 session ahead", b"5 sessions ahead", b"not", b"lower is better"):
         assert text in svg
     assert b"<dc:date>" not in svg
+
+
+SEARCH = {
+    "trials": 30,
+    "complete": 9,
+    "pruned": 20,
+    "fail": 1,
+    "n": 660,
+    "positives": 154,
+    "trial_0_val_log_loss": 0.4886,
+    "val_log_loss": 0.4801,
+    "best_trial": 17,
+    "epochs": 240,
+    "wall_clock_hours": 0.204,
+    "device_hours": 0.391,
+    "device": "cpu",
+}
+
+
+def test_a_search_is_shown_against_its_trial_0_with_its_cost():
+    row = searches_table({"2M-h1": SEARCH}).splitlines()[2]
+    assert row == (
+        "| 2M-h1 | 30: 9, 20, 1 | 660, 154 | 0.4886 | 0.4801 (trial 17) | 0.0085 | 240 "
+        "| 0.20, 0.39 cpu |"
+    )
+    failed = searches_table({"2M-h1": SEARCH | {"trial_0_val_log_loss": None}})
+    assert "| failed | 0.4801 (trial 17) |  |" in failed
+
+
+def search_rows() -> dict:
+    trials = pd.DataFrame(
+        {
+            "trial": [0, 1, 2, 3],
+            "state": ["COMPLETE", "PRUNED", "FAIL", "COMPLETE"],
+            "value": [0.5, float("nan"), float("nan"), 0.4],
+            "curve": [[0.6, 0.5], [0.7], [], [0.4, 0.5]],
+        }
+    )
+    importance = pd.DataFrame({"parameter": ["lr", "d_model"], "importance": [0.7, 0.3]})
+    return {"2M-h1": {"trials": trials, "importance": importance}}
+
+
+def test_the_figure_of_searches_is_the_same_bytes_each_time_also_without_any(tmp_path):
+    first_failed = search_rows()
+    first_failed["2M-h1"]["trials"].loc[0, ["state", "value"]] = ["FAIL", float("nan")]
+    for name, rows in {"one": search_rows(), "none": {}, "failed": first_failed}.items():
+        searches(rows, tmp_path / f"{name}.svg")
+        searches(rows, tmp_path / "again.svg")
+        assert (tmp_path / f"{name}.svg").read_bytes() == (tmp_path / "again.svg").read_bytes()
+    assert b"trial 0, the table" in (tmp_path / "one.svg").read_bytes()
+    assert b"trial 0, the table" not in (tmp_path / "failed.svg").read_bytes()
+    assert b"no search was made" in (tmp_path / "none.svg").read_bytes()

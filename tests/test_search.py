@@ -246,7 +246,7 @@ def test_lines_tell_the_best_so_far_and_how_far_the_search_is(tmp_path):
 
 
 RULE = Pruning(percentile=50.0, startup=3, first_epoch=4, every=2)
-CURVES = [[1.0, 0.9, 0.8, 0.7, 0.6, 0.5], [1.0] * 6, [0.5, 0.4, 0.3, 0.2]]
+CURVES = [[1.0, 0.9, 0.8, 0.7, 0.6, 0.5], [0.9] + [1.0] * 5, [0.5, 0.4, 0.3, 0.2]]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ CURVES = [[1.0, 0.9, 0.8, 0.7, 0.6, 0.5], [1.0] * 6, [0.5, 0.4, 0.3, 0.2]]
         ([2.0, 0.69, 2.0, 2.0], False),  # its best so far counts
         ([2.0, 0.71, 2.0, 2.0], True),
         ([2.0, 0.65, 2.0, 2.0, 2.0], False),  # between two rungs
-        ([2.0, 0.65, 2.0, 2.0, 2.0, 2.0], False),  # of 0.5 and 1.0, what reached epoch 6
+        ([2.0, 0.65, 2.0, 2.0, 2.0, 2.0], False),  # of 0.5 and 0.9, what reached epoch 6
         ([2.0, 0.76, 2.0, 2.0, 2.0, 2.0], True),
     ],
 )

@@ -215,6 +215,16 @@ def test_labels_of_test_stay_hidden_unless_asked_for(tmp_path: Path) -> None:
     assert judged["date"].tolist() == table["date"].tolist()
 
 
+def test_a_search_reads_scattered_labels_and_none_of_purged_or_test(tmp_path: Path) -> None:
+    path = tmp_path / "h1.arrow"
+    table = make_split(MANY, alternating(1500), LARGE, rules(), 1)
+    write_arrow(path, table)
+    seen = read_split(path, ("train", "val"), "scattered")
+    assert seen["subset"].tolist() == table["scattered"].tolist()
+    assert seen["label"].notna().tolist() == table["scattered"].isin(["train", "val"]).tolist()
+    assert seen.loc[(table["contiguous"] == "test").to_numpy(), "label"].isna().all()
+
+
 def test_scattered_rows_of_a_small_calendar() -> None:
     # 32 dates, test from row 26: blocks of 4 begin at 0, 4 ... 20; seed 9 draws those at 8 and 20
     days = pd.Series(pd.bdate_range("2020-01-06", periods=32))

@@ -26,6 +26,7 @@ from patchscale.trials import (
     replica_of,
     summary,
     trials_table,
+    workers_of,
 )
 
 SIZE = {"n_features": 2, "patch_length": 3, "n_patches": 2}
@@ -228,7 +229,7 @@ def test_a_stop_keeps_what_is_done_and_the_same_search_goes_on(tmp_path, monkeyp
 
 def test_a_search_that_would_take_too_long_is_refused_before_its_first_trial(tmp_path):
     before = torch.get_num_threads()
-    with pytest.raises(InputError, match=r"hpo.trials: 6 trials of 4 epochs would take up to"):
+    with pytest.raises(InputError, match=r"6 trials of 4 epochs, 1 at a time, would take up to"):
         refuse_if_long(PARAMS, best_of(), problem(), tmp_path, 1e-7)
     assert torch.get_num_threads() == before
     refuse_if_long(PARAMS, best_of(), problem(), tmp_path, 100.0)
@@ -238,8 +239,8 @@ def test_workers_are_as_many_as_asked_for_and_never_more_than_a_batch(tmp_path, 
     seen = []
     monkeypatch.setattr(module, "together", lambda replica, jobs, free: seen.append(jobs) or 1)
     for workers in (0, 2, 9):
-        with evaluator(tiny(workers=workers), best_of(), problem(), ALLOWED, tmp_path):
-            pass
+        each = replica_of(PARAMS, best_of(), problem(), [], tmp_path)
+        workers_of(tiny(workers=workers).hpo, each)
     assert seen == [3, 2, 3]
 
 

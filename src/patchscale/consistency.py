@@ -98,9 +98,10 @@ def _check_first_trial(params: "Params", name: str, path: Path) -> None:
             value, allowed = getattr(row, parameter), getattr(space, parameter)
             is_range = parameter in ("lr", "weight_decay", "dropout")
             if not (allowed[0] <= value <= allowed[1] if is_range else value in allowed):
+                words = (" to " if is_range else ", ").join(map(str, allowed))
                 raise InputError(
-                    f"{path}: {key}.{parameter}: {value} is trial 0 of a search and not in "
-                    f"hpo.space.{parameter} {allowed}"
+                    f"{path}: {key}.{parameter}: {value} is trial 0 of a search and outside "
+                    f"hpo.space.{parameter}; allowed: {words}"
                 )
 
 

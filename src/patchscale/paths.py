@@ -9,6 +9,7 @@ HEADLINE = Path("metrics/headline.json")
 SCALING = Path("metrics/scaling.json")
 SCALING_CSV = Path("plots/scaling.csv")
 SCALING_SVG = Path("plots/loss_vs_n.svg")
+SEARCHES_SVG = Path("plots/searches.svg")
 RESULTS = Path("docs/results.md")
 
 

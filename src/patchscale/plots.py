@@ -20,14 +20,7 @@ def loss_vs_n(rows: dict[str, dict[str, Any]], path: Path) -> None:
     path
         Where the figure goes.
     """
-    import matplotlib as mpl  # 1.5 s to import
-
-    mpl.use("svg")
-    from matplotlib import pyplot as plt
-
-    plt.rcParams.update({"svg.hashsalt": "patchscale", "svg.fonttype": "none", "font.size": 9})
-    size = (2.6 * len(rows), 3.1)
-    figure, grid = plt.subplots(1, len(rows), figsize=size, sharex=True, squeeze=False)
+    figure, grid = _panels(1, len(rows), (2.6 * len(rows), 3.1), sharex=True)
     axes = grid[0]
     for axis, (horizon, row) in zip(axes, rows.items(), strict=True):
         cells = row["cells"]
@@ -71,6 +64,81 @@ def loss_vs_n(rows: dict[str, dict[str, Any]], path: Path) -> None:
     figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
     figure.supxlabel("parameters", y=0.11, fontsize=9)
     figure.tight_layout(rect=(0, 0.08, 1, 1))
+    _save(figure, path)
+
+
+def searches(rows: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw each search as SVG: validation log-loss by trial, and what it depended on.
+
+    Parameters
+    ----------
+    rows
+        For each cell: `trials`, a table of `trial, state, value, curve`, and `importance`, a table
+        of `parameter, importance`.
+    path
+        Where the figure goes.
+    """
+    columns = max(1, len(rows))
+    figure, grid = _panels(2, columns, (3.2 * columns, 5.0), height_ratios=(3, 2))
+    if not rows:
+        grid[0, 0].set_title("no search was made")
+    for column, (cell, row) in enumerate(rows.items()):
+        axis, trials = grid[0, column], row["trials"]
+        done = trials[trials["state"] == "COMPLETE"]
+        pruned = trials[trials["state"] == "PRUNED"]
+        axis.plot(done["trial"], done["value"], "o", color=BLUE, markersize=4, label="completed")
+        axis.plot(
+            pruned["trial"],
+            pruned["curve"].map(min).astype(float),
+            "x",
+            color=GREY,
+            markersize=5,
+            label="pruned",
+        )
+        axis.step(
+            [*done["trial"], len(trials) - 1],
+            [*done["value"].cummin(), done["value"].min()],
+            where="post",
+            color=BLUE,
+            linewidth=1,
+            label="best so far",
+        )
+        if trials["state"].iloc[0] == "COMPLETE":
+            axis.axhline(
+                trials["value"].iloc[0], color=ORANGE, linestyle="--", label="trial 0, the table"
+            )
+        axis.set_title(cell)
+        axis.set_xlabel("trial")
+        bars = row["importance"][::-1]
+        grid[1, column].barh(bars["parameter"], bars["importance"], color=BLUE)
+        grid[1, column].set_xlim(0, 1)
+        grid[1, column].set_xlabel("importance (PED-ANOVA)")
+    limits = [axis.get_ylim() for axis in grid[0]]
+    for axis, (low, high) in zip(grid[0], _same_height(limits), strict=True):
+        axis.set_ylim(low, high)
+    for axis in grid.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    grid[0, 0].set_ylabel("validation log-loss")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    _save(figure, path)
+
+
+def _panels(rows: int, columns: int, size: tuple[float, float], **how: Any) -> tuple[Any, Any]:
+    """Return a figure and its grid of axes."""
+    import matplotlib as mpl  # 1.5 s to import
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
+    plt.rcParams.update({"svg.hashsalt": "patchscale", "svg.fonttype": "none", "font.size": 9})
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, **how)
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
     with replacing(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)

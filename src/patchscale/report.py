@@ -127,5 +127,24 @@ def slopes_table(scaling: dict[str, Figures]) -> str:
     return "\n".join(lines)
 
 
+def searches_table(rows: dict[str, Figures]) -> str:
+    """Return the Markdown table of the searches."""
+    lines = [
+        "| search | trials: completed, pruned, failed | n, positives | trial 0 | best trial | gain "
+        "| epochs | hours: clock, device |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for cell, row in rows.items():
+        first, best = row["trial_0_val_log_loss"], row["val_log_loss"]
+        start, gain = ("failed", "") if first is None else (f"{first:.4f}", f"{first - best:.4f}")
+        lines.append(
+            f"| {cell} | {row['trials']}: {row['complete']}, {row['pruned']}, {row['fail']} "
+            f"| {row['n']}, {row['positives']} | {start} | {best:.4f} (trial {row['best_trial']}) "
+            f"| {gain} | {row['epochs']} "
+            f"| {row['wall_clock_hours']:.2f}, {row['device_hours']:.2f} {row['device']} |"
+        )
+    return "\n".join(lines)
+
+
 def _share(value: float | None) -> str:
     return "none" if value is None else f"{value:.2f}"

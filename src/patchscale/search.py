@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,13 +143,19 @@ def is_allowed(params: Params, allowed: Shapes) -> bool:
 
 
 def is_pruned(rules: Pruning, curves: list[list[float]], losses: Sequence[float]) -> bool:
-    """Tell whether a trial with these losses so far ends, beside the `curves` of finished ones."""
+    """Tell whether a trial with these losses so far ends, beside the `curves` of finished ones.
+
+    Compared is the best so far on both sides: an epoch's own loss is too noisy to lose against.
+    """
+
+    def best_so_far(losses: Sequence[float]) -> dict[int, float]:
+        return _steps(list(accumulate(losses, min)))
+
     study = optuna.create_study()
-    study.add_trials(
-        create_trial(state=TrialState.COMPLETE, value=min(each), intermediate_values=_steps(each))
-        for each in curves
-    )
-    trial = create_trial(state=TrialState.RUNNING, intermediate_values=_steps(losses))
+    for each in curves:
+        values = best_so_far(each)
+        study.add_trial(create_trial(value=min(each), intermediate_values=values))
+    trial = create_trial(state=TrialState.RUNNING, intermediate_values=best_so_far(losses))
     pruner = PercentilePruner(
         rules.percentile,
         n_startup_trials=rules.startup,

@@ -15,7 +15,7 @@ import torch
 from patchscale import memory
 from patchscale.cell import Inputs, shape_of
 from patchscale.checkpoint import Checkpoint
-from patchscale.config import Best, Params, split_cell
+from patchscale.config import Best, Hpo, Params, split_cell
 from patchscale.engine import Engine, device_of_this_machine, settings_for
 from patchscale.errors import InputError, Stopped
 from patchscale.progress import Report
@@ -64,13 +64,11 @@ def evaluator(
 
     Every trial is the same bits in any number of processes: its threads are those of the budget.
     """
-    rules = params.hpo
     trial = replica_of(params, first, inputs, [], folder)
     free = memory.available(trial.settings.device)
-    workers = together(trial, min(rules.batch, rules.workers or rules.batch), free)
     for kept in folder.glob("trial-*.json"):  # killed before it could discard
         Checkpoint(kept.with_suffix("")).discard()
-    pulses = [folder / f"worker-{number}.json" for number in range(workers)]
+    pulses = [folder / f"worker-{number}.json" for number in range(workers_of(params.hpo, trial))]
 
     with pool(pulses, first.cell, free) as opened:
 
@@ -88,6 +86,12 @@ def evaluator(
                 replicas[place].checkpoint.discard()  # its result is kept by now
 
         yield evaluate, opened.report
+
+
+def workers_of(rules: Hpo, trial: Replica) -> int:
+    """Return how many trials like this one are trained at a time."""
+    jobs = min(rules.batch, rules.workers or rules.batch)
+    return together(trial, jobs, memory.available(trial.settings.device))
 
 
 def result_of(outcome: Outcome) -> Result:
@@ -109,17 +113,18 @@ def refuse_if_long(
 ) -> None:
     """Raise InputError where all trials, each with all epochs of the first, would take too long."""
     replica, trials = replica_of(params, first, inputs, [], folder), params.hpo.trials
-    settings = replica.settings
+    settings, workers = replica.settings, workers_of(params.hpo, replica)
     steps = settings.epochs * math.ceil(len(replica.inputs.train.rows) / settings.batch_size)
+    steps = steps * math.ceil(trials / workers)
     threads = torch.get_num_threads()
     torch.set_num_threads(replica.threads)
     engine = Engine(replica.inputs, settings, replica.seed)
-    hours = engine.time_step(max_hours * 3600 / steps / trials) * steps * trials / 3600
+    hours = engine.time_step(max_hours * 3600 / steps) * steps / 3600
     torch.set_num_threads(threads)
     if hours > max_hours:
         raise InputError(
-            f"hpo.trials: {trials} trials of {settings.epochs} epochs would take up to "
-            f"{hours:.1f} h of one process here, the limit is {max_hours:g} h; allow it with "
+            f"hpo.trials: {trials} trials of {settings.epochs} epochs, {workers} at a time, would "
+            f"take up to {hours:.1f} h here, the limit is {max_hours:g} h; allow it with "
             f"PATCHSCALE_MAX_HOURS={math.ceil(hours)}"
         )
 

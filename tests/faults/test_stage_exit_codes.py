@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from patchscale.errors import InputError, Stopped
+from patchscale.errors import InputError, SearchFailed, Stopped
 from patchscale.stage import run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -20,6 +20,7 @@ def words(monkeypatch) -> None:
     [
         (InputError("params.yaml: train.seeds: 0 is not allowed"), 2),
         (Stopped("stopped; 3 epochs are kept"), 75),
+        (SearchFailed("2M-h1: none of 3 trials was completed"), 1),
     ],
 )
 def test_an_expected_end_is_an_exit_code_and_one_line(capsys, error, code):
