@@ -173,6 +173,10 @@ SCRIPT = """
 
     def main(folder, kind):
         replica.together = lambda each, seeds, free: seeds
+        if kind == "one of two":
+            pulses = [Path(folder) / f"worker-{number}.json" for number in range(2)]
+            with replica.pool(pulses, "tiny-h1", 10**9) as opened:
+                list(opened.train(replicas(Path(folder), LONG, seeds=(0,))))
         settings = LONG if kind == "long" else SETTINGS
         replica.train_replicas(replicas(Path(folder), settings), "tiny-h1")
         print("trained")
@@ -259,6 +263,16 @@ def test_a_killed_replicate_stops_the_others_with_exit_75(tmp_path, start):
     assert "a process of the training was killed" in err.splitlines()[-1]
     assert "Traceback" not in err
     resumes(tmp_path, 1)
+
+
+def test_a_worker_without_work_does_not_outlive_a_killed_trainer(tmp_path, start):
+    process = start(tmp_path, "one of two")
+    wait_for_epochs(tmp_path, seeds=(0,))
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    _, alive = psutil.wait_procs(started, timeout=100)
+    assert len(started) >= 2
+    assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_replicates_do_not_outlive_a_killed_trainer_and_the_same_command_goes_on(tmp_path, start):
