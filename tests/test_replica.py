@@ -99,6 +99,19 @@ def test_a_pool_trains_more_replicas_than_it_has_workers_and_goes_on(tmp_path, m
     assert [ended[seed].history for seed in range(4)] == [each.history for each in alone]
 
 
+def test_a_worker_killed_while_it_waits_is_a_stop(tmp_path):
+    pulses = [tmp_path / "worker-0.json", tmp_path / "worker-1.json"]
+    first, later = replicas(tmp_path)
+    with module.pool(pulses, "tiny-h1", 10**9) as opened:
+        dict(opened.train([first]))
+        for process in opened._workers.values():
+            process.kill()
+            process.join()
+        ((_, outcome),) = opened.train([later])
+    assert isinstance(outcome, Stopped)
+    assert "was killed" in str(outcome)
+
+
 def loud(losses: list[float]) -> bool:
     raise ZeroDivisionError("a bug")
 

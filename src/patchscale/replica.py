@@ -73,6 +73,7 @@ class Pool:
         self.report = report
         self._pulses, self._free, self._stopped = pulses, free, stopped
         self._workers: dict[Connection, BaseProcess] = {}
+        self._busy: dict[Connection, int] = {}
 
     def train(self, replicas: Sequence[Replica]) -> Iterator[tuple[int, Outcome]]:
         """Yield how each replica went, with its place in `replicas`, as they end.
@@ -91,22 +92,23 @@ class Pool:
         if not self._workers:
             self._workers = dict(_start(pulse, self._free) for pulse in self._pulses)
         waiting, idle = list(enumerate(replicas))[::-1], list(self._workers)
-        busy: dict[Connection, int] = {}
-        while waiting or busy:
+        while waiting or self._busy:
             while waiting and idle:
                 end, (number, replica) = idle.pop(0), waiting.pop()
-                end.send(replica)
-                busy[end] = number
-            for end in cast(list[Connection], wait(busy, POLL)):
+                self._busy[end] = number
+                with suppress(OSError):  # killed while it waited: `_receive` tells
+                    end.send(replica)
+            for end in cast(list[Connection], wait(self._busy, POLL)):
                 idle.append(end)
-                yield busy.pop(end), _receive(self._workers[end], end)
+                yield self._busy.pop(end), _receive(self._workers[end], end)
             self._refuse_if_stopped()
 
     def close(self) -> None:
         """End the processes; what they train is kept."""
         for end, process in self._workers.items():
-            process.terminate()
-            end.close()
+            if end in self._busy:
+                process.terminate()
+            end.close()  # without work, a worker ends here
         for process in self._workers.values():
             process.join()
 

@@ -11,7 +11,7 @@ from conftest import ROOT, random_bars
 from patchscale import paths
 from patchscale.cell import Inputs, read_inputs
 from patchscale.config import Best, Params, load_params
-from patchscale.files import write_arrow, write_json
+from patchscale.files import read_arrow, write_arrow, write_json
 from patchscale.labels import touch_labels
 from patchscale.splits import make_split
 
@@ -113,6 +113,17 @@ def test_changing_the_labels_of_test_changes_nothing_a_search_reads(study, param
     )
     write_arrow(tmp_path / "study" / paths.split(name), table)
     assert searched(params, tmp_path / "study", name) == before
+
+
+@pytest.mark.parametrize("division", ["contiguous", "scattered"])
+def test_a_search_has_the_scattered_division_and_a_training_the_contiguous_one(
+    study, params, division
+):
+    inputs = read_inputs(params, "2M-h3", BEST, division=division, root=study)
+    table = read_arrow(study / paths.split("h3"))
+    for name, samples in {"train": inputs.train, "val": inputs.val}.items():
+        dates = BARS["date"][samples.rows.tolist()].tolist()
+        assert dates == table.loc[table[division] == name, "date"].tolist()
 
 
 @pytest.mark.parametrize("name", HORIZONS)
