@@ -4,6 +4,7 @@ Labels of test dates are never loaded here.
 """
 
 import shutil
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def make_search(params: Params, first: Best, size: dict[str, int]) -> None:
 
     from patchscale.cell import read_inputs
     from patchscale.checkpoint import fingerprint, resume_path
+    from patchscale.engine import settings_for
     from patchscale.search import distributions, importances, search, shapes
     from patchscale.stopping import exclusive
     from patchscale.trials import (
@@ -79,7 +81,8 @@ def make_search(params: Params, first: Best, size: dict[str, int]) -> None:
         "first": first.model_dump(),
         "rules": rules.model_dump(exclude={"trials", "workers"}),
         "model": params.model.model_dump(exclude={"budget", "horizon"}),
-        "train": params.train.model_dump(),
+        "settings": asdict(settings_for(first, params.train, name, len(inputs.train.rows))),
+        "threads": params.train.threads[name],
         "versions": versions,
     }
     sources = [paths.features(params.features.tier), paths.split(horizon)]

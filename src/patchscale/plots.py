@@ -120,8 +120,8 @@ def searches(rows: dict[str, dict[str, Any]], path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     grid[0, 0].set_ylabel("validation log-loss")
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False)
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.legend(handles, labels, loc="lower center", ncols=min(4, 2 * columns), frameon=False)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
     _save(figure, path)
 
 
