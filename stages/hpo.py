@@ -103,7 +103,8 @@ def make_search(params: Params, first: Best, size: dict[str, int]) -> None:
         write_arrow(paths.hpo(cell, "trials.arrow"), table)
         write_arrow(paths.hpo(cell, "costs.arrow"), costs)
         write_csv(paths.hpo(cell, "history.csv"), history(table))
-        write_csv(paths.hpo(cell, "importance.csv"), importances(study))
+        early = importances(study, rules.pruning.first_epoch)
+        write_csv(paths.hpo(cell, "importance.csv"), early)
         with replacing(paths.hpo(cell, "study.journal")) as temporary:
             shutil.copy(folder / "study.journal", temporary)
         write_json(paths.hpo_metrics(cell), figures)

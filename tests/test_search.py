@@ -283,15 +283,19 @@ def test_pruned_trials_are_told_as_such(tmp_path):
     assert study.best_trial.state.name == "COMPLETE"
 
 
-def test_importance_goes_to_the_parameter_that_counts(tmp_path):
+def test_importance_goes_to_the_parameter_that_counts_also_among_pruned_trials(tmp_path):
     def by_lr(batch, curves):
         for number, params in batch.items():
-            yield number, Result("COMPLETE", [params["lr"]])
+            state = "COMPLETE" if number % 4 == 0 else "PRUNED"
+            yield number, Result(state, [1.0, params["lr"]])
 
-    found = importances(run(tmp_path / "a", by_lr, trials=40, startup=40))
+    study = run(tmp_path / "a", by_lr, trials=40, startup=40)
+    found = importances(study, 2)
     assert found["parameter"][0] == "lr"
+    assert found["importance"][0] > 0.8
     assert found["importance"].sum() == pytest.approx(1)
-    assert importances(run(tmp_path / "b", trials=3)).empty
+    assert found.equals(importances(study, 2))
+    assert importances(study, 3).empty  # no trial has three epochs
 
 
 def test_the_sampler_and_pruner_are_told_all_options_that_changed_between_versions():

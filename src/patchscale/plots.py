@@ -112,7 +112,7 @@ def searches(rows: dict[str, dict[str, Any]], path: Path) -> None:
         bars = row["importance"][::-1]
         grid[1, column].barh(bars["parameter"], bars["importance"], color=BLUE)
         grid[1, column].set_xlim(0, 1)
-        grid[1, column].set_xlabel("importance (PED-ANOVA)")
+        grid[1, column].set_xlabel("importance for the early loss")
     limits = [axis.get_ylim() for axis in grid[0]]
     for axis, (low, high) in zip(grid[0], _same_height(limits), strict=True):
         axis.set_ylim(low, high)

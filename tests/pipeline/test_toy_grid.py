@@ -155,6 +155,23 @@ def test_each_horizon_has_its_own_labels_and_predictions(repository: Repository)
     assert "data/splits/h1.arrow" not in read
 
 
+def test_a_search_made_again_has_the_same_table_and_trains_nothing_anew(
+    repository: Repository,
+) -> None:
+    folder = repository.path / "data/hpo/1K-h1"
+    kept = {name: (folder / name).read_bytes() for name in ("best.yaml", "trials.arrow")}
+    assert repository.figure("metrics/hpo/1K-h1.json")["trials"] == 3
+    assert repository.figure("metrics/hpo/2K-h1.json") == {"trials": 0}
+    other = (repository.path / "data/hpo/1K-h3/trials.arrow").read_bytes()
+    assert other != kept["trials.arrow"]
+    repository.do("dvc", "repro", "-q", "-f", "-s", "hpo@1K-h1")
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+    assert repository.changed_stages() <= {"report"}  # which says what the search cost
+    assert "1K-h1 | 3: 3, 0, 0" in (repository.path / "docs/results.md").read_text()
+    repository.do("git", "checkout", "-q", "--", ".")
+    repository.do("dvc", "checkout", "-q")
+
+
 def test_a_parameter_invalidates_what_depends_on_it_and_nothing_else(
     repository: Repository,
 ) -> None:
