@@ -141,9 +141,9 @@ def search_sections(params: config.Params, searched: dict) -> list[str]:
         report.searches_table(searched),
         "Losses are of the best epoch on the scattered validation days: the lowest of many tries, "
         "and so too good. Nothing of the test year is read. Trial 0 is the table's row. Hours are "
-        "of all trials, the clock's and the device's. Importance is fANOVA's, for the loss up to the "
-        "first look of the pruner; with so few trials, drawn where it looked good, it describes "
-        f"them and not the problem. {said}",
+        "of all trials, the clock's and the device's. Importance is fANOVA's, for the loss up to "
+        "the first look of the pruner; with so few trials, drawn where it looked good, it tells of "
+        f"them and not of the problem. {said}",
         "![Validation log-loss by trial, and importance](../plots/searches.svg)",
     ]
 
