@@ -101,7 +101,7 @@ def page(
     held = some["buy_and_hold"]
     sections = [
         "# Results\n\n<!-- written by the stage `report`; edits are overwritten -->",
-        report.finding(scaling),
+        report.finding(scaling, {config.split_cell(cell)[0] for cell in searched}),
         f"Data: `{params.dataset}`, {params.data.start} to {params.data.end}; validation from "
         f"{params.data.validation_from}, test from {params.data.test_from}. Brackets are 95 % "
         f"stationary-bootstrap intervals over days (1,000 samples, mean block 20). They hold the "

@@ -33,12 +33,12 @@ BETTER, WORSE, NEITHER = (-0.03, -0.01), (0.01, 0.03), (-0.01, 0.02)
 
 
 def test_without_a_trained_cell_nothing_is_claimed():
-    text = finding({"h1": {"slope": None, "cells": []}, "h5": {"slope": None, "cells": []}})
+    text = finding({"h1": {"slope": None, "cells": []}, "h5": {"slope": None, "cells": []}}, ())
     assert text == "No cell has been trained, so nothing can be said yet."
 
 
 def test_without_two_sizes_nothing_is_claimed_about_size():
-    text = finding({"h1": horizon(None), "h5": horizon(None)})
+    text = finding({"h1": horizon(None), "h5": horizon(None)}, ())
     assert "nothing can be said yet about size" in text
     assert "bigger" not in text
 
@@ -55,15 +55,25 @@ def test_without_two_sizes_nothing_is_claimed_about_size():
     ],
 )
 def test_the_claim_about_size_follows_from_the_slopes_intervals(h1, h5, claim):
-    text = finding({"h1": horizon(h1), "h5": horizon(h5)})
+    text = finding({"h1": horizon(h1), "h5": horizon(h5)}, ())
     start = "Across the 2 sizes trained so far, a bigger model forecasts measurably"
     assert f"{start} {claim}. " in text
     assert text.count("bigger") == 1
 
 
+def test_sizes_that_were_not_searched_alike_are_said_to_differ_in_tuning():
+    scaling = {"h1": horizon(WORSE), "h5": horizon(NEITHER)}
+    scaling["h1"]["cells"].append(scaling["h1"]["cells"][0] | {"cell": "20M-h1"})
+    text = finding(scaling, {"2M"})
+    assert "A search chose the settings of 2M and not those of 20M" in text
+    assert text.endswith("may be one of tuning.")
+    for searched in ((), {"2M", "20M"}):
+        assert "search" not in finding(scaling, searched)
+
+
 @pytest.mark.parametrize("touching", [(-0.02, 0.0), (0.0, 0.02)])
 def test_an_interval_that_touches_zero_claims_nothing(touching):
-    text = finding({"h1": horizon(touching, gap=touching)})
+    text = finding({"h1": horizon(touching, gap=touching)}, ())
     assert "better at no horizon and measurably worse at no horizon" in text
     assert "none forecast the test year" in text
     assert "none measurably worse" in text
@@ -75,7 +85,7 @@ def test_an_interval_that_touches_zero_claims_nothing(touching):
 )
 def test_the_claim_against_the_regression_follows_from_the_gaps_interval(gap, better, worse):
     for slope in (None, BETTER):
-        text = finding({"h1": horizon(slope, gap)})
+        text = finding({"h1": horizon(slope, gap)}, ())
         assert f"{better} forecast the test year measurably better than a logistic" in text
         assert f"{worse} measurably worse." in text
 

@@ -1,5 +1,6 @@
 """Words and tables of docs/results.md, written from the study's figures."""
 
+from collections.abc import Collection
 from typing import Any
 
 Figures = dict[str, Any]
@@ -10,8 +11,11 @@ def interval(low: float, high: float, digits: int = 3) -> str:
     return f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def finding(scaling: dict[str, Figures]) -> str:
-    """Return what the study finds, in sentences a non-specialist understands."""
+def finding(scaling: dict[str, Figures], searched: Collection[str]) -> str:
+    """Return what the study finds, in sentences a non-specialist understands.
+
+    `searched` are the budgets whose settings a search chose.
+    """
     cells = [cell for row in scaling.values() for cell in row["cells"]]
     if not cells:
         return "No cell has been trained, so nothing can be said yet."
@@ -32,8 +36,22 @@ def finding(scaling: dict[str, Figures]) -> str:
         f"Across the {sizes} sizes trained so far, a bigger model forecasts measurably better at "
         f"{_names(falls, 'no horizon')} and measurably worse at {_names(rises, 'no horizon')}. "
         f"{against} Measurably means that the 95 % interval of the difference in log-loss excludes "
-        f"zero; the interval holds one test year's days, and the spread between training seeds "
-        f"comes on top."
+        f"zero. Such an interval holds one test year's days; the spread between training seeds "
+        f"comes on top, and nothing is corrected for the number of comparisons."
+        f"{_tuning(cells, searched)}"
+    )
+
+
+def _tuning(cells: list[Figures], searched: Collection[str]) -> str:
+    """Say where a difference between sizes may be one of tuning."""
+    trained = dict.fromkeys(cell["cell"].rpartition("-")[0] for cell in cells)
+    tuned = [name for name in trained if name in searched]
+    rest = [name for name in trained if name not in searched]
+    if not tuned or not rest:
+        return ""
+    return (
+        f" A search chose the settings of {', '.join(tuned)} and not those of {', '.join(rest)}: "
+        f"a difference between sizes may be one of tuning."
     )
 
 
