@@ -1,11 +1,15 @@
 """Synthetic bars and params that the tests share."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+
+if hasattr(signal, "SIGHUP"):  # else a suite that nohup started hands "ignored" on to its children
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parent.parent
 
