@@ -161,7 +161,7 @@ def test_the_tables_hold_all_that_is_known_of_a_trial(studies):
         assert row.curve[row.best_epoch - 1] == min(row.curve)
         assert row.value == min(row.curve) if row.state == "COMPLETE" else np.isnan(row.value)
     assert table.loc[0, list(ROW)].to_dict() == ROW
-    assert (costs["seconds"] > 0).all()
+    assert (costs["seconds"] >= 0).all()  # tenths
     assert (costs["peak_memory_gib"] > 0).all()
     figures = summary(table, costs, problem())
     assert figures["complete"] + figures["pruned"] == figures["trials"] == 6
