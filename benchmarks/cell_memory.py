@@ -7,6 +7,7 @@ A process a cell: the peak is that of the process, imports included.
 
 import argparse
 import time
+from dataclasses import replace
 
 import torch
 
@@ -26,7 +27,8 @@ def main() -> None:
     budget, _ = config.split_cell(words.cell)
     best = config.load_best(paths.best(params.cells[words.cell].search))
     inputs = read_inputs(params, words.cell, best)
-    settings = settings_for(best, params.train, budget, len(inputs.train.rows), compiled=False)
+    settings = settings_for(best, params.train, budget, len(inputs.train.rows))
+    settings = replace(settings, compiled=False)
     torch.set_num_threads(params.train.threads[budget])
     free = memory.available(settings.device)
     engine = Engine(inputs, settings, seed=0)

@@ -19,8 +19,10 @@ from pathlib import Path
 import yaml
 
 from patchscale import config, paths
+from patchscale.features import tier_features
 from patchscale.files import read_arrow
-from patchscale.search import Result, distributions, search, shapes
+from patchscale.search import Result, search
+from patchscale.space import distributions, shapes
 
 STAGE = Path("stages/hpo.py").resolve()
 
@@ -53,7 +55,8 @@ def study_alone(cell: str, trials: int) -> float:
     budget = params.budgets[config.split_cell(cell)[0]]
     model = params.model
     size = {"patch_length": model.patch_length, "n_patches": model.n_patches}
-    allowed = shapes(params.hpo.space, budget.n_params, n_features=20, **size)
+    size["n_features"] = len(tier_features(params.features.tier))
+    allowed = shapes(params.hpo.space, budget.n_params, **size)
     space = distributions(params.hpo.space, allowed)
     rules = params.hpo.model_copy(update={"trials": trials})
 

@@ -23,7 +23,7 @@ from patchscale.files import (
 from patchscale.stage import max_hours, run
 
 CODE = ("budget", "cell", "engine", "memory", "model", "optim", "schedule", "search", "train")
-CODE += ("trials", "windows")
+CODE += ("space", "trials", "windows")
 
 
 def main(cell: str) -> None:
@@ -59,7 +59,8 @@ def make_search(params: Params, first: Best, size: dict[str, int]) -> None:
     from patchscale.cell import read_inputs
     from patchscale.checkpoint import fingerprint, resume_path
     from patchscale.engine import settings_for
-    from patchscale.search import distributions, importances, search, shapes
+    from patchscale.search import importances, search
+    from patchscale.space import distributions, shapes
     from patchscale.stopping import exclusive
     from patchscale.trials import (
         candidate,

@@ -61,10 +61,10 @@ def main(cell: str) -> None:
         **facts,
     }
     data = {path.stem: digest(path) for path in sources}
-    facts = described | {"data": data}
+    shown = described | {"data": data}
     replicas = []
     for seed in range(seeds):
-        run = Run(cell, seed, identity, facts, **params.tracking.model_dump())
+        tracked = Run(cell, seed, identity, shown, **params.tracking.model_dump())
         replicas.append(
             Replica(
                 f"{cell} seed {seed}",
@@ -74,7 +74,7 @@ def main(cell: str) -> None:
                 Checkpoint(resume_path(f"{cell}-seed{seed}-{identity}")),
                 threads,
                 max_hours=limit,
-                track=partial(tracking, paths.live(cell, seed), run),
+                track=partial(tracking, paths.live(cell, seed), tracked),
             )
         )
     with exclusive(resume_path(f"{cell}.lock")):

@@ -9,11 +9,11 @@ from conftest import ROOT
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from patchscale import search as module
 from patchscale.budget import count_params
 from patchscale.config import Hpo, Pruning, load_params
 from patchscale.errors import SearchFailed
-from patchscale.search import Result, distributions, importances, is_pruned, search, shapes
+from patchscale.search import Result, importances, is_pruned, search
+from patchscale.space import AllowedSampler, distributions, shapes
 
 PARAMS = load_params(ROOT / "params.yaml")
 SIZE = {"n_features": 20, "patch_length": 10, "n_patches": 6}
@@ -298,6 +298,6 @@ def test_importance_goes_to_the_parameter_that_counts_also_among_pruned_trials(t
 
 
 def test_the_sampler_is_told_the_options_whose_defaults_changed_between_versions():
-    sampler = module.AllowedSampler(SPACE, ALLOWED, rules())
+    sampler = AllowedSampler(SPACE, ALLOWED, rules())
     assert sampler._multivariate is True
     assert sampler._constant_liar is True

@@ -16,7 +16,8 @@ from patchscale.engine import Engine
 from patchscale.errors import Diverged, InputError, SearchFailed, Stopped
 from patchscale.files import read_arrow, write_arrow
 from patchscale.schedule import learning_rate
-from patchscale.search import distributions, search, shapes
+from patchscale.search import search
+from patchscale.space import distributions, shapes
 from patchscale.trials import (
     candidate,
     costs_table,
@@ -240,7 +241,7 @@ def test_workers_are_as_many_as_asked_for_and_never_more_than_a_batch(tmp_path, 
     monkeypatch.setattr(module, "together", lambda replica, jobs, free: seen.append(jobs) or 1)
     for workers in (0, 2, 9):
         each = replica_of(PARAMS, best_of(), problem(), [], tmp_path)
-        workers_of(tiny(workers=workers).hpo, each)
+        workers_of(tiny(workers=workers).hpo, each, 10**9)
     assert seen == [3, 2, 3]
 
 

@@ -47,12 +47,10 @@ def build(shape: PatchTSTConfig, precision: Precision, seed: int) -> PatchTST:
     return model
 
 
-def settings_for(
-    best: Best, rules: Train, budget: str, samples: int, *, compiled: bool | None = None
-) -> Settings:
+def settings_for(best: Best, rules: Train, budget: str, samples: int) -> Settings:
     """Return the loop's settings on this machine.
 
-    Layers are compiled where the steps of all epochs over `samples` repay it, or as told.
+    Layers are compiled where the steps of all epochs over `samples` repay it.
     """
     device = device_of_this_machine()
     steps = best.epochs * math.ceil(samples / rules.batch_size)
@@ -61,7 +59,7 @@ def settings_for(
         **rules.model_dump(include={"batch_size", "patience", "min_delta", "clip"}),
         precision=rules.precision[budget],
         device=device,
-        compiled=worth_compiling(steps, device) if compiled is None else compiled,
+        compiled=worth_compiling(steps, device),
     )
 
 
@@ -167,6 +165,10 @@ class Engine:
         with self._leaving_no_trace():
             seconds = self._time(rows[: min(PROBE_SAMPLES, whole)])
             return seconds if seconds > most else self._time(rows[:whole]) * batch / whole
+
+    def hours(self, steps: int, limit: float) -> float:
+        """Return the hours of so many steps by a tried one, roughly where they exceed `limit`."""
+        return self.time_step(limit * 3600 / steps) * steps / 3600
 
     def _time(self, rows: Tensor) -> float:
         with self._compiled(False):

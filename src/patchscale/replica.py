@@ -19,7 +19,7 @@ from patchscale import memory
 from patchscale.budget import BYTES_PER_WEIGHT
 from patchscale.cell import Inputs
 from patchscale.checkpoint import Checkpoint
-from patchscale.errors import Diverged, InputError, Stopped
+from patchscale.errors import Ended, Stopped
 from patchscale.progress import Pulse, Report, display
 from patchscale.schedule import Settings
 from patchscale.stopping import exclusive, stop_requests
@@ -197,7 +197,7 @@ def _outcome(replica: Replica, free: int, pulse: Pulse, stopped: Callable[[], st
     """Return how a training went; the traceback of a bug is printed here, where it is known."""
     try:
         return _train(replica, free, pulse, stopped)
-    except (InputError, Stopped, Diverged) as error:
+    except Ended as error:
         return error
     except Exception as error:
         traceback.print_exc()

@@ -13,27 +13,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import optuna
 import pandas as pd
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution
 from optuna.pruners import PercentilePruner
-from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import Trial, TrialState, create_trial
 
-from patchscale.budget import count_params, solve_d_ff
-from patchscale.config import Hpo, Pruning, Space
-from patchscale.errors import InputError, SearchFailed
+from patchscale.config import Hpo, Pruning
+from patchscale.errors import SearchFailed
 from patchscale.files import write_json
+from patchscale.space import AllowedSampler, Drawn, Shapes
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-Params = dict[str, Any]
-Shapes = Mapping[tuple[int, int], tuple[int, int]]
-"""d_ff and N of every (d_model, n_layers) that a budget allows."""
 
 
 @dataclass(frozen=True)
@@ -51,95 +46,8 @@ class Result:
     """Since the result before it, or since the search went on: their sum is the time it took."""
 
 
-Evaluate = Callable[[dict[int, Params], list[list[float]]], Iterable[tuple[int, Result]]]
+Evaluate = Callable[[dict[int, Drawn], list[list[float]]], Iterable[tuple[int, Result]]]
 """Given the parameters of trials by number and the curves to prune against, yield results."""
-
-
-def shapes(
-    space: Space, n_params: int, *, n_features: int, patch_length: int, n_patches: int
-) -> Shapes:
-    """Return the architectures of the space that a budget of `n_params` allows."""
-    found = {}
-    for d_model in space.d_model:
-        for n_layers in space.n_layers:
-            size = {
-                "n_features": n_features,
-                "patch_length": patch_length,
-                "n_patches": n_patches,
-                "d_model": d_model,
-                "n_layers": n_layers,
-            }
-            try:
-                d_ff = solve_d_ff(n_params, **size)
-            except InputError:
-                continue
-            found[d_model, n_layers] = d_ff, count_params(**size, d_ff=d_ff)
-    return found
-
-
-def distributions(space: Space, allowed: Shapes) -> dict[str, BaseDistribution]:
-    """Return the distribution of every parameter; the same for all trials of a study."""
-    widths, depths = (sorted({shape[side] for shape in allowed}) for side in (0, 1))
-
-    def between(ends: list[float], *, log: bool) -> FloatDistribution:
-        return FloatDistribution(ends[0], ends[1], log=log)
-
-    return {
-        "d_model": CategoricalDistribution(widths),
-        "n_layers": CategoricalDistribution(depths),
-        "n_heads": CategoricalDistribution(space.n_heads),
-        "lr": between(space.lr, log=True),
-        "weight_decay": between(space.weight_decay, log=True),
-        "dropout": between(space.dropout, log=False),
-        "warmup_steps": CategoricalDistribution(space.warmup_steps),
-    }
-
-
-class AllowedSampler(TPESampler):
-    """TPE that draws again until the architecture is one that the budget allows.
-
-    Width and depth stay two ordinary parameters that sampler, importance and dashboard see, though
-    a budget allows only a band of their product.
-    """
-
-    def __init__(self, space: Mapping[str, BaseDistribution], allowed: Shapes, rules: Hpo) -> None:
-        super().__init__(
-            n_startup_trials=rules.startup,
-            multivariate=True,
-            constant_liar=True,
-            seed=rules.seed,
-        )
-        self._space, self._allowed = space, allowed
-        self._startup = RandomSampler(seed=rules.seed)
-        self._single = {
-            name: distribution.choices[0]
-            for name, distribution in space.items()
-            if isinstance(distribution, CategoricalDistribution) and distribution.single()
-        }
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return the whole space, from the first trial on."""
-        return {name: each for name, each in self._space.items() if not each.single()}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> Params:
-        """Return an allowed draw: random in the first trials, TPE's afterwards."""
-        while True:
-            drawn = super().sample_relative(study, trial, search_space) or {
-                name: self._startup.sample_independent(study, trial, name, each)
-                for name, each in search_space.items()
-            }
-            if is_allowed(self._single | drawn, self._allowed):
-                return drawn
-
-
-def is_allowed(params: Params, allowed: Shapes) -> bool:
-    """Tell whether the budget has this architecture and its heads divide its width."""
-    shape = params["d_model"], params["n_layers"]
-    return shape in allowed and params["d_model"] % params["n_heads"] == 0
 
 
 def is_pruned(rules: Pruning, curves: list[list[float]], losses: Sequence[float]) -> bool:
@@ -169,7 +77,7 @@ def search(
     name: str,
     space: Mapping[str, BaseDistribution],
     allowed: Shapes,
-    first: Params,
+    first: Drawn,
     rules: Hpo,
     evaluate: Evaluate,
     folder: Path,
@@ -273,7 +181,7 @@ def _file(folder: Path, number: int) -> Path:
     return folder / f"trial-{number}.json"
 
 
-def _read(file: Path, params: Params, report: Callable[[str], None]) -> Result | None:
+def _read(file: Path, params: Drawn, report: Callable[[str], None]) -> Result | None:
     """Return a kept result; one that is damaged or of other parameters is named and ignored."""
     try:
         entry = json.loads(file.read_text(encoding="utf-8"))

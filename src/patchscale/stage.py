@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from patchscale.errors import Diverged, InputError, SearchFailed, Stopped
+from patchscale.errors import Ended, InputError
 
 
 def run(main: Callable[..., None]) -> None:
@@ -18,7 +18,7 @@ def run(main: Callable[..., None]) -> None:
     name = f"patchscale {script.stem}" if script.is_absolute() else str(script)
     try:
         main(*sys.argv[1:])
-    except (InputError, Stopped, Diverged, SearchFailed) as error:
+    except Ended as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
 

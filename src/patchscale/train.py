@@ -322,7 +322,7 @@ class _Run:
         """Raise InputError where a tried step shows that all epochs would take too long."""
         if max_hours == math.inf:
             return
-        hours = self.engine.time_step(max_hours * 3600 / self.total) * self.total / 3600
+        hours = self.engine.hours(self.total, max_hours)
         if hours > max_hours:
             raise InputError(
                 f"{self.settings.epochs} epochs would take up to {hours:.1f} h here, the limit is "

@@ -21,9 +21,8 @@ from patchscale.errors import InputError, Stopped
 from patchscale.progress import Report
 from patchscale.replica import Outcome, Replica, pool, together
 from patchscale.schedule import best_epoch
-from patchscale.search import Evaluate, Result, Shapes, is_pruned
-
-Drawn = dict[str, Any]
+from patchscale.search import Evaluate, Result, is_pruned
+from patchscale.space import Drawn, Shapes
 
 
 def candidate(params: Params, cell: str, number: int, drawn: Drawn, allowed: Shapes) -> Best:
@@ -68,7 +67,8 @@ def evaluator(
     free = memory.available(trial.settings.device)
     for kept in folder.glob("trial-*.json"):  # killed before it could discard
         Checkpoint(kept.with_suffix("")).discard()
-    pulses = [folder / f"worker-{number}.json" for number in range(workers_of(params.hpo, trial))]
+    workers = workers_of(params.hpo, trial, free)
+    pulses = [folder / f"worker-{number}.json" for number in range(workers)]
 
     with pool(pulses, first.cell, free) as opened:
 
@@ -88,10 +88,9 @@ def evaluator(
         yield evaluate, opened.report
 
 
-def workers_of(rules: Hpo, trial: Replica) -> int:
+def workers_of(rules: Hpo, trial: Replica, free: int) -> int:
     """Return how many trials like this one are trained at a time."""
-    jobs = min(rules.batch, rules.workers or rules.batch)
-    return together(trial, jobs, memory.available(trial.settings.device))
+    return together(trial, min(rules.batch, rules.workers or rules.batch), free)
 
 
 def result_of(outcome: Outcome) -> Result:
@@ -113,13 +112,14 @@ def refuse_if_long(
 ) -> None:
     """Raise InputError where all trials, each with all epochs of the first, would take too long."""
     replica, trials = replica_of(params, first, inputs, [], folder), params.hpo.trials
-    settings, workers = replica.settings, workers_of(params.hpo, replica)
+    settings, free = replica.settings, memory.available(replica.settings.device)
+    workers = workers_of(params.hpo, replica, free)
     steps = settings.epochs * math.ceil(len(replica.inputs.train.rows) / settings.batch_size)
     steps = steps * math.ceil(trials / workers)
     threads = torch.get_num_threads()
     torch.set_num_threads(replica.threads)
     engine = Engine(replica.inputs, settings, replica.seed)
-    hours = engine.time_step(max_hours * 3600 / steps) * steps / 3600
+    hours = engine.hours(steps, max_hours)
     torch.set_num_threads(threads)
     if hours > max_hours:
         raise InputError(

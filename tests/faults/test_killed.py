@@ -1,22 +1,20 @@
-"""SIGKILL while a run trains and while it keeps its state: the same command gives the same bits.
-
-Starting Python and torch takes seconds, so a process of its own forks all runs that are killed.
-"""
+"""SIGKILL while a run trains and while it keeps its state: the same command gives the same bits."""
 
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # as a script, too
+from forks import ended, fork, outcomes_of
 
 KILLS = 20
 EVENTS = {
@@ -29,17 +27,12 @@ EVENTS = {
 }
 CASES = [f"moment {number}" for number in range(KILLS)]
 CASES += [f"{event}, time {number}" for event, numbers in EVENTS.items() for number in numbers]
-TESTS = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory) -> dict[str, Any]:
     """Return what became of every killed run."""
-    words = [sys.executable, __file__, str(tmp_path_factory.mktemp("runs"))]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    outcomes: dict[str, Any] = json.loads(done.stdout)
-    return outcomes
+    return outcomes_of(__file__, tmp_path_factory.mktemp("runs"))
 
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and SIGKILL are POSIX")
@@ -68,7 +61,6 @@ def test_kills_hit_all_that_a_run_does(outcomes):
 
 def main(directory: Path) -> None:
     """Train once uninterrupted and once for each case; print what came out as JSON."""
-    sys.path.append(str(TESTS))
     import torch
     from test_train import SETTINGS, problem
 
@@ -81,32 +73,13 @@ def main(directory: Path) -> None:
     inputs = problem()
     settings = replace(SETTINGS, epochs=8, batch_size=54)  # 3 steps an epoch, all of them kept
 
-    def fit(path: Path, begun: Callable[[], None] = lambda: None) -> None:
+    def fit(path: Path) -> None:
         with path.with_suffix(".log").open("a", buffering=1) as log:
             watch = loop.Watch(report=lambda line: print(line, file=log))
-            begun()
             loop.train(inputs, settings, 0, Checkpoint(path), watch=watch)
 
-    def fork(path: Path, begun: Callable[[], None] = lambda: None) -> int:
-        """Train in a child process; return its id once `begun` has been called there."""
-        reading, writing = os.pipe()
-        if not (child := os.fork()):
-            try:
-                fit(path, lambda: (begun(), os.write(writing, b"x")))
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-        os.close(writing)
-        os.read(reading, 1)
-        os.close(reading)
-        return child
-
-    def ended(child: int) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
     def kill_after(wait: float, path: Path) -> bool:
-        child = fork(path)
+        child = fork(lambda: fit(path))
         time.sleep(wait)
         os.kill(child, signal.SIGKILL)
         return ended(child) == -signal.SIGKILL
@@ -114,7 +87,7 @@ def main(directory: Path) -> None:
     def finish(path: Path, *, killed: bool) -> dict[str, Any]:
         """Run the same command again and look at what there is in the end."""
         after_kill = sorted(each.name for each in path.glob("*")) if killed else []
-        assert ended(fork(path)) == 0
+        assert ended(fork(lambda: fit(path))) == 0
         facts = json.loads((path / "state.json").read_text())
         names = sorted(each.name for each in path.glob("*"))
         wanted = {"state.json", facts["state"]["file"], facts["best"]["file"]}
@@ -144,7 +117,7 @@ def main(directory: Path) -> None:
     for event, numbers in EVENTS.items():
         for number in numbers:
             path = directory / f"{event}, time {number}"
-            child = fork(path, lambda event=event, number=number: kill_itself(event, number))
+            child = fork(partial(fit, path), partial(kill_itself, event, number))
             outcomes[path.name] = finish(path, killed=ended(child) == -signal.SIGKILL)
     print(json.dumps(outcomes))
 

@@ -1,21 +1,19 @@
-"""SIGKILL while a search trains, keeps results and writes its journal: the same table in the end.
-
-Starting Python, torch and Optuna takes seconds: a process of its own forks what is killed.
-"""
+"""SIGKILL while a search trains, keeps results, writes its journal: the same table at the end."""
 
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # as a script, too
+from forks import ended, fork, outcomes_of
 
 KILLS = 12
 EVENTS = {
@@ -25,7 +23,6 @@ EVENTS = {
 }
 CASES = [f"moment {number}" for number in range(KILLS)]
 CASES += [f"{event}, time {number}" for event, numbers in EVENTS.items() for number in numbers]
-TESTS = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and SIGKILL are POSIX")
 
@@ -33,11 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and SIGKI
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory) -> dict[str, Any]:
     """Return what became of every killed search."""
-    words = [sys.executable, __file__, str(tmp_path_factory.mktemp("searches"))]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    outcomes: dict[str, Any] = json.loads(done.stdout)
-    return outcomes
+    return outcomes_of(__file__, tmp_path_factory.mktemp("searches"))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -58,7 +51,6 @@ def test_kills_hit_all_that_a_search_does(outcomes):
 
 def main(directory: Path) -> None:
     """Search once uninterrupted and once for each case; print what came out as JSON."""
-    sys.path.append(str(TESTS))
     import optuna
     import torch
     from optuna.storages import JournalStorage
@@ -77,27 +69,13 @@ def main(directory: Path) -> None:
             os.dup2(log.fileno(), 2)
             write_arrow(path.with_suffix(".arrow"), trials_table(run(path, params)))
 
-    def fork(path: Path, begun: Callable[[], None] = lambda: None) -> int:
-        if not (child := os.fork()):
-            try:
-                begun()
-                search(path)
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-        return child
-
-    def ended(child: int) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
     def finish(path: Path, *, killed: bool) -> dict[str, Any]:
         """Run the same command again and look at what there is in the end."""
         done = len(list(path.glob("trial-*.json")))
         journal = path / "study.journal"
         torn = killed and journal.exists() and not journal.read_bytes().endswith(b"\n")
         inside = bool(list(path.glob("trial-*/state.json")))
-        assert ended(fork(path)) == 0, path.with_suffix(".log").read_text()
+        assert ended(fork(lambda: search(path))) == 0, path.with_suffix(".log").read_text()
         storage = JournalStorage(JournalFileBackend(str(journal)))
         opened = optuna.load_study(study_name="tiny-h1", storage=storage)
         return {
@@ -119,7 +97,7 @@ def main(directory: Path) -> None:
     for number in range(KILLS):
         path = directory / f"moment {number}"
         while True:
-            child = fork(path)
+            child = fork(partial(search, path))
             time.sleep(seconds * moments.uniform(number, number + 1) / KILLS)
             os.kill(child, signal.SIGKILL)
             if killed := ended(child) == -signal.SIGKILL:
@@ -131,7 +109,7 @@ def main(directory: Path) -> None:
     for event, numbers in EVENTS.items():
         for number in numbers:
             path = directory / f"{event}, time {number}"
-            child = fork(path, lambda event=event, number=number: kill_at(event, number))
+            child = fork(partial(search, path), partial(kill_at, event, number))
             outcomes[path.name] = finish(path, killed=ended(child) == -signal.SIGKILL)
     print(json.dumps(outcomes))
 
