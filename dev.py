@@ -162,18 +162,19 @@ def headline(figures: dict) -> str:
 
     def with_interval(part: dict, name: str) -> str:
         if part[name] is None:
-            return "none"
-        return f"{part[name]:.3f} [{part[f'{name}_low']:.3f}, {part[f'{name}_high']:.3f}]"
+            return "undefined"
+        low, high = part[f"{name}_low"], part[f"{name}_high"]
+        ends = "interval undefined" if low is None else f"{low:.3f}, {high:.3f}"
+        return f"{part[name]:.3f} [{ends}]"
 
     val, test, strategy = figures["val"], figures["test"], figures["strategy"]
     rows = [("", "validation", "test")]
     rows.append(("days / positives", *(f"{p['n']} / {p['positives']}" for p in (val, test))))
-    for name in ("log_loss", "auc"):
+    for name in ("precision", "recall", "auc", "log_loss", "brier_skill"):
         rows.append((name, with_interval(val, name), with_interval(test, name)))
-    gap = with_interval(figures["minus_vol_logistic"], "log_loss")
+    rows.append(("p_range", *(f"{p['p_range']:.3f}" for p in (val, test))))
+    gap = with_interval(figures, "minus_vol_logistic")
     rows.append(("log_loss minus volatility logistic", "", gap))
-    for name in ("precision", "recall", "p_range"):
-        rows.append((name, *("none" if p[name] is None else f"{p[name]:.3f}" for p in (val, test))))
     rows.append(("strategy: Sharpe", "", with_interval(strategy, "sharpe")))
     held = f"{strategy['total_return']:+.1%} (buy and hold {strategy['buy_and_hold']:+.1%})"
     rows.append((f"strategy: return of {strategy['trades']} trades", "", held))

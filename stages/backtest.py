@@ -8,39 +8,40 @@ from patchscale.judge import judge
 from patchscale.splits import read_split
 from patchscale.stage import run
 
-ABSENT = {
-    "equity": ["date", "strategy", "buy_and_hold"],
-    "calibration": ["predicted", "observed", "n"],
-}
-
 
 def main(cell: str) -> None:
     params = config.load_params(paths.PARAMS)
-    _, horizon = config.split_cell(cell)
+    budget, horizon = config.split_cell(cell)
     card = read_json(paths.card(cell))
     figures = {"trained": card["trained"], "n_params": card["n_params"]}
     if not card["trained"]:
-        for kind, columns in ABSENT.items():
-            write_csv(paths.plot(kind, cell), pd.DataFrame(columns=columns))
-        nothing = {"date": "datetime64[ns]", "subset": "str", "log_loss": "float64"}
-        empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in nothing.items()})
-        write_arrow(paths.losses(cell), empty)
+        write_absent(cell)
         write_json(paths.backtest_metrics(cell), figures)
         return
-    raw = paths.raw(params.dataset, params.data.series)
-    split = read_split(paths.split(horizon), labels_of={"train", "val", "test"})
+    predictions = paths.predictions(cell)
     judged, tables = judge(
-        read_arrow(paths.predictions(cell)),
-        split,
-        adjust.forward_adjust(market.read_bars(raw)),
+        read_arrow(predictions),
+        read_split(paths.split(horizon), labels_of={"train", "val", "test"}),
+        adjust.forward_adjust(market.read_bars(paths.raw(params.dataset, params.data.series))),
         params.backtest,
         params.target,
         params.horizons[horizon],
+        search_trials=params.trials_of(budget),
+        source=str(predictions),
     )
-    for kind in ABSENT:
+    for kind in ("calibration", "equity", "precision_recall"):
         write_csv(paths.plot(kind, cell), tables[kind])
+    write_csv(paths.trades(cell), tables["trades"])
     write_arrow(paths.losses(cell), tables["losses"])
     write_json(paths.backtest_metrics(cell), figures | judged)
+
+
+def write_absent(cell: str) -> None:
+    """Write the empty outputs of a cell that is not trained; report and headline pass them over."""
+    for kind in ("calibration", "equity", "precision_recall"):
+        write_csv(paths.plot(kind, cell), pd.DataFrame(columns=["absent"]))
+    write_csv(paths.trades(cell), pd.DataFrame(columns=["absent"]))
+    write_arrow(paths.losses(cell), pd.DataFrame({"absent": pd.Series(dtype="float64")}))
 
 
 if __name__ == "__main__":

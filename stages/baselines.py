@@ -1,28 +1,64 @@
 """Fit and judge the baselines of a horizon on the dates of the cells."""
 
+import pandas as pd
+
 from patchscale import adjust, config, market, paths
-from patchscale.baselines import fit_forecasts, volatility_inputs
-from patchscale.files import write_arrow, write_json
+from patchscale.baselines import (
+    boosting_inputs,
+    forecasts,
+    har_inputs,
+    persistence_inputs,
+    volatility_inputs,
+)
+from patchscale.files import read_arrow, read_json, write_arrow, write_csv, write_json
 from patchscale.judge import judge
 from patchscale.splits import read_split
 from patchscale.stage import run
 
+SHOWN = "vol_logistic"  # beside each cell in the plots
+
 
 def main(horizon: str) -> None:
     params = config.load_params(paths.PARAMS)
-    raw = paths.raw(params.dataset, params.data.series)
-    bars = adjust.forward_adjust(market.read_bars(raw))
+    data, tier, ahead = params.data, params.features.tier, params.horizons[horizon]
+    bars = adjust.forward_adjust(market.read_bars(paths.raw(params.dataset, data.series)))
+    vix = market.read_bars(paths.raw(params.dataset, data.volatility)) if data.volatility else None
     split = read_split(paths.split(horizon), labels_of={"train", "val", "test"})
-    forecasts = fit_forecasts(volatility_inputs(bars), split)
-    figures, losses = {}, forecasts[["date", "subset"]].copy()
-    for name in forecasts.columns[2:]:
-        forecast = forecasts[["date", "subset"]].assign(p=forecasts[name])
+    table = forecasts(
+        split,
+        {
+            "persistence": persistence_inputs(bars, params.target, ahead),
+            "vol_logistic": volatility_inputs(bars, vix),
+            "har_logistic": har_inputs(bars),
+            "boosting": boosting_inputs(
+                read_arrow(paths.features(tier)),
+                read_json(paths.kinds(tier)),
+                params.model.context_length,
+            ),
+        },
+    )
+    figures, losses = {}, table[["date", "subset"]].copy()
+    for name in table.columns[2:]:
         figures[name], tables = judge(
-            forecast, split, bars, params.backtest, params.target, params.horizons[horizon]
+            table[["date", "subset"]].assign(p=table[name]),
+            split,
+            bars,
+            params.backtest,
+            params.target,
+            ahead,
+            search_trials=0,
+            source=f"baseline {name} of {horizon}",
         )
         losses[name] = tables["losses"]["log_loss"]
+        if name == SHOWN:
+            write_plots(f"{SHOWN}-{horizon}", tables)
     write_json(paths.baseline_metrics(horizon), figures)
     write_arrow(paths.losses(f"baselines-{horizon}"), losses)
+
+
+def write_plots(name: str, tables: dict[str, pd.DataFrame]) -> None:
+    for kind in ("calibration", "equity", "precision_recall"):
+        write_csv(paths.plot(kind, name), tables[kind])
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def main(cell: str) -> None:
         d_ff=d_ff,
         **(settings.model_dump() | shape),
     )
-    if params.study.search[name] and params.hpo.trials:
+    if params.trials_of(name):
         make_search(params, first, size)
     else:
         write_best(first)

@@ -6,8 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchscale.backtest import Trade, buy_and_hold, daily_returns, run_strategy, trades
-from patchscale.config import Target
+from patchscale.adjust import forward_adjust
+from patchscale.backtest import (
+    Trade,
+    buy_and_hold,
+    daily_returns,
+    deflated_sharpe,
+    run_strategy,
+    trades,
+)
+from patchscale.config import Backtest, Target, Threshold
+from patchscale.labels import touch_labels
+from patchscale.performance import expected_best_sharpe, probabilistic_sharpe
 
 UP = Target(side="up", reference="extreme", theta=0.01)
 DOWN = Target(side="down", reference="extreme", theta=0.01)
@@ -27,10 +37,17 @@ def on(bars: pd.DataFrame, *rows: int) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(bars["date"].iloc[list(rows)])
 
 
-def strategy(bars, p, horizon, target=UP, cost=0.0, first=0, sensitivity=(0.0, 10.0)):
-    last = first + len(p)
-    test = pd.DataFrame({"date": bars["date"].iloc[first:last], "p": p})
-    return run_strategy(bars, test, 0.5, target, horizon, cost, list(sensitivity))
+def strategy(bars, p, horizon, target=UP, cost=0.0, first=0, searched=30):
+    rules = Backtest(
+        threshold=Threshold(rule="precision", min_recall=0.1),
+        cost_bps=cost,
+        sensitivity_bps=[0.0, 10.0],
+    )
+    days = slice(first, first + len(p))
+    label = touch_labels(bars, target, horizon)[days]
+    test = pd.DataFrame({"date": bars["date"][days], "label": label, "p": p})
+    figures, tables = run_strategy(bars, test, 0.5, target, horizon, rules, searched, 70)
+    return figures, tables["equity"], tables["trades"]
 
 
 def test_a_gap_over_the_target_at_entry_is_sold_at_that_open():
@@ -166,10 +183,12 @@ def test_buy_and_hold_buys_the_next_open_and_sells_the_last_close(make_bars):
 
 def test_no_signal_leaves_wealth_at_one_and_ratios_undefined(make_bars):
     bars = make_bars(60)
-    figures, equity = strategy(bars, np.full(30, 0.1), 2, first=20)
+    figures, equity, _ = strategy(bars, np.full(30, 0.1), 2, first=20)
     assert (figures["trades"], figures["signals"], figures["exposure"]) == (0, 0, 0.0)
-    for name in ("touch_rate", "win_rate", "mean_trade_bps", "sharpe", "sharpe_low"):
+    for name in ("label_hit_rate", "touch_rate", "win_rate", "mean_trade_bps", "sharpe"):
         assert figures[name] is None
+        assert figures["undefined"][name] == "no trade was made"
+    assert figures["sharpe_low"] is figures["deflated_sharpe"] is None
     assert figures["total_return"] == figures["max_drawdown"] == figures["turnover"] == 0
     assert (equity["strategy"] == 1).all()
     assert figures["buy_and_hold"]["sharpe"] is not None
@@ -177,11 +196,11 @@ def test_no_signal_leaves_wealth_at_one_and_ratios_undefined(make_bars):
 
 def test_signals_on_all_days_give_back_to_back_trades():
     bars = market(*[QUIET] * 12)
-    figures, equity = strategy(bars, np.full(10, 0.9), 1, cost=10.0)
+    figures, equity, _ = strategy(bars, np.full(10, 0.9), 1, cost=10.0)
     assert (figures["trades"], figures["signals"]) == (10, 10)
     assert figures["exposure"] == pytest.approx(10 / 12)
     assert figures["touch_rate"] == figures["win_rate"] == 0
-    assert figures["mean_trade_bps"] == pytest.approx(-20)
+    assert figures["mean_trade_bps"] == pytest.approx(-19.99)
     assert figures["total_return"] == pytest.approx(0.999**20 - 1)
     assert figures["total_return_at_bps"]["0"] == pytest.approx(0)
     assert figures["total_return_at_bps"]["10"] == pytest.approx(figures["total_return"])
@@ -192,7 +211,7 @@ def test_signals_on_all_days_give_back_to_back_trades():
 def test_the_first_and_the_last_test_day_can_be_traded():
     bars = market(*[QUIET] * 4, (100, 100.6, 99.9, 100.5), *[QUIET] * 3, (100, 100.9, 99, 100.8))
     p = np.array([0.5, 0.1, 0.1, 0.1, 0.5])  # the threshold itself is a signal
-    figures, equity = strategy(bars, p, 1, first=3)
+    figures, equity, _ = strategy(bars, p, 1, first=3)
     assert (figures["trades"], figures["sessions"]) == (2, 6)
     assert equity["date"].tolist() == bars["date"].iloc[3:].tolist()
     assert equity["strategy"].tolist() == pytest.approx([1, 1.005, 1.005, 1.005, 1.005, 1.01304])
@@ -203,20 +222,91 @@ def test_the_first_and_the_last_test_day_can_be_traded():
 
 def test_max_drawdown_is_measured_from_the_highest_wealth_including_the_start():
     bars = market(QUIET, (100, 100, 94, 95), (95, 95.5, 94, 95), (95, 95.9, 95, 95.9), QUIET)
-    figures, _ = strategy(bars, np.array([0.9, 0.1, 0.9, 0.1]), 1)
+    figures, _, _ = strategy(bars, np.array([0.9, 0.1, 0.9, 0.1]), 1)
     assert figures["max_drawdown"] == pytest.approx(-0.05)
     assert figures["total_return"] == pytest.approx(0.95 * 95.9 / 95 - 1)
 
 
 def test_sharpe_and_volatility_are_annualised_with_252_sessions(make_bars):
     bars = make_bars(80, seed=2)
-    figures, equity = strategy(bars, np.tile([0.9, 0.2, 0.3], 20), 2, first=10)
+    figures, equity, _ = strategy(bars, np.tile([0.9, 0.2, 0.3], 20), 2, first=10)
     returns = equity["strategy"].pct_change().fillna(equity["strategy"].iloc[0] - 1)
     assert figures["volatility"] == pytest.approx(returns.std() * 252**0.5)
     assert figures["sharpe"] == pytest.approx(returns.mean() / returns.std() * 252**0.5)
     assert figures["sharpe_low"] < figures["sharpe"] < figures["sharpe_high"]
     growth = equity["strategy"].iloc[-1]
     assert figures["cagr"] == pytest.approx(growth ** (252 / len(equity)) - 1)
+
+
+def test_a_dividend_paid_while_in_the_market_is_earned_and_counts_towards_the_target():
+    quotes = market(QUIET, (100.0, 100.2, 99.8, 100.0), (98.9, 99.2, 98.8, 99.1), QUIET)
+    quotes["volume"], quotes["dividends"], quotes["splits"] = 1e6, 0.0, 0.0
+    quotes.loc[2, "dividends"] = 1.0  # the quote falls by what is paid
+    bars = forward_adjust(quotes)
+    factor = 100 / 99
+    (trade,) = trades(bars, on(bars, 0), UP, 2)
+    assert trade == Trade(0, 1, 2, 100.0, pytest.approx(99.1 * factor), False)
+    free = daily_returns(bars, [trade], 0, 0.0)
+    assert np.prod(1 + free) == pytest.approx(99.1 / 99)  # 1.00 of 100 came as cash on the ex-date
+
+    quotes.loc[2, "high"] = 99.99 * 1.0001  # 101 with the dividend
+    bars = forward_adjust(quotes)
+    (trade,) = trades(bars, on(bars, 0), UP, 2)
+    assert (trade.touched, trade.exit_price) == (True, pytest.approx(101.0))
+
+
+def test_each_trade_is_a_row_with_its_dates_probability_and_gain_after_costs():
+    bars = market(QUIET, (100.1, 101.3, 99, 100.5), QUIET, (100.2, 100.4, 99, 99.5), QUIET)
+    p = np.array([0.9, 0.1, 0.6, 0.2])
+    figures, _, table = strategy(bars, p, 1, cost=10.0)
+    assert table["signal"].tolist() == bars["date"].iloc[[0, 2]].tolist()
+    assert table["entry"].tolist() == table["exit"].tolist() == bars["date"].iloc[[1, 3]].tolist()
+    assert table["p"].tolist() == [0.9, 0.6]
+    assert table["touched"].tolist() == [1, 0]
+    gains = [101 / 100.1 * 0.999**2 - 1, 99.5 / 100.2 * 0.999**2 - 1]
+    assert table["gain"].tolist() == pytest.approx(gains)
+    assert np.prod(1 + table["gain"]) - 1 == pytest.approx(figures["total_return"])
+    assert (figures["label_hit_rate"], figures["win_rate"]) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("target", [UP, DOWN], ids=["up", "down"])
+def test_gains_compound_to_the_return_and_short_trades_earn_what_falls(make_bars, target):
+    bars = make_bars(200, seed=3)
+    figures, _, table = strategy(bars, np.tile([0.9, 0.1, 0.1], 60), 3, target, cost=5.0, first=10)
+    assert len(table) > 20
+    assert np.prod(1 + table["gain"]) - 1 == pytest.approx(figures["total_return"])
+
+
+def test_the_label_hit_rate_is_of_all_signals_and_the_touch_rate_of_trades(make_bars):
+    bars = make_bars(200, seed=3)
+    figures, _, _ = strategy(bars, np.full(150, 0.9), 3, first=20)
+    labels = touch_labels(bars, UP, 3)[20:170]
+    assert figures["signals"] == 150 > figures["trades"]
+    assert figures["label_hit_rate"] == labels.mean()
+    assert figures["touch_rate"] != labels.mean()
+
+
+def test_a_strategy_is_set_against_holding_the_market_day_by_day(make_bars):
+    bars = make_bars(200, seed=3)
+    figures, equity, _ = strategy(bars, np.tile([0.9, 0.1, 0.1], 50), 3, first=20)
+    wealth = pd.concat([pd.DataFrame({"strategy": [1.0], "buy_and_hold": [1.0]}), equity])
+    daily = wealth[["strategy", "buy_and_hold"]].pct_change().dropna()
+    gap = 252 * (daily["strategy"] - daily["buy_and_hold"]).mean()
+    assert figures["minus_buy_and_hold"] == pytest.approx(gap)
+    assert figures["minus_buy_and_hold_low"] < gap < figures["minus_buy_and_hold_high"]
+
+
+def test_everything_tried_deflates_the_sharpe_ratio(make_bars):
+    bars = make_bars(200, seed=3)
+    p = np.tile([0.9, 0.1, 0.1], 50)
+    figures, _, _ = strategy(bars, p, 3, first=20, searched=30)
+    assert (figures["search_trials"], figures["thresholds"]) == (30, 70)
+    best = expected_best_sharpe(100, figures["sessions"])
+    expected = probabilistic_sharpe(figures["sharpe"], figures["sharpe_error"], best)
+    assert figures["deflated_sharpe"] == deflated_sharpe(figures, 100) == expected
+    assert figures["deflated_sharpe"] < figures["probabilistic_sharpe"]
+    more, _, _ = strategy(bars, p, 3, first=20, searched=3000)
+    assert more["deflated_sharpe"] < figures["deflated_sharpe"]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -260,3 +350,57 @@ def test_whatever_the_market_trades_do_not_overlap_and_wealth_stays(
     assert (np.cumprod(1 + returns) > 0).all()
     assert (returns[~held] == 0).all()
     assert 0 <= held.mean() <= 1
+
+
+def halves(bars: pd.DataFrame) -> pd.DataFrame:
+    """Return each day as two bars, one up to its close and one at it.
+
+    backtesting.py fills orders at the next open; so it can also sell at a close.
+    """
+    names = {"open": "Open", "high": "High", "low": "Low", "close": "Close"}
+    days = bars[list(names)].rename(columns=names)
+    closes = pd.DataFrame(dict.fromkeys(names.values(), bars["close"]))
+    days.index = pd.DatetimeIndex(bars["date"]) + pd.Timedelta(hours=10)
+    closes.index = pd.DatetimeIndex(bars["date"]) + pd.Timedelta(hours=16)
+    return pd.concat([days, closes]).sort_index()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("cost", [0.0, 2.0, 5.0])
+@pytest.mark.parametrize(("horizon", "seed"), [(1, 0), (2, 1), (3, 4), (5, 2)])
+def test_backtesting_py_makes_the_same_trades_and_the_same_money(make_bars, horizon, seed, cost):
+    import backtesting
+
+    bars = make_bars(300, seed=seed)
+    jumps = np.random.default_rng(seed).random(300) < 0.1  # gaps over the target at the open
+    bars.loc[jumps, "open"] *= 1.02
+    bars["high"] = bars[["open", "high"]].max(axis=1)
+    rows = np.flatnonzero(np.random.default_rng(seed).random(300 - horizon) < 0.3).tolist()
+
+    class NextOpen(backtesting.Strategy):
+        def init(self):
+            self.signal = 0
+
+        def next(self):
+            day, at_close = divmod(len(self.data) - 1, 2)
+            if at_close and not self.position and day in rows:
+                self.buy(size=0.9999999, tp=self.data.Close[-1] * (1 + UP.theta))
+                self.signal = day
+            elif not at_close and self.position and day == self.signal + horizon:
+                self.position.close()
+
+    settings = {"cash": 1e13, "commission": cost / 10_000, "finalize_trades": True}
+    theirs = backtesting.Backtest(halves(bars), NextOpen, **settings).run()
+    done = trades(bars, on(bars, *rows), UP, horizon)
+    table = theirs["_trades"]
+    assert len(done) > 30
+    assert any(each.entry_price == each.exit_price for each in done)  # a gap over the target
+    assert any(not each.touched for each in done)
+    assert (table["EntryBar"] // 2).tolist() == [each.entry for each in done]
+    assert (table["ExitBar"] // 2).tolist() == [each.exit for each in done]
+    assert table["EntryPrice"].to_numpy() == pytest.approx([each.entry_price for each in done])
+    assert table["ExitPrice"].to_numpy() == pytest.approx([each.exit_price for each in done])
+    wealth = np.prod(1 + daily_returns(bars, done, 0, cost))
+    # a buyer pays its cost on top of the price, ours out of the capital: c squared a trade
+    on_top = wealth / (1 - (cost / 10_000) ** 2) ** len(done)
+    assert theirs["Equity Final [$]"] / 1e13 == pytest.approx(on_top, rel=1e-5)

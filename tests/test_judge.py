@@ -1,4 +1,5 @@
 import ast
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,14 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from patchscale.config import Backtest, Target
+from patchscale.config import Backtest, Target, Threshold
+from patchscale.errors import InputError
 from patchscale.judge import judge
 from patchscale.labels import touch_labels
 from patchscale.metrics import choose_threshold
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = Target(side="up", reference="extreme", theta=0.01)
-RULES = Backtest(min_recall=0.1, cost_bps=2.0, sensitivity_bps=[0.0, 2.0])
+THRESHOLD = Threshold(rule="precision", min_recall=0.1)
+RULES = Backtest(threshold=THRESHOLD, cost_bps=2.0, sensitivity_bps=[0.0, 2.0])
 HORIZON = 2
 
 
@@ -35,7 +38,7 @@ def forecast(split: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged(bars, split, forecast):
-    return judge(forecast, split, bars, RULES, TARGET, HORIZON)
+    return judge(forecast, split, bars, RULES, TARGET, HORIZON, search_trials=30, source="p.arrow")
 
 
 def test_each_seed_is_scored_alone(bars, split, forecast):
@@ -77,7 +80,9 @@ def test_the_figures_are_those_of_each_subset_at_the_frozen_threshold(bars, spli
     figures, tables = judged(bars, split, forecast)
     joined = forecast.merge(split.drop(columns="subset"), on="date")
     val, test = (joined[joined["subset"] == name] for name in ("val", "test"))
-    threshold = choose_threshold(val["label"].to_numpy(), val["p"].to_numpy(), 0.1)
+    threshold, tried = choose_threshold(val["label"].to_numpy(), val["p"].to_numpy(), THRESHOLD)
+    assert (figures["strategy"]["search_trials"], figures["strategy"]["thresholds"]) == (30, tried)
+    assert figures["data_as_of"] == f"{bars['date'].iloc[-1]:%Y-%m-%d}"
     assert figures["threshold"] == threshold
     assert figures["prior"] == split["label"][:200].mean()
     called = test[test["p"] >= threshold]
@@ -87,6 +92,10 @@ def test_the_figures_are_those_of_each_subset_at_the_frozen_threshold(bars, spli
     assert figures["val"]["n"] == 100
     assert tables["equity"]["date"].iloc[0] == test["date"].iloc[0]
     assert tables["calibration"]["n"].sum() == 80
+    assert len(tables["trades"]) == figures["strategy"]["trades"]
+    frozen = tables["precision_recall"].set_index("threshold")
+    lowest = frozen.index[frozen.index >= threshold].min()
+    assert frozen["precision"][lowest] == pytest.approx(figures["test"]["precision"])
 
 
 def test_the_losses_are_those_of_each_day(bars, split, forecast):
@@ -96,9 +105,89 @@ def test_the_losses_are_those_of_each_day(bars, split, forecast):
     right = np.where(joined["label"] == 1, joined["p"], 1 - joined["p"])
     assert losses["date"].tolist() == forecast["date"].tolist()
     assert losses["log_loss"].to_numpy() == pytest.approx(-np.log(right))
+    assert losses.columns.tolist() == ["date", "subset", "log_loss"]
+    seeds = forecast.assign(p_seed0=forecast["p"], p_seed1=1 - forecast["p"])
+    alone = judged(bars, split, seeds)[1]["losses"]
+    assert alone["log_loss_seed0"].equals(losses["log_loss"].rename("log_loss_seed0"))
+    assert alone["log_loss_seed1"].to_numpy() == pytest.approx(-np.log(1 - right))
     for name in ("val", "test"):
         mean = losses.loc[losses["subset"] == name, "log_loss"].mean()
         assert figures[name]["log_loss"] == pytest.approx(mean)
+
+
+def test_a_forecast_without_a_judged_date_is_refused(bars, split, forecast):
+    day = f"{forecast['date'].iloc[120]:%Y-%m-%d}"
+    with pytest.raises(InputError, match=f"p.arrow: 2 of 180 dates are missing, the first {day}"):
+        judged(bars, split, forecast.drop(forecast.index[[120, 150]]))
+
+
+def test_a_forecast_of_foreign_or_repeated_dates_is_refused(bars, split, forecast):
+    foreign = forecast.copy()
+    foreign.loc[forecast.index[3], "date"] = pd.Timestamp("1990-01-01")
+    with pytest.raises(InputError, match=r"p\.arrow: 1 of 180 dates are missing"):
+        judged(bars, split, foreign)
+    train = split.loc[[0], ["date", "subset"]].assign(p=0.5)
+    with pytest.raises(InputError, match="1 of 180 dates are not validation or test dates"):
+        judged(bars, split, pd.concat([train, forecast]))
+    with pytest.raises(InputError, match="1 of 180 dates are there twice"):
+        judged(bars, split, pd.concat([forecast, forecast.iloc[[7]]]))
+
+
+@pytest.mark.parametrize("value", [np.nan, -0.1, 1.01, np.inf])
+@pytest.mark.parametrize("column", ["p", "p_seed0"])
+def test_what_is_no_probability_is_refused_with_its_day(bars, split, forecast, column, value):
+    wrong = forecast.assign(p_seed0=forecast["p"])
+    wrong.loc[forecast.index[5], column] = value
+    day = f"{forecast['date'].iloc[5]:%Y-%m-%d}"
+    with pytest.raises(InputError, match=f"p.arrow: {column} of {day} is {value}; a probability"):
+        judged(bars, split, wrong)
+
+
+def test_a_test_date_called_validation_is_refused(bars, split, forecast):
+    wrong = forecast.copy()
+    wrong.loc[forecast.index[-1], "subset"] = "val"
+    with pytest.raises(InputError, match="its subsets are not those of the split"):
+        judged(bars, split, wrong)
+
+
+def test_the_order_of_a_forecasts_rows_does_not_matter(bars, split, forecast):
+    assert judged(bars, split, forecast.iloc[::-1])[0] == judged(bars, split, forecast)[0]
+
+
+def test_validation_days_of_one_class_leave_no_threshold_to_choose(bars, split, forecast):
+    one = split.copy()
+    one.loc[split["subset"] == "val", "label"] = 0.0
+    with pytest.raises(
+        InputError, match=r"p\.arrow: no threshold can be chosen on validation: 0 of"
+    ):
+        judged(bars, one, forecast)
+
+
+def test_test_days_of_one_class_are_judged_as_far_as_they_can_be(bars, split, forecast):
+    one = split.copy()
+    one.loc[split["subset"] == "test", "label"] = 0.0
+    seeds = forecast.assign(p_seed0=forecast["p"])
+    figures, _ = judged(bars, one, seeds)
+    assert figures["test"]["auc"] is figures["test"]["seeds"]["seed0"]["auc"] is None
+    assert "one class only" in figures["test"]["undefined"]["auc"]
+    assert figures["test"]["log_loss"] > 0
+    assert figures["val"]["undefined"] == {}
+
+
+def test_a_constant_forecast_is_judged_and_says_what_is_undefined(bars, split, forecast):
+    figures, _ = judged(bars, split, forecast.assign(p=0.4))
+    for name in ("val", "test"):
+        assert figures[name]["collapsed"]
+        assert figures[name]["auc"] is None
+        assert "probabilities are equal" in figures[name]["undefined"]["auc"]
+    assert figures["strategy"]["thresholds"] == 1
+    assert figures["strategy"]["deflated_sharpe"] is not None
+
+
+def test_no_figure_is_ever_nan(bars, split, forecast):
+    for p in (forecast["p"], 0.4, forecast["p"].where(forecast["subset"] == "val", 0.0)):
+        write = json.dumps(judged(bars, split, forecast.assign(p=p))[0], allow_nan=False)
+        assert "undefined" in write
 
 
 def calls(name: str) -> Iterator[tuple[str, ast.Call, str]]:

@@ -1,105 +1,104 @@
 import re
 
-import pandas as pd
 import pytest
 
-from patchscale.plots import loss_vs_n, searches
 from patchscale.report import (
-    cells_table,
-    finding,
+    calibration_table,
+    forecasts_table,
+    p_text,
     searches_table,
-    slopes_table,
-    strategy_table,
+    sizes_table,
+    strategies_table,
+    table,
+    with_interval,
 )
 
 
-def horizon(slope: tuple[float, float] | None, gap: tuple[float, float] = (-0.1, 0.1)) -> dict:
-    gaps = {"vs_vol_logistic_low": gap[0], "vs_vol_logistic_high": gap[1]}
-    cells = [{"cell": "2M-h1"} | gaps]
-    if slope is None:
-        return {"slope": None, "cells": cells}
-    low, high = slope
-    fitted = {
-        "slope": (low + high) / 2,
-        "slope_low": low,
-        "slope_high": high,
-        "sizes": 2,
+def figure(name: str, value: float | None, half: float = 0.1) -> dict:
+    low, high = (None, None) if value is None else (value - half, value + half)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("|")[1:-1]]
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """Return the rows below the head, each as wide as it."""
+    lines = [cells_of(line) for line in text.splitlines()]
+    assert len({len(line) for line in lines}) == 1
+    return lines[2:]
+
+
+def test_a_table_is_markdown():
+    assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_a_figure_never_stands_without_its_interval():
+    row = figure("x", 0.51234, 0.1)
+    assert with_interval(row, "x") == "0.512 [0.412, 0.612]"
+    assert with_interval(row, "x", "+.1%") == "+51.2% [+41.2%, +61.2%]"
+    assert with_interval(figure("x", None), "x") == "undefined"
+    row |= {"x_low": None, "x_high": None}
+    assert with_interval(row, "x") == "0.512 [interval undefined]"
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0004, "< 0.001"), (0.001, "0.001"), (1.0, "1.000")])
+def test_a_p_value_is_never_zero(p, text):
+    assert p_text(p) == text
+
+
+def test_sizes_are_shown_for_test_and_validation_with_what_their_seeds_could_prove():
+    found = {
+        **figure("slope", -0.02, 0.01),
+        "slope_p": 0.01,
+        "slope_p_holm": 0.04,
         "days": 250,
+        "seeds": [3, 1],
+        "trend": -1.0,
+        "trend_p": 0.5,
+        "trend_least_p": 0.5,
+        "power_law": {"says": "three constants cannot be fitted to 2 sizes"},
     }
-    return {"slope": fitted, "cells": cells}
+    horizons = {
+        "h1": {"sizes": 2, "test": found, "val": found | {"days": 754}},
+        "h5": {"sizes": 1, "test": {}, "val": {}},
+    }
+    rows = rows_of(sizes_table(horizons))
+    assert [row[:2] for row in rows] == [
+        ["h1", "test"],
+        ["h1", "validation"],
+        ["h5", "test"],
+        ["h5", "validation"],
+    ]
+    assert rows[0][2:] == [
+        "2: 3 + 1 seeds",
+        "250",
+        "-0.0200 [-0.0300, -0.0100]",
+        "0.010 (0.040)",
+        "-1.00, p 0.500 (least 0.500)",
+        "three constants cannot be fitted to 2 sizes",
+    ]
+    assert rows[1][3] == "754"
+    assert rows[2][2:] == ["1", "", "", "", "", "needs two sizes"]
 
 
-BETTER, WORSE, NEITHER = (-0.03, -0.01), (0.01, 0.03), (-0.01, 0.02)
-
-
-def test_without_a_trained_cell_nothing_is_claimed():
-    text = finding({"h1": {"slope": None, "cells": []}, "h5": {"slope": None, "cells": []}}, ())
-    assert text == "No cell has been trained, so nothing can be said yet."
-
-
-def test_without_two_sizes_nothing_is_claimed_about_size():
-    text = finding({"h1": horizon(None), "h5": horizon(None)}, ())
-    assert "nothing can be said yet about size" in text
-    assert "bigger" not in text
-
-
-@pytest.mark.parametrize(
-    ("h1", "h5", "claim"),
-    [
-        (BETTER, NEITHER, "better at h1 and measurably worse at no horizon"),
-        (BETTER, BETTER, "better at h1, h5 and measurably worse at no horizon"),
-        (NEITHER, WORSE, "better at no horizon and measurably worse at h5"),
-        (WORSE, BETTER, "better at h5 and measurably worse at h1"),
-        (NEITHER, NEITHER, "better at no horizon and measurably worse at no horizon"),
-        (None, BETTER, "better at h5 and measurably worse at no horizon"),
-    ],
-)
-def test_the_claim_about_size_follows_from_the_slopes_intervals(h1, h5, claim):
-    text = finding({"h1": horizon(h1), "h5": horizon(h5)}, ())
-    start = "Across the 2 sizes trained so far, a bigger model forecasts measurably"
-    assert f"{start} {claim}. " in text
-    assert text.count("bigger") == 1
-
-
-def test_sizes_that_were_not_searched_alike_are_said_to_differ_in_tuning():
-    scaling = {"h1": horizon(WORSE), "h5": horizon(NEITHER)}
-    scaling["h1"]["cells"].append(scaling["h1"]["cells"][0] | {"cell": "20M-h1"})
-    text = finding(scaling, {"2M"})
-    assert "A search chose the settings of 2M and not those of 20M" in text
-    assert text.endswith("may be one of tuning.")
-    for searched in ((), {"2M", "20M"}):
-        assert "search" not in finding(scaling, searched)
-
-
-@pytest.mark.parametrize("touching", [(-0.02, 0.0), (0.0, 0.02)])
-def test_an_interval_that_touches_zero_claims_nothing(touching):
-    text = finding({"h1": horizon(touching, gap=touching)}, ())
-    assert "better at no horizon and measurably worse at no horizon" in text
-    assert "none forecast the test year" in text
-    assert "none measurably worse" in text
-
-
-@pytest.mark.parametrize(
-    ("gap", "better", "worse"),
-    [(BETTER, "2M-h1", "none"), (WORSE, "none", "2M-h1"), (NEITHER, "none", "none")],
-)
-def test_the_claim_against_the_regression_follows_from_the_gaps_interval(gap, better, worse):
-    for slope in (None, BETTER):
-        text = finding({"h1": horizon(slope, gap)}, ())
-        assert f"{better} forecast the test year measurably better than a logistic" in text
-        assert f"{worse} measurably worse." in text
-
-
-def judged_cell(**changes) -> dict:
+def judged(**changes) -> dict:
     test = {
-        "log_loss": 0.61,
-        "log_loss_low": 0.58,
-        "log_loss_high": 0.64,
-        "auc": 0.55,
-        "auc_low": 0.47,
-        "auc_high": 0.62,
-        "precision": 0.4,
-        "recall": 0.25,
+        "n": 250,
+        "positives": 54,
+        "signals": 11,
+        **figure("precision", 0.4),
+        **figure("recall", 0.25),
+        **figure("auc", 0.55),
+        **figure("log_loss", 0.61, 0.03),
+        **figure("brier", 0.2),
+        **figure("brier_skill", 0.1),
+        **figure("reliability", 0.01, 0.005),
+        **figure("resolution", 0.03, 0.005),
+        **figure("uncertainty", 0.24),
+        **figure("ece", 0.05, 0.01),
+        **figure("average_precision", None),
         "p_range": 0.31,
         "collapsed": False,
         "seeds": {f"seed{k}": {"log_loss": 0.6 + k} for k in (0.022, 0.011, 0.033)},
@@ -107,89 +106,112 @@ def judged_cell(**changes) -> dict:
     return {"trained": True, "n_params": 1_998_017, "test": test | changes}
 
 
-GAPS = {
-    "2M-h1": {
-        "vs_vol_logistic": 0.012,
-        "vs_vol_logistic_low": -0.004,
-        "vs_vol_logistic_high": 0.027,
-    }
+COMPARED = {
+    **figure("skill", 0.012, 0.01),
+    "dm_p": 0.03,
+    "dm_p_holm": 0.24,
+    "confidence_set_p": 0.2,
 }
 
 
-def row_of(judged: dict) -> list[str]:
-    table = cells_table(["2M-h1"], {"2M-h1": judged}, GAPS)
-    return [cell.strip() for cell in table.splitlines()[2].split("|")[1:-1]]
-
-
-def test_a_trained_cell_shows_its_scores_with_intervals():
-    assert row_of(judged_cell()) == [
+def test_a_forecast_shows_precision_recall_and_range_before_auc_each_with_its_interval():
+    (row,) = rows_of(forecasts_table({"2M-h1": (judged(), COMPARED)}))
+    assert row == [
         "2M-h1",
         "1,998,017",
         "3: 0.611 to 0.633",
-        "0.610 [0.580, 0.640]",
-        "+0.012 [-0.004, 0.027]",
-        "0.550 [0.470, 0.620]",
-        "0.40 / 0.25",
+        "0.40 [0.30, 0.50] of 11",
+        "0.25 [0.15, 0.35]",
         "0.31",
+        "0.550 [0.450, 0.650]",
+        "0.610 [0.580, 0.640]",
+        "+1.2% [+0.2%, +2.2%] p 0.030 (0.240)",
+        "in, p 0.200",
     ]
 
 
+def test_a_baseline_is_a_row_like_any_other():
+    baseline = {"test": judged(seeds={})["test"]}
+    alone = {name: COMPARED[name] for name in COMPARED if name != "dm_p_holm"}
+    rows = rows_of(
+        forecasts_table(
+            {"boosting": (baseline, alone), "vol_logistic": (baseline, {"confidence_set_p": 0.01})}
+        )
+    )
+    assert rows[0][:3] == ["gradient boosting", "", ""]
+    assert rows[0][8] == "+1.2% [+0.2%, +2.2%] p 0.030"
+    assert rows[1][8:] == ["", "out, p 0.010"]
+
+
 def test_what_is_undefined_or_collapsed_is_said():
-    row = row_of(judged_cell(precision=None, recall=0.0, p_range=0.12, collapsed=True))
-    assert row[-2:] == ["none / 0.00", "0.12 collapsed"]
+    changes = {**figure("precision", None), "p_range": 0.12, "collapsed": True, "signals": 0}
+    (row,) = rows_of(forecasts_table({"2M-h1": (judged(**changes), COMPARED)}))
+    assert row[3] == "undefined of 0"
+    assert row[5] == "0.12 collapsed"
 
 
 def test_an_absent_cell_says_so_and_shows_no_number_but_its_n():
-    judged = {"2M-h1": judged_cell(), "2B-h1": {"trained": False, "n_params": 2_000_123_456}}
-    lines = cells_table(["2M-h1", "2B-h1"], judged, GAPS).splitlines()
-    assert len(lines) == 4
-    absent = lines[3]
-    assert "not run" in absent
-    assert re.findall(r"\d[\d,.]*", absent.replace("2B-h1", "")) == ["2,000,123,456"]
-    assert {line.count("|") for line in lines} == {9}
+    absent = {"trained": False, "n_params": 2_000_123_456}
+    text = forecasts_table({"2M-h1": (judged(), COMPARED), "2B-h1": (absent, {})})
+    row = rows_of(text)[1]
+    assert row[2] == "not run"
+    assert re.findall(r"\d[\d,.]*", " ".join(row[1:])) == ["2,000,123,456"]
 
 
-def test_a_slope_needs_two_sizes():
-    lines = slopes_table({"h1": horizon(BETTER), "h5": horizon(None)}).splitlines()
-    assert lines[2] == "| h1 | 2 | 250 | -0.0200 [-0.0300, -0.0100] |"
-    assert lines[3] == "| h5 | 1 |  | absent: needs two sizes |"
+def test_calibration_shows_the_parts_of_the_brier_score():
+    (row,) = rows_of(calibration_table({"2M-h1": judged()["test"]}))
+    assert row[:5] == [
+        "2M-h1",
+        "250, 54",
+        "0.200 [0.100, 0.300]",
+        "+10.0% [+0.0%, +20.0%]",
+        "0.0100 [0.0050, 0.0150]",
+    ]
+    assert row[-1] == "undefined"
 
 
-def test_a_strategy_that_never_traded_has_no_sharpe():
-    row = {
-        "trades": 0,
-        "exposure": 0.0,
-        "total_return": 0.0,
-        "total_return_at_bps": {"0": 0.0, "5": -0.01},
-        "sharpe": None,
-        "max_drawdown": 0.0,
-    }
-    line = strategy_table({"2M-h1": row}).splitlines()[2]
-    assert line == "| 2M-h1 | 0 | 0% | +0.0% | +0.0% at 0 bp, -1.0% at 5 bp | no trade | 0.0% |"
-
-
-def figure_rows() -> dict[str, dict]:
-    cell = {"budget": "2M", "n_params": 2e6} | judged_cell()["test"]
+def strategy(**changes) -> dict:
     return {
-        name: {
-            "sessions": sessions,
-            "cells": cells,
-            "absent": [("2B", 2e9)],
-            "prior": 0.66,
-            "vol_logistic": 0.6,
-        }
-        for name, sessions, cells in (("h1", 1, [cell]), ("h5", 5, []))
-    }
+        "trades": 9,
+        "signals": 11,
+        "label_hit_rate": 0.45,
+        "win_rate": 0.64,
+        "exposure": 0.04,
+        "turnover": 22.1,
+        "total_return_at_bps": {"10": -0.02, "0": 0.01, "5": -0.005},
+        **figure("minus_buy_and_hold", 0.05),
+        **figure("sharpe", 0.4, 1.0),
+        "probabilistic_sharpe": 0.61,
+        "deflated_sharpe": 0.02,
+        "search_trials": 30,
+        "thresholds": 734,
+        "skill_p": 0.001,
+        "max_drawdown": -0.04,
+    } | changes
 
 
-def test_the_figure_is_the_same_bytes_each_time(tmp_path):
-    loss_vs_n(figure_rows(), tmp_path / "a.svg")
-    loss_vs_n(figure_rows(), tmp_path / "b.svg")
-    svg = (tmp_path / "a.svg").read_bytes()
-    assert svg == (tmp_path / "b.svg").read_bytes()
-    for text in (b"1 session ahead", b"5 sessions ahead", b"not", b"lower is better"):
-        assert text in svg
-    assert b"<dc:date>" not in svg
+def test_a_strategy_shows_every_cost_and_what_luck_explains():
+    text = strategies_table({"2M-h1": strategy()})
+    assert "return at 0 / 5 / 10 bp a side" in text
+    (row,) = rows_of(text)
+    assert row == [
+        "2M-h1",
+        "9 of 11",
+        "0.45, 0.64",
+        "4%, 22",
+        "+1.0% / -0.5% / -2.0%",
+        "+5.0% [-5.0%, +15.0%]",
+        "0.40 [-0.60, 1.40]",
+        "0.61, 0.02 of 764, 0.00",
+        "-4.0%",
+    ]
+
+
+def test_a_strategy_that_never_traded_has_no_sharpe_and_no_hit_rate():
+    nothing = {"trades": 0, "signals": 0, "label_hit_rate": None, "win_rate": None}
+    nothing |= {"probabilistic_sharpe": None, "deflated_sharpe": None, "skill_p": None}
+    (row,) = rows_of(strategies_table({"2M-h1": strategy(**nothing, **figure("sharpe", None))}))
+    assert (row[1], row[2], row[6], row[7]) == ("0 of 0", "", "no trade", "")
 
 
 SEARCH = {
@@ -210,35 +232,16 @@ SEARCH = {
 
 
 def test_a_search_is_shown_against_its_trial_0_with_its_cost():
-    row = searches_table({"2M-h1": SEARCH}).splitlines()[2]
-    assert row == (
-        "| 2M-h1 | 30: 9, 20, 1 | 660, 154 | 0.4886 | 0.4801 (trial 17) | 0.0085 | 240 "
-        "| 0.20, 0.39 cpu |"
-    )
-    failed = searches_table({"2M-h1": SEARCH | {"trial_0_val_log_loss": None}})
-    assert "| failed | 0.4801 (trial 17) |  |" in failed
-
-
-def search_rows() -> dict:
-    trials = pd.DataFrame(
-        {
-            "trial": [0, 1, 2, 3],
-            "state": ["COMPLETE", "PRUNED", "FAIL", "COMPLETE"],
-            "value": [0.5, float("nan"), float("nan"), 0.4],
-            "curve": [[0.6, 0.5], [0.7], [], [0.4, 0.5]],
-        }
-    )
-    importance = pd.DataFrame({"parameter": ["lr", "d_model"], "importance": [0.7, 0.3]})
-    return {"2M-h1": {"trials": trials, "importance": importance}}
-
-
-def test_the_figure_of_searches_is_the_same_bytes_each_time_also_without_any(tmp_path):
-    first_failed = search_rows()
-    first_failed["2M-h1"]["trials"].loc[0, ["state", "value"]] = ["FAIL", float("nan")]
-    for name, rows in {"one": search_rows(), "none": {}, "failed": first_failed}.items():
-        searches(rows, tmp_path / f"{name}.svg")
-        searches(rows, tmp_path / "again.svg")
-        assert (tmp_path / f"{name}.svg").read_bytes() == (tmp_path / "again.svg").read_bytes()
-    assert b"trial 0, the table" in (tmp_path / "one.svg").read_bytes()
-    assert b"trial 0, the table" not in (tmp_path / "failed.svg").read_bytes()
-    assert b"no search was made" in (tmp_path / "none.svg").read_bytes()
+    (row,) = rows_of(searches_table({"2M-h1": SEARCH}))
+    assert row == [
+        "2M-h1",
+        "30: 9, 20, 1",
+        "660, 154",
+        "0.4886",
+        "0.4801 (trial 17)",
+        "0.0085",
+        "240",
+        "0.20, 0.39 cpu",
+    ]
+    (failed,) = rows_of(searches_table({"2M-h1": SEARCH | {"trial_0_val_log_loss": None}}))
+    assert failed[3:6] == ["failed", "0.4801 (trial 17)", ""]

@@ -12,11 +12,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from patchscale.config import Target
-from patchscale.metrics import bootstrap_interval
+from patchscale.bootstrap import mean_with_interval
+from patchscale.config import Backtest, Target
+from patchscale.performance import (
+    SESSIONS_PER_YEAR,
+    SHARPES,
+    expected_best_sharpe,
+    performance,
+    probabilistic_sharpe,
+)
 
-SESSIONS_PER_YEAR = 252
 BP = 1e-4
+TRADES = ["signal", "entry", "exit", "p", "entry_price", "exit_price", "touched", "gain"]
+OF_TRADES = ("label_hit_rate", "touch_rate", "win_rate", "mean_trade_bps")
 
 
 @dataclass(frozen=True)
@@ -98,34 +106,26 @@ def buy_and_hold(bars: pd.DataFrame, first: int, cost_bps: float) -> np.ndarray:
     return daily_returns(bars, [whole], first, cost_bps)
 
 
-def performance(returns: np.ndarray, horizon: int) -> dict[str, float | None]:
-    """Return what a series of daily returns is worth; Sharpe with a 95 % interval.
-
-    Sharpe is annualised with 252 sessions against a rate of zero; None where nothing was traded.
-    """
-    equity = np.cumprod(1 + returns)
-    peak = np.maximum.accumulate(np.concatenate([[1.0], equity]))[1:]
-
-    def sharpe(rows: np.ndarray) -> np.ndarray:
-        drawn = returns[rows]
-        spread = drawn.std(ddof=1)
-        ratio = drawn.mean() / spread if spread > 0 else np.nan
-        return np.array([np.sqrt(SESSIONS_PER_YEAR) * ratio])
-
-    figures: dict[str, float | None] = {
-        "total_return": float(equity[-1] - 1),
-        "cagr": float(equity[-1] ** (SESSIONS_PER_YEAR / len(returns)) - 1),
-        "volatility": float(np.sqrt(SESSIONS_PER_YEAR) * returns.std(ddof=1)),
-        "max_drawdown": float((equity / peak - 1).min()),
-        "sharpe": None,
-        "sharpe_low": None,
-        "sharpe_high": None,
-    }
-    if returns.any():
-        (low,), (high,) = bootstrap_interval(sharpe, len(returns), horizon)
-        figures["sharpe"] = float(sharpe(np.arange(len(returns)))[0])
-        figures["sharpe_low"], figures["sharpe_high"] = low, high
-    return figures
+def trades_table(
+    bars: pd.DataFrame, done: Sequence[Trade], test: pd.DataFrame, cost_bps: float, side: int
+) -> pd.DataFrame:
+    """Return a row per trade: dates, probability, adjusted prices, and `gain` after costs."""
+    dates, p = bars["date"].to_numpy(), test.set_index("date")["p"]
+    rows = [
+        {
+            "signal": dates[each.signal],
+            "entry": dates[each.entry],
+            "exit": dates[each.exit],
+            "p": p[dates[each.signal]],
+            "entry_price": each.entry_price,
+            "exit_price": each.exit_price,
+            "touched": int(each.touched),
+            "gain": (1 + side * (each.exit_price / each.entry_price - 1)) * (1 - cost_bps * BP) ** 2
+            - 1,
+        }
+        for each in done
+    ]
+    return pd.DataFrame(rows, columns=TRADES)
 
 
 def run_strategy(
@@ -134,9 +134,10 @@ def run_strategy(
     threshold: float,
     target: Target,
     horizon: int,
-    cost_bps: float,
-    sensitivity_bps: list[float],
-) -> tuple[dict[str, Any], pd.DataFrame]:
+    rules: Backtest,
+    search_trials: int,
+    thresholds: int,
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """Backtest `p >= threshold` over the test dates.
 
     Parameters
@@ -144,46 +145,57 @@ def run_strategy(
     bars
         Adjusted bars, past the last test date by at least `horizon` sessions.
     test
-        `date, p` of the test dates.
+        `date, label, p` of the test dates.
     threshold
         Frozen on validation.
     target, horizon
         What the label means.
-    cost_bps, sensitivity_bps
+    rules
         Cost per side in basis points, and the alternatives to report.
+    search_trials, thresholds
+        Among how many settings, and then thresholds, this strategy was chosen; their sum deflates
+        its Sharpe ratio.
 
     Returns
     -------
-    Figures, and `date, strategy, buy_and_hold` (wealth at each close, 1 at the start).
+    Figures, and tables: `equity` of `date, strategy, buy_and_hold` (wealth at each close, 1 at the
+    start) and `trades`.
     """
     side = 1 if target.side == "up" else -1
-    signals = pd.DatetimeIndex(test.loc[test["p"] >= threshold, "date"])
-    done = trades(bars, signals, target, horizon)
+    called = test[test["p"] >= threshold]
+    done = trades(bars, pd.DatetimeIndex(called["date"]), target, horizon)
     first = int(np.searchsorted(bars["date"].to_numpy(), test["date"].to_numpy()[0]))
-    returns = daily_returns(bars, done, first, cost_bps, side)
-    held = buy_and_hold(bars, first, cost_bps)
-    n, years = len(done), len(returns) / SESSIONS_PER_YEAR
-    gains = np.array([side * (each.exit_price / each.entry_price - 1) for each in done])
-    gains -= 2 * cost_bps * BP
+    returns = daily_returns(bars, done, first, rules.cost_bps, side)
+    held = buy_and_hold(bars, first, rules.cost_bps)
+    table = trades_table(bars, done, test, rules.cost_bps, side)
     in_market = np.zeros(len(bars), dtype=bool)
     for trade in done:
         in_market[trade.entry : trade.exit + 1] = True
+    n = len(done)
     figures = {
         "trades": n,
-        "signals": len(signals),
-        "touch_rate": sum(each.touched for each in done) / n if n else None,
-        "win_rate": float((gains > 0).mean()) if n else None,
-        "mean_trade_bps": float(gains.mean() / BP) if n else None,
+        "signals": len(called),
+        "label_hit_rate": float(called["label"].mean()) if n else None,
+        "touch_rate": float(table["touched"].mean()) if n else None,
+        "win_rate": float((table["gain"] > 0).mean()) if n else None,
+        "mean_trade_bps": float(table["gain"].mean() / BP) if n else None,
         "exposure": float(in_market[first:].mean()),
-        "turnover": 2 * n / years,
-        "cost_bps": cost_bps,
-        "sessions": len(returns),
+        "turnover": 2 * n * SESSIONS_PER_YEAR / len(returns),
+        "cost_bps": rules.cost_bps,
         **performance(returns, horizon),
+        "search_trials": search_trials,
+        "thresholds": thresholds,
         "total_return_at_bps": {
             f"{bps:g}": float(np.prod(1 + daily_returns(bars, done, first, bps, side)) - 1)
-            for bps in sensitivity_bps
+            for bps in rules.sensitivity_bps
         },
+        "buy_and_hold": performance(held, horizon),
+        **mean_with_interval(SESSIONS_PER_YEAR * (returns - held), horizon, "minus_buy_and_hold"),
     }
+    figures["deflated_sharpe"] = deflated_sharpe(figures, search_trials + thresholds)
+    if not n:
+        reasons = dict.fromkeys((*OF_TRADES, *SHARPES, "deflated_sharpe"), "no trade was made")
+        figures["undefined"] = reasons
     equity = pd.DataFrame(
         {
             "date": bars["date"].iloc[first:],
@@ -191,4 +203,15 @@ def run_strategy(
             "buy_and_hold": np.cumprod(1 + held),
         }
     ).reset_index(drop=True)
-    return figures | {"buy_and_hold": performance(held, horizon)}, equity
+    return figures, {"equity": equity, "trades": table}
+
+
+def deflated_sharpe(strategy: dict[str, Any], tried: int) -> float | None:
+    """Return the probability that a strategy, the best of `tried`, has skill; None without trades.
+
+    `strategy` holds the figures of `run_strategy`.
+    """
+    if strategy["sharpe"] is None:
+        return None
+    benchmark = expected_best_sharpe(tried, strategy["sessions"])
+    return probabilistic_sharpe(strategy["sharpe"], strategy["sharpe_error"], benchmark)

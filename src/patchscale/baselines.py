@@ -1,56 +1,155 @@
-"""Forecasts that a transformer has to beat, on the same dates."""
+"""Forecasts that a transformer has to beat, on the same dates.
+
+All regressors of a day are functions of bars up to that day; all are fitted on training labels.
+"""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from patchscale.config import Target
 from patchscale.indicators import atr
-from patchscale.rolling import std
+from patchscale.labels import touch_labels
+from patchscale.metrics import log_losses
+from patchscale.rolling import sma, std, zscore
 
 VOLATILITY_WINDOW = 20
 ATR_WINDOW = 14
+HAR_WINDOWS = (1, 5, 22)
+LEAST = 1e-4
+"""What does not move counts as moving by a basis point: a logarithm is taken."""
+BOOSTING: dict[str, Any] = {
+    "learning_rate": 0.05,
+    "max_iter": 200,
+    "max_leaf_nodes": 8,
+    "min_samples_leaf": 50,
+    "early_stopping": False,  # scikit-learn's own would draw its days at random
+    "random_state": 0,
+}
 
 
-def volatility_inputs(bars: pd.DataFrame) -> pd.DataFrame:
-    """Return `date`, log ATR(14) in percent of the close and log volatility of 20 days.
+def persistence_inputs(bars: pd.DataFrame, target: Target, horizon: int) -> pd.DataFrame:
+    """Return `date, touched`: the label of `horizon` sessions ago, the latest one known."""
+    return pd.DataFrame(
+        {"date": bars["date"], "touched": touch_labels(bars, target, horizon).shift(horizon)}
+    )
 
-    Both are functions of bars up to their date.
+
+def volatility_inputs(bars: pd.DataFrame, vix: pd.DataFrame | None) -> pd.DataFrame:
+    """Return `date`, log ATR(14) as a share of the close, log volatility of 20 days, log VIX.
+
+    The last only where there is a volatility index.
     """
     high, low, close = (bars[name].to_numpy(dtype=float) for name in ("high", "low", "close"))
-    spread = 100 * atr(high, low, close, ATR_WINDOW) / close
+    spread = atr(high, low, close, ATR_WINDOW) / close
     realised = std(np.diff(np.log(close), prepend=np.nan), VOLATILITY_WINDOW)
-    inputs = {"log_atr": np.log(spread), "log_rv": np.log(realised)}
+    inputs = pd.DataFrame(
+        {
+            "date": bars["date"],
+            "log_atr": np.log(np.maximum(spread, LEAST)),
+            "log_rv": np.log(np.maximum(realised, LEAST)),
+        }
+    )
+    if vix is None:
+        return inputs
+    implied = pd.DataFrame({"date": vix["date"], "log_vix": np.log(vix["close"])})
+    return inputs.merge(implied, on="date", how="left", validate="one_to_one")
+
+
+def har_inputs(bars: pd.DataFrame) -> pd.DataFrame:
+    """Return `date` and log volatility of 1, 5 and 22 days from the days' ranges.
+
+    A day's variance is Parkinson's (1980), of the range that includes the previous close; the
+    three horizons are those of Corsi (2009), "A Simple Approximate Long-Memory Model of Realized
+    Volatility", J. Financial Econometrics 7.
+    """
+    opens, high, low, close = (
+        bars[name].to_numpy(dtype=float) for name in ("open", "high", "low", "close")
+    )
+    before = np.append(opens[:1], close[:-1])
+    widest = np.log(np.maximum(high, before) / np.minimum(low, before))
+    variance = np.maximum(widest, LEAST) ** 2 / (4 * np.log(2))
+    inputs = {f"log_rv_{window}": np.log(sma(variance, window)) / 2 for window in HAR_WINDOWS}
     return pd.DataFrame({"date": bars["date"], **inputs})
 
 
-def fit_forecasts(inputs: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
-    """Fit the baselines on training dates; return `date, subset, prior, vol_logistic`.
+def boosting_inputs(
+    features: pd.DataFrame, kinds: dict[str, str], context_length: int
+) -> pd.DataFrame:
+    """Return a tier's features as a transformer sees the newest day.
+
+    Levels are standardised within the context; a tree would otherwise split on the year.
+    """
+    inputs = {
+        name: zscore(features[name].to_numpy(), context_length)
+        if kind == "level"
+        else features[name]
+        for name, kind in kinds.items()
+    }
+    return pd.DataFrame({"date": features["date"], **inputs})
+
+
+def logistic(inputs: pd.DataFrame, split: pd.DataFrame) -> np.ndarray:
+    """Return the probabilities of an unpenalised logistic regression, one for each row of `split`.
 
     Parameters
     ----------
     inputs
-        `date` and the regressors of the volatility logistic.
+        `date` and regressors.
     split
         Split table as `read_split` returns it; only labels of train are used.
-
-    Returns
-    -------
-    Probabilities for validation and test dates.
     """
     from sklearn.linear_model import LogisticRegression  # seconds to import
 
-    table = split.merge(inputs, on="date", validate="one_to_one")
-    subset = table["subset"]
-    regressors = table.drop(columns=split.columns).to_numpy()
-    train = (subset == "train").to_numpy()
-    labels = table.loc[train, "label"].to_numpy()
-    scaled = (regressors - regressors[train].mean(axis=0)) / regressors[train].std(axis=0)
-    model = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(scaled[train], labels)
-    judged = subset.isin(["val", "test"]).to_numpy()
-    return pd.DataFrame(
-        {
-            "date": table.loc[judged, "date"],
-            "subset": subset[judged],
-            "prior": np.full(judged.sum(), labels.mean()),
-            "vol_logistic": model.predict_proba(scaled[judged])[:, 1],
-        }
-    ).reset_index(drop=True)
+    x, labels, train = _design(inputs, split)
+    scaled = (x - x[train].mean(axis=0)) / x[train].std(axis=0)
+    model = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(scaled[train], labels[train])
+    p: np.ndarray = model.predict_proba(scaled)[:, 1]
+    return p
+
+
+def boosting(inputs: pd.DataFrame, split: pd.DataFrame) -> np.ndarray:
+    """Return the probabilities of gradient-boosted trees, one for each row of `split`.
+
+    As many trees as have the lowest validation log-loss: what a transformer's epochs are chosen
+    by. Parameters as those of `logistic`; labels of train and val are used.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    x, labels, train = _design(inputs, split)
+    val = (split["subset"] == "val").to_numpy()
+    model = HistGradientBoostingClassifier(**BOOSTING).fit(x[train], labels[train])
+    staged = np.array([p[:, 1] for p in model.staged_predict_proba(x)])  # (trees, n)
+    losses = [log_losses(labels[val], p[val]).mean() for p in staged]
+    best: np.ndarray = staged[int(np.argmin(losses))]
+    return best
+
+
+def _design(inputs: pd.DataFrame, split: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return regressors, labels and whether a row trains, in the order of `split`."""
+    x = split[["date"]].merge(inputs, on="date", how="left", validate="one_to_one")
+    train = (split["subset"] == "train").to_numpy()
+    return x.drop(columns="date").to_numpy(dtype=float), split["label"].to_numpy(), train
+
+
+def forecasts(split: pd.DataFrame, inputs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Fit all baselines; return `date, subset` and a column of probabilities for each.
+
+    Parameters
+    ----------
+    split
+        Split table with the labels of train and val.
+    inputs
+        Regressors of `persistence`, `vol_logistic`, `har_logistic` and `boosting`.
+
+    Returns
+    -------
+    Validation and test dates.
+    """
+    train = split["subset"] == "train"
+    table = split[["date", "subset"]].assign(prior=split.loc[train, "label"].mean())
+    for name, regressors in inputs.items():
+        fit = boosting if name == "boosting" else logistic
+        table[name] = fit(regressors, split)
+    return table[split["subset"].isin(["val", "test"])].reset_index(drop=True)

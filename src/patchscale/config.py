@@ -33,6 +33,7 @@ Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_real
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Symbol = Annotated[str, Field(pattern=r"^\^?[A-Za-z0-9][A-Za-z0-9.=_-]*$")]
 Positive = Annotated[int, Field(gt=0)]
+Cost = Annotated[float, Field(ge=0, lt=10_000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Choices = Annotated[list[Positive], Field(min_length=1), AfterValidator(_different)]
 Range = Annotated[list[Share], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
@@ -208,12 +209,19 @@ class Hpo(Section):
     space: Space
 
 
-class Backtest(Section):
-    """Threshold rule and costs."""
+class Threshold(Section):
+    """How the threshold is chosen on validation."""
 
+    rule: Literal["precision", "youden"]
     min_recall: Annotated[float, Field(gt=0, le=1)]
-    cost_bps: Annotated[float, Field(ge=0)]
-    sensitivity_bps: list[float]
+
+
+class Backtest(Section):
+    """Threshold rule and costs a side, in basis points."""
+
+    threshold: Threshold
+    cost_bps: Cost
+    sensitivity_bps: list[Cost]
 
 
 class Params(Section):
@@ -238,6 +246,10 @@ class Params(Section):
     def data(self) -> Dataset:
         """The selected data set."""
         return self.datasets[self.dataset]
+
+    def trials_of(self, budget: str) -> int:
+        """Return how many trials each search of a budget makes; 0 where none is made."""
+        return self.hpo.trials if self.study.search[budget] else 0
 
 
 class Best(Section):

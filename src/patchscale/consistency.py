@@ -68,7 +68,7 @@ def check_names(params: "Params", path: Path) -> None:
                 f"d_model {cell.d_model}"
             )
     for name in searches:
-        if params.study.search[params.cells[name].budget] and params.hpo.trials:
+        if params.trials_of(params.cells[name].budget):
             _check_first_trial(params, name, path)
     for name, data in params.datasets.items():
         _check_dataset(data, f"{path}: datasets.{name}")

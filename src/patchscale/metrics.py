@@ -1,82 +1,218 @@
-"""Scores of probability forecasts, with intervals; every stage that judges uses these."""
+"""Scores of probability forecasts, with intervals; every stage that judges uses these.
 
-from collections.abc import Callable
+Each score is a function of how often a sample holds each day (`bootstrap`): once for the figure
+itself, as drawn for its interval.
+"""
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from patchscale.bootstrap import estimates, mean, total
+from patchscale.config import Threshold
+
 COLLAPSED_RANGE = 0.2
-REPETITIONS = 1000
-CALIBRATION_BINS = 10
+BINS = 10
+
+Array = np.ndarray
 
 
-def log_losses(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Return the log-loss of each forecast; `(n,), (n,) -> (n,)`."""
+def log_losses(labels: Array, p: Array) -> Array:
+    """Return the log-loss of each forecast in nats; `(n,), (n,) -> (n,)`."""
     p = np.clip(p, 1e-12, 1 - 1e-12)
-    losses: np.ndarray = -np.log(np.where(labels == 1, p, 1 - p))
+    losses: Array = -np.log(np.where(labels == 1, p, 1 - p))
     return losses
 
 
-def brier(labels: np.ndarray, p: np.ndarray) -> float:
-    """Return the mean squared error of the probabilities."""
-    return float(np.mean((p - labels) ** 2))
+@dataclass(frozen=True)
+class Ranked:
+    """Labels and forecasts in ascending order of the forecast."""
+
+    order: Array
+    labels: Array
+    p: Array
+    distinct: Array
+    """Where each run of equal forecasts begins."""
+    bins: Array
+    """Where each of up to ten bins begins: of equal size, but equal forecasts are never parted."""
+
+    @classmethod
+    def of(cls, labels: Array, p: Array) -> "Ranked":
+        """Sort the forecasts of n consecutive days; `(n,), (n,)`."""
+        order = np.argsort(p, kind="stable")
+        ranked = p[order]
+        first_equal = np.searchsorted(ranked, ranked, side="left")
+        return cls(
+            order, labels[order], ranked, _starts(ranked), _starts(first_equal * BINS // len(p))
+        )
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether all forecasts are equal."""
+        return len(self.distinct) == 1
 
 
-def auc(labels: np.ndarray, p: np.ndarray) -> float:
-    """Return the area under the ROC curve (ties count half); NaN with one class only."""
-    positives = labels == 1
-    n_positive, n_negative = int(positives.sum()), int((~positives).sum())
-    if not n_positive or not n_negative:
-        return float("nan")
-    _, where, counts = np.unique(p, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[where]  # average rank of ties, from 1
-    wins = ranks[positives].sum() - n_positive * (n_positive + 1) / 2
-    return float(wins / (n_positive * n_negative))
+def _starts(values: Array) -> Array:
+    """Return where runs of equal values begin."""
+    return np.flatnonzero(np.append(True, values[1:] != values[:-1]))
 
 
-def average_precision(labels: np.ndarray, p: np.ndarray) -> float:
-    """Return the step-wise area under the precision-recall curve; NaN without positives."""
-    if not labels.sum():
-        return float("nan")
-    precision, recall, _ = precision_recall(labels, p)
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+def ranking(ranked: Ranked, days: Array) -> dict[str, Array]:
+    """Return `auc`, ties counting half, and `average_precision`, step-wise; each (draws,).
 
-
-def precision_recall(
-    labels: np.ndarray, p: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return precision, recall and threshold for every distinct p, highest threshold first."""
-    order = np.argsort(-p, kind="stable")
-    hits = np.cumsum(labels[order])
-    last = np.append(np.diff(p[order]) != 0, True)  # the last of each run of ties
-    called = np.arange(1, len(p) + 1)[last]
-    return hits[last] / called, hits[last] / labels.sum(), p[order][last]
-
-
-def choose_threshold(labels: np.ndarray, p: np.ndarray, min_recall: float) -> float:
-    """Return the threshold of highest precision with recall >= `min_recall`.
-
-    Ties go to the higher threshold. Meant for validation labels; the result is then frozen.
+    `days` are counts in the order of `ranked`, shape (draws, n). NaN where a draw has one class
+    only (for the average precision: no positive), or where all forecasts are equal.
     """
-    precision, recall, thresholds = precision_recall(labels, p)
-    allowed = np.where(recall >= min_recall, precision, -1.0)
-    return float(thresholds[int(np.argmax(allowed))])
-
-
-def at_threshold(labels: np.ndarray, p: np.ndarray, threshold: float) -> dict[str, float | None]:
-    """Return signals, precision and recall of `p >= threshold`; None where undefined."""
-    called = p >= threshold
-    hits = int((called & (labels == 1)).sum())
-    positives = int(labels.sum())
+    if ranked.says_nothing:
+        return dict.fromkeys(("auc", "average_precision"), np.full(len(days), np.nan))
+    positives, negatives, hits, called = _called(ranked, days)
+    false = called - hits
+    above = (negatives * (hits - positives / 2)).sum(axis=1)  # pairs in the right order
+    precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
     return {
-        "signals": int(called.sum()),
-        "precision": hits / int(called.sum()) if called.any() else None,
-        "recall": hits / positives if positives else None,
+        "auc": _ratio(above, hits[:, 0] * false[:, 0]),
+        "average_precision": _ratio((positives * precision).sum(axis=1), hits[:, 0]),
     }
 
 
-def scores(labels: np.ndarray, p: np.ndarray, prior: float, horizon: int) -> dict[str, object]:
-    """Return the scores of a forecast, with n and 95 % intervals.
+def _called(ranked: Ranked, days: Array) -> tuple[Array, Array, Array, Array]:
+    """Return for each distinct forecast, ascending, what it meets and what it would call.
+
+    Positives and negatives at it, positives and days at or above it; each (draws, distinct).
+    """
+    last = np.append(ranked.distinct[1:], len(ranked.p)) - 1
+    hits_to = np.take(np.cumsum(days * ranked.labels.astype(days.dtype), axis=1), last, axis=1)
+    days_to = np.take(np.cumsum(days, axis=1), last, axis=1)
+    positives, held = hits_to.copy(), days_to.copy()
+    positives[:, 1:] -= hits_to[:, :-1]
+    held[:, 1:] -= days_to[:, :-1]
+    hits = hits_to[:, -1:] - hits_to + positives
+    return positives, held - positives, hits, days_to[:, -1:] - days_to + held
+
+
+def calibration_scores(ranked: Ranked, days: Array) -> dict[str, Array]:
+    """Return the expected calibration error and Murphy's parts of the Brier score; each (draws,).
+
+    `days` are counts in the order of `ranked`, shape (draws, n). Over bins of mean forecast f and
+    share of positives o: ece = mean |f - o|, reliability = mean (f - o)^2, resolution = mean
+    (o - base)^2, uncertainty = base (1 - base). Brier = reliability - resolution + uncertainty +
+    within_bins, the last for the spread of forecasts inside a bin (Stephenson et al. 2008). With
+    few days a bin, gaps are above zero for a calibrated forecast too, and more so in resamples.
+
+    References
+    ----------
+    Murphy (1973), "A New Vector Partition of the Probability Score", J. Appl. Meteorology 12.
+    """
+    size = days.sum(axis=1)
+    n = np.add.reduceat(days, ranked.bins, axis=1)
+    forecast, observed = (
+        _ratio(np.add.reduceat(days * x.astype(days.dtype), ranked.bins, axis=1), n)
+        for x in (ranked.p, ranked.labels)
+    )
+    base = mean(days, ranked.labels)
+
+    def over_bins(gap: Array) -> Array:
+        held: Array = np.where(n > 0, n * gap, 0).sum(axis=1) / size
+        return held
+
+    reliability = over_bins((forecast - observed) ** 2)
+    resolution = over_bins((observed - base[:, None]) ** 2)
+    uncertainty = base * (1 - base)
+    brier = mean(days, (ranked.p - ranked.labels) ** 2)
+    return {
+        "ece": over_bins(abs(forecast - observed)),
+        "reliability": reliability,
+        "resolution": resolution,
+        "uncertainty": uncertainty,
+        "within_bins": brier - (reliability - resolution + uncertainty),
+    }
+
+
+def calibration(labels: Array, p: Array, horizon: int) -> pd.DataFrame:
+    """Return `predicted, observed, observed_low, observed_high, n` of each bin."""
+    ranked = Ranked.of(labels, p)
+
+    def observed(days: Array) -> dict[str, Array]:
+        held = np.take(days, ranked.order, axis=1)
+        n = np.add.reduceat(held, ranked.bins, axis=1)
+        hits = np.add.reduceat(held * ranked.labels.astype(held.dtype), ranked.bins, axis=1)
+        return {str(number): share for number, share in enumerate(_ratio(hits, n).T)}
+
+    row = estimates(observed, len(p), horizon)
+    names = {"observed": "", "observed_low": "_low", "observed_high": "_high"}
+    parts = np.split(ranked.p, ranked.bins[1:])
+    return pd.DataFrame(
+        {"predicted": [part.mean() for part in parts]}
+        | {
+            name: np.array([row[f"{number}{end}"] for number in range(len(parts))], dtype=float)
+            for name, end in names.items()
+        }
+        | {"n": [len(part) for part in parts]}
+    )
+
+
+def precision_recall(labels: Array, p: Array) -> pd.DataFrame:
+    """Return `threshold, precision, recall, false_alarms` at each distinct p, highest first.
+
+    `recall` is the share of positives called, `false_alarms` that of negatives; NaN where there
+    are none.
+    """
+    ranked = Ranked.of(labels, p)
+    _, _, hits, called = (part[0, ::-1] for part in _called(ranked, np.ones((1, len(p)))))
+    return pd.DataFrame(
+        {
+            "threshold": ranked.p[ranked.distinct][::-1],
+            "precision": hits / called,
+            "recall": _ratio(hits, labels.sum()),
+            "false_alarms": _ratio(called - hits, (1 - labels).sum()),
+        }
+    )
+
+
+def choose_threshold(labels: Array, p: Array, rule: Threshold) -> tuple[float, int]:
+    """Return the best threshold by a rule, and among how many it was chosen.
+
+    Candidates are the distinct probabilities whose recall is at least `rule.min_recall`. The best
+    has the highest precision, or the highest share of positives less that of negatives called
+    (Youden 1950); ties go to the higher threshold. Meant for validation labels, then frozen.
+
+    Raises
+    ------
+    ValueError
+        There is no positive, or no negative, to choose by.
+    """
+    if labels.min() == labels.max():
+        raise ValueError(f"{int(labels.sum())} of {len(labels)} days are positive, one class only")
+    table = precision_recall(labels, p)
+    allowed = table[table["recall"] >= rule.min_recall]
+    worth = {
+        "precision": allowed["precision"],
+        "youden": (allowed["recall"] - allowed["false_alarms"]).round(12),  # a tie is a tie
+    }[rule.rule]
+    return float(allowed["threshold"].iloc[int(np.argmax(worth))]), len(allowed)
+
+
+def at_threshold(labels: Array, p: Array, threshold: float, days: Array) -> dict[str, Array]:
+    """Return precision and recall of `p >= threshold`; each (draws,), NaN where undefined."""
+    called = (p >= threshold).astype(float)
+    hits = total(days, called * labels)
+    return {
+        "precision": _ratio(hits, total(days, called)),
+        "recall": _ratio(hits, total(days, labels)),
+    }
+
+
+def _ratio(part: Array, whole: Array) -> Array:
+    """Return part / whole, NaN where the whole is zero."""
+    whole = np.broadcast_to(whole, np.shape(part))
+    ratio: Array = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
+    return ratio
+
+
+def scores(labels: Array, p: Array, prior: float, threshold: float, horizon: int) -> dict[str, Any]:
+    """Return the scores of a forecast, each with its 95 % interval.
 
     Parameters
     ----------
@@ -84,105 +220,66 @@ def scores(labels: np.ndarray, p: np.ndarray, prior: float, horizon: int) -> dic
         0/1 outcomes and probabilities of consecutive days, shape (n,).
     prior
         Share of positives in training; the reference of the Brier skill.
+    threshold
+        From which probability on a day is called.
     horizon
         Sessions looked ahead; sets the bootstrap's mean block.
+
+    Returns
+    -------
+    Figures; one that is undefined is None and has its reason under `undefined`.
     """
+    losses, squares = log_losses(labels, p), (p - labels) ** 2
+    ranked = Ranked.of(labels, p)
 
-    def log_loss_and_auc(rows: np.ndarray) -> np.ndarray:
-        y, q = labels[rows], p[rows]
-        return np.array([log_losses(y, q).mean(), auc(y, q)])
+    def statistics(days: Array) -> dict[str, Array]:
+        brier = mean(days, squares)
+        held = np.take(days, ranked.order, axis=1)
+        return {
+            **at_threshold(labels, p, threshold, days),
+            "log_loss": mean(days, losses),
+            "brier": brier,
+            "brier_skill": 1 - _ratio(brier, mean(days, (prior - labels) ** 2)),
+            **ranking(ranked, held),
+            **calibration_scores(ranked, held),
+        }
 
-    (loss_low, auc_low), (loss_high, auc_high) = bootstrap_interval(
-        log_loss_and_auc, len(labels), horizon
-    )
-    reference = brier(labels, np.full(len(labels), prior))
+    signals, positives = int((p >= threshold).sum()), int(labels.sum())
+    row = estimates(statistics, len(labels), horizon)
     span = float(p.max() - p.min())
     return {
         "n": len(labels),
-        "positives": int(labels.sum()),
-        "log_loss": float(log_losses(labels, p).mean()),
-        "log_loss_low": loss_low,
-        "log_loss_high": loss_high,
-        "brier": brier(labels, p),
-        "brier_skill": 1 - brier(labels, p) / reference,
-        "auc": auc(labels, p),
-        "auc_low": auc_low,
-        "auc_high": auc_high,
-        "average_precision": average_precision(labels, p),
+        "positives": positives,
+        "signals": signals,
+        **row,
         "p_min": float(p.min()),
         "p_max": float(p.max()),
         "p_range": span,
         "collapsed": span < COLLAPSED_RANGE,
+        "undefined": _reasons(row, positives, len(labels), threshold, span),
     }
 
 
-def block_length(horizon: int) -> int:
-    """Return the bootstrap's mean block: labels overlap over H days, volatility for weeks."""
-    return max(20, 4 * horizon)
-
-
-def bootstrap_interval(
-    statistic: Callable[[np.ndarray], np.ndarray], n: int, horizon: int, level: float = 0.95
-) -> tuple[list[float], list[float]]:
-    """Return lower and upper ends of a stationary-bootstrap percentile interval.
-
-    Parameters
-    ----------
-    statistic
-        Maps resampled row numbers, shape (n,), to k figures.
-    n
-        Number of consecutive days.
-    horizon
-        Sessions looked ahead; sets the mean block.
-    level
-        Coverage.
-    """
-    rows = stationary_bootstrap(n, block_length(horizon), REPETITIONS)
-    draws = np.array([statistic(sample) for sample in rows])
-    tail = 100 * (1 - level) / 2
-    low, high = np.nanpercentile(draws, [tail, 100 - tail], axis=0)
-    return low.tolist(), high.tolist()
-
-
-def stationary_bootstrap(n: int, block: float, repetitions: int, seed: int = 0) -> np.ndarray:
-    """Return row numbers of bootstrap samples in blocks of geometric length, wrapping around.
-
-    Parameters
-    ----------
-    n
-        Number of consecutive days.
-    block
-        Mean block length.
-    repetitions, seed
-        Number of samples and seed of the draw.
-
-    Returns
-    -------
-    Integers in [0, n), shape (repetitions, n).
-
-    References
-    ----------
-    Politis and Romano (1994), "The Stationary Bootstrap", JASA 89. (arch has it too; its import
-    takes seconds in each of 20 stages, so it is the oracle of the tests instead.)
-    """
-    random = np.random.default_rng(seed)
-    restart = random.random((repetitions, n)) < 1 / block
-    restart[:, 0] = True
-    start = random.integers(n, size=(repetitions, n))
-    day = np.arange(n)
-    begun = np.maximum.accumulate(np.where(restart, day, 0), axis=1)  # when the block began
-    rows: np.ndarray = (np.take_along_axis(start, begun, axis=1) + day - begun) % n
-    return rows
-
-
-def calibration(labels: np.ndarray, p: np.ndarray) -> pd.DataFrame:
-    """Return `predicted, observed, n` for ten bins of equally many days."""
-    order = np.argsort(p, kind="stable")
-    bins = [part for part in np.array_split(order, CALIBRATION_BINS) if len(part)]
-    return pd.DataFrame(
-        {
-            "predicted": [p[part].mean() for part in bins],
-            "observed": [labels[part].mean() for part in bins],
-            "n": [len(part) for part in bins],
-        }
-    )
+def _reasons(
+    row: dict[str, float | None], positives: int, n: int, threshold: float, span: float
+) -> dict[str, str]:
+    """Say of every figure that is None why it is."""
+    if positives in (0, n):
+        ranking = f"{positives} of {n} days are positive, one class only"
+    else:
+        ranking = f"all {n} probabilities are equal" if not span else ""
+    why = {
+        "precision": f"no probability reaches the threshold {threshold:.4f}",
+        "recall": f"none of {n} days is positive",
+        "brier_skill": "the prior makes no error here",
+        "auc": ranking,
+        "average_precision": ranking,
+    }
+    reasons = {}
+    for name, value in row.items():
+        if value is None and not name.endswith(("_low", "_high")):
+            reasons[name] = why[name]
+        elif value is None and name.removesuffix("_low") not in reasons and name.endswith("_low"):
+            name = name.removesuffix("_low")
+            reasons[f"interval of {name}"] = f"more than 5 % of the resamples have no {name}"
+    return reasons

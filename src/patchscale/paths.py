@@ -8,8 +8,6 @@ CHECKED = Path("data/params.checked")
 HEADLINE = Path("metrics/headline.json")
 SCALING = Path("metrics/scaling.json")
 SCALING_CSV = Path("plots/scaling.csv")
-SCALING_SVG = Path("plots/loss_vs_n.svg")
-SEARCHES_SVG = Path("plots/searches.svg")
 RESULTS = Path("docs/results.md")
 
 
@@ -98,6 +96,16 @@ def losses(name: str) -> Path:
     return Path(f"data/losses/{name}.arrow")
 
 
+def trades(cell: str) -> Path:
+    """Trades of a cell in the test year."""
+    return Path(f"data/trades/{cell}.csv")
+
+
+def figure(name: str) -> Path:
+    """Figure of the whole study."""
+    return Path(f"plots/{name}.svg")
+
+
 def plot(kind: str, name: str) -> Path:
-    """Table behind a plot: kind is curves, equity, calibration or headline."""
+    """Table behind a plot: curves, equity, calibration, precision_recall or headline."""
     return Path(f"plots/{kind}/{name}.csv")

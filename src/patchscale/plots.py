@@ -3,27 +3,40 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from patchscale.files import replacing
 
+Style = dict[str, Any]
+
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito (2008)
+GREEN, PURPLE = "#009E73", "#CC79A7"
+BASELINES: dict[str, Style] = {
+    "prior": {"color": GREY, "linestyle": ":"},
+    "persistence": {"color": GREY, "linestyle": "-."},
+    "vol_logistic": {"color": ORANGE, "linestyle": "--"},
+    "har_logistic": {"color": PURPLE, "linestyle": "--"},
+    "boosting": {"color": GREEN, "linestyle": "--"},
+}
 
 
 def loss_vs_n(rows: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draw test log-loss with 95 % intervals against N, a panel per horizon, as SVG.
+    """Draw test log-loss against N, a panel per horizon: each seed, their mean forecast, baselines.
 
     Parameters
     ----------
     rows
-        For each horizon: `cells`, a list of dicts with `budget, n_params, log_loss,
-        log_loss_low, log_loss_high`; `absent`, a list of budget and N; and the test log-loss of
-        the baselines `prior` and `vol_logistic`.
+        For each horizon: `sessions`, `n`; `cells`, the figures of the test year with `budget` and
+        `n_params`; `absent`, a list of budget and N; `baselines`, the log-loss of each.
     path
         Where the figure goes.
     """
-    figure, grid = _panels(1, len(rows), (2.6 * len(rows), 3.1), sharex=True)
+    figure, grid = panels(1, len(rows), (2.7 * len(rows), 3.3), sharex=True)
     axes = grid[0]
     for axis, (horizon, row) in zip(axes, rows.items(), strict=True):
         cells = row["cells"]
+        seeds = [(c["n_params"], s["log_loss"]) for c in cells for s in c["seeds"].values()]
+        axis.plot(*zip(*seeds, strict=True) if seeds else ((), ()), "_", color=BLUE, alpha=0.6)
         axis.errorbar(
             [cell["n_params"] for cell in cells],
             [cell["log_loss"] for cell in cells],
@@ -34,10 +47,9 @@ def loss_vs_n(rows: dict[str, dict[str, Any]], path: Path) -> None:
             fmt="o",
             color=BLUE,
             capsize=3,
-            label="PatchTST, 95 % interval",
         )
-        axis.axhline(row["vol_logistic"], color=ORANGE, linestyle="--", label="volatility logistic")
-        axis.axhline(row["prior"], color=GREY, linestyle=":", label="training prior")
+        for name, loss in row["baselines"].items():
+            axis.axhline(loss, **BASELINES[name], linewidth=1)
         for _, n_params in row["absent"]:
             axis.annotate(
                 "not\nrun",
@@ -53,18 +65,63 @@ def loss_vs_n(rows: dict[str, dict[str, Any]], path: Path) -> None:
         axis.set_xticks(sizes, names)
         axis.minorticks_off()
         axis.set_xlim(1e6, 4e9)
-        axis.set_title(f"{horizon}: {row['sessions']} session{'s' * (row['sessions'] > 1)} ahead")
-        axis.spines[["top", "right"]].set_visible(False)
-    for axis, (low, high) in zip(
-        axes, _same_height([axis.get_ylim() for axis in axes]), strict=True
-    ):
-        axis.set_ylim(low, high)
+        ahead = f"{row['sessions']} session{'s' * (row['sessions'] > 1)} ahead"
+        axis.set_title(f"{horizon}: {ahead}, n {row['n']}")
+    same_height(axes)
     axes[0].set_ylabel("test log-loss (lower is better)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
-    figure.supxlabel("parameters", y=0.11, fontsize=9)
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
-    _save(figure, path)
+    marks: dict[str, Style] = {
+        "PatchTST, mean of seeds, 95 % interval": {"color": BLUE, "marker": "o", "linestyle": ""},
+        "one seed": {"color": BLUE, "marker": "_", "linestyle": "", "alpha": 0.6},
+        **{name.replace("_", " "): style for name, style in BASELINES.items()},
+    }
+    figure.supxlabel("parameters", y=0.55 / 3.3, fontsize=9)
+    legend_below(figure, marks, columns=4)
+    margins(figure, bottom=1.0, across=0.45)
+    save(figure, path)
+
+
+def skill_map(
+    budgets: list[str], horizons: list[str], cells: dict[str, dict[str, Any]], path: Path
+) -> None:
+    """Draw each cell's skill over the volatility logistic, budgets by horizons.
+
+    Parameters
+    ----------
+    budgets, horizons
+        Rows, biggest on top, and columns.
+    cells
+        For each trained cell `skill, skill_low, skill_high, dm_p_holm`.
+    path
+        Where the figure goes.
+    """
+    figure, grid = panels(1, 1, (1.6 * len(horizons) + 1.2, 0.75 * len(budgets) + 1.2))
+    axis = grid[0, 0]
+    rows = budgets[::-1]
+    skills = [[cells.get(f"{b}-{h}", {}).get("skill", np.nan) for h in horizons] for b in rows]
+    ends = [cell[f"skill_{end}"] for cell in cells.values() for end in ("low", "high")]
+    reach = max(map(abs, ends), default=0.01)  # what is within the intervals stays pale
+    image = axis.pcolormesh(skills, cmap="PuOr", vmin=-reach, vmax=reach, edgecolor="white")
+    for y, budget in enumerate(rows):
+        for x, horizon in enumerate(horizons):
+            cell = cells.get(f"{budget}-{horizon}")
+            if cell is None:
+                text, colour = "not run", GREY
+            else:
+                mark = "*" if cell["dm_p_holm"] < 0.05 else ""
+                text = (
+                    f"{cell['skill']:+.1%}{mark}\n"
+                    f"[{cell['skill_low']:+.1%}, {cell['skill_high']:+.1%}]"
+                )
+                colour = "black" if abs(cell["skill"]) < 0.6 * reach else "white"
+            axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, fontsize=8)
+    axis.set_xticks(np.arange(len(horizons)) + 0.5, horizons)
+    axis.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axis, format=lambda value, _: f"{value:+.0%}")
+    axis.set_title("log-loss saved against the volatility logistic\n95 % interval, * Holm p < 0.05")
+    margins(figure, bottom=0.3, top=0.5)
+    save(figure, path)
 
 
 def searches(rows: dict[str, dict[str, Any]], path: Path) -> None:
@@ -79,7 +136,7 @@ def searches(rows: dict[str, dict[str, Any]], path: Path) -> None:
         Where the figure goes.
     """
     columns = max(1, len(rows))
-    figure, grid = _panels(2, columns, (3.2 * columns, 5.0), height_ratios=(3, 2))
+    figure, grid = panels(2, columns, (3.2 * columns, 5.0), height_ratios=(3, 2))
     if not rows:
         grid[0, 0].set_title("no search was made")
     for column, (cell, row) in enumerate(rows.items()):
@@ -113,30 +170,59 @@ def searches(rows: dict[str, dict[str, Any]], path: Path) -> None:
         grid[1, column].barh(bars["parameter"], bars["importance"], color=BLUE)
         grid[1, column].set_xlim(0, 1)
         grid[1, column].set_xlabel("importance for the early loss")
-    limits = [axis.get_ylim() for axis in grid[0]]
-    for axis, (low, high) in zip(grid[0], _same_height(limits), strict=True):
-        axis.set_ylim(low, high)
-    for axis in grid.flat:
-        axis.spines[["top", "right"]].set_visible(False)
+    same_height(grid[0])
     grid[0, 0].set_ylabel("validation log-loss")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=min(4, 2 * columns), frameon=False)
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
-    _save(figure, path)
+    margins(figure, left=1.15, across=1.0, down=0.5)
+    save(figure, path)
 
 
-def _panels(rows: int, columns: int, size: tuple[float, float], **how: Any) -> tuple[Any, Any]:
+def panels(rows: int, columns: int, size: tuple[float, float], **how: Any) -> tuple[Any, Any]:
     """Return a figure and its grid of axes."""
     import matplotlib as mpl  # 1.5 s to import
 
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
-    plt.rcParams.update({"svg.hashsalt": "patchscale", "svg.fonttype": "none", "font.size": 9})
+    plt.rcParams.update(
+        {
+            "svg.hashsalt": "patchscale",
+            "svg.fonttype": "none",
+            "font.size": 9,
+            "axes.titlesize": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    )
     return plt.subplots(rows, columns, figsize=size, squeeze=False, **how)
 
 
-def _save(figure: Any, path: Path) -> None:
+def margins(
+    figure: Any,
+    left: float = 0.75,
+    bottom: float = 0.9,
+    top: float = 0.3,
+    across: float = 0.2,
+    down: float = 0.3,
+) -> None:
+    """Set the room around panels and between them, in inches; measuring texts takes seconds."""
+    width, height = figure.get_size_inches()
+    rows, columns = figure.axes[0].get_subplotspec().get_gridspec().get_geometry()
+    panel_width = (width - left - 0.15 - across * (columns - 1)) / columns
+    panel_height = (height - bottom - top - down * (rows - 1)) / rows
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - 0.15 / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        wspace=across / panel_width,
+        hspace=down / panel_height,
+    )
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as SVG whose bytes depend on the figure only."""
     from matplotlib import pyplot as plt
 
     with replacing(path) as temporary:
@@ -144,7 +230,17 @@ def _save(figure: Any, path: Path) -> None:
     plt.close(figure)
 
 
-def _same_height(limits: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Widen limits about their middles to one height: a unit of loss looks alike everywhere."""
+def legend_below(figure: Any, marks: dict[str, Style], columns: int) -> None:
+    """Put one legend for all panels under the figure: names and how their lines look."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], **style) for style in marks.values()]
+    figure.legend(handles, list(marks), loc="lower center", ncols=columns, frameon=False)
+
+
+def same_height(axes: Any) -> None:
+    """Widen the limits of axes about their middles: a unit looks alike everywhere."""
+    limits = [axis.get_ylim() for axis in axes]
     half = max(high - low for low, high in limits) / 2
-    return [((low + high) / 2 - half, (low + high) / 2 + half) for low, high in limits]
+    for axis, (low, high) in zip(axes, limits, strict=True):
+        axis.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)

@@ -1,168 +1,229 @@
-"""Words and tables of docs/results.md, written from the study's figures."""
+"""Tables of docs/results.md, written from the study's figures."""
 
-from collections.abc import Collection
 from typing import Any
+
+from patchscale.finding import LEVEL, WORDS
 
 Figures = dict[str, Any]
 
 
-def interval(low: float, high: float, digits: int = 3) -> str:
-    """Return an interval as text."""
-    return f"[{low:.{digits}f}, {high:.{digits}f}]"
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def finding(scaling: dict[str, Figures], searched: Collection[str]) -> str:
-    """Return what the study finds, in sentences a non-specialist understands.
+def with_interval(row: Figures, name: str, form: str = ".3f") -> str:
+    """Return a figure with its 95 % interval, or that it or its interval is undefined."""
+    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    if value is None:
+        return "undefined"
+    ends = "interval undefined" if low is None else f"{low:{form}}, {high:{form}}"
+    return f"{value:{form}} [{ends}]"
 
-    `searched` are the budgets whose settings a search chose.
+
+def p_text(p: float) -> str:
+    """Return a p-value as text."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def sizes_table(horizons: dict[str, Figures]) -> str:
+    """Return the table of loss against size, on test and validation days."""
+    rows = []
+    for horizon, row in horizons.items():
+        for subset, where in (("test", "test"), ("val", "validation")):
+            found = row[subset]
+            if not found:
+                rows.append([horizon, where, str(row["sizes"]), *[""] * 4, "needs two sizes"])
+                continue
+            rows.append(
+                [
+                    horizon,
+                    where,
+                    f"{row['sizes']}: {' + '.join(map(str, found['seeds']))} seeds",
+                    str(found["days"]),
+                    with_interval(found, "slope", "+.4f"),
+                    f"{p_text(found['slope_p'])} ({p_text(found['slope_p_holm'])})",
+                    f"{found['trend']:+.2f}, p {p_text(found['trend_p'])} "
+                    f"(least {p_text(found['trend_least_p'])})",
+                    found["power_law"]["says"],
+                ]
+            )
+    return table(
+        [
+            "horizon",
+            "days of",
+            "sizes",
+            "n",
+            "change of log-loss per tenfold N",
+            "p (Holm)",
+            "Jonckheere-Terpstra over seeds",
+            "E + A N^-alpha",
+        ],
+        rows,
+    )
+
+
+def forecasts_table(rows: dict[str, tuple[Figures, Figures]]) -> str:
+    """Return the table of forecasts of one horizon's test days.
+
+    Parameters
+    ----------
+    rows
+        For each forecast its judgement and its comparison with the others. The judgement of a cell
+        has `n_params`, and `trained: False` where there is no other figure.
     """
-    cells = [cell for row in scaling.values() for cell in row["cells"]]
-    if not cells:
-        return "No cell has been trained, so nothing can be said yet."
-    better = [cell["cell"] for cell in cells if cell["vs_vol_logistic_high"] < 0]
-    worse = [cell["cell"] for cell in cells if cell["vs_vol_logistic_low"] > 0]
-    against = (
-        f"Of the {len(cells)} transformers trained, {_names(better, 'none')} forecast the test "
-        f"year measurably better than a logistic regression on two measures of recent volatility, "
-        f"and {_names(worse, 'none')} measurably worse."
-    )
-    slopes = {name: row["slope"] for name, row in scaling.items() if row["slope"]}
-    if not slopes:
-        return f"{against} With one size trained, nothing can be said yet about size."
-    falls = [name for name, slope in slopes.items() if slope["slope_high"] < 0]
-    rises = [name for name, slope in slopes.items() if slope["slope_low"] > 0]
-    sizes = max(slope["sizes"] for slope in slopes.values())
-    return (
-        f"Across the {sizes} sizes trained so far, a bigger model forecasts measurably better at "
-        f"{_names(falls, 'no horizon')} and measurably worse at {_names(rises, 'no horizon')}. "
-        f"{against} Measurably means that the 95 % interval of the difference in log-loss excludes "
-        f"zero. Such an interval holds one test year's days; the spread between training seeds "
-        f"comes on top, and nothing is corrected for the number of comparisons."
-        f"{_tuning(cells, searched)}"
-    )
-
-
-def _tuning(cells: list[Figures], searched: Collection[str]) -> str:
-    """Say where a difference between sizes may be one of tuning."""
-    trained = dict.fromkeys(cell["cell"].rpartition("-")[0] for cell in cells)
-    tuned = [name for name in trained if name in searched]
-    rest = [name for name in trained if name not in searched]
-    if not tuned or not rest:
-        return ""
-    return (
-        f" A search chose the settings of {', '.join(tuned)} and not those of {', '.join(rest)}: "
-        f"a difference between sizes may be one of tuning."
-    )
-
-
-def _names(names: list[str], nothing: str) -> str:
-    return ", ".join(names) or nothing
-
-
-def cells_table(cells: list[str], judged: dict[str, Figures], gaps: Figures) -> str:
-    """Return the Markdown table of all cells, absent ones said so."""
-    head = (
-        "| cell | N | seeds: log-loss of each | test log-loss | minus volatility logistic | "
-        "test AUC | precision / recall | p range |\n|---|---|---|---|---|---|---|---|"
-    )
-    lines = [head]
-    for cell in cells:
-        row = judged[cell]
-        if not row["trained"]:
-            lines.append(f"| {cell} | {row['n_params']:,} | not run | | | | | |")
+    lines = []
+    for name, (judged, compared) in rows.items():
+        size = f"{judged['n_params']:,}" if "n_params" in judged else ""
+        if not judged.get("trained", True):
+            lines.append([name, size, "not run", *[""] * 7])
             continue
-        test, gap = row["test"], gaps[cell]
+        test = judged["test"]
         lines.append(
-            f"| {cell} | {row['n_params']:,} | {_seeds(test['seeds'])} "
-            f"| {test['log_loss']:.3f} {interval(test['log_loss_low'], test['log_loss_high'])} "
-            f"| {gap['vs_vol_logistic']:+.3f} "
-            f"{interval(gap['vs_vol_logistic_low'], gap['vs_vol_logistic_high'])} "
-            f"| {test['auc']:.3f} {interval(test['auc_low'], test['auc_high'])} "
-            f"| {_share(test['precision'])} / {_share(test['recall'])} "
-            f"| {test['p_range']:.2f}{' collapsed' if test['collapsed'] else ''} |"
+            [
+                WORDS.get(name, name),
+                size,
+                _seeds(test["seeds"]),
+                f"{with_interval(test, 'precision', '.2f')} of {test['signals']}",
+                with_interval(test, "recall", ".2f"),
+                f"{test['p_range']:.2f}{' collapsed' if test['collapsed'] else ''}",
+                with_interval(test, "auc"),
+                with_interval(test, "log_loss"),
+                f"{with_interval(compared, 'skill', '+.1%')} p {p_text(compared['dm_p'])}"
+                + (f" ({p_text(compared['dm_p_holm'])})" if "dm_p_holm" in compared else "")
+                if "skill" in compared
+                else "",
+                ("in" if compared["confidence_set_p"] >= LEVEL else "out")
+                + f", p {p_text(compared['confidence_set_p'])}",
+            ]
         )
-    return "\n".join(lines)
+    return table(
+        [
+            "forecast",
+            "N",
+            "seeds: log-loss of each alone",
+            "precision of signals",
+            "recall",
+            "p range",
+            "AUC",
+            "log-loss",
+            "skill over the volatility logistic, p (Holm)",
+            "confidence set",
+        ],
+        lines,
+    )
 
 
 def _seeds(alone: dict[str, Figures]) -> str:
     losses = [figures["log_loss"] for figures in alone.values()]
-    return f"{len(losses)}: {min(losses):.3f} to {max(losses):.3f}"
+    return f"{len(losses)}: {min(losses):.3f} to {max(losses):.3f}" if losses else ""
 
 
-def baselines_table(baselines: dict[str, Figures]) -> str:
-    """Return the Markdown table of the baselines."""
-    lines = [
-        "| horizon | n | positives | prior: log-loss | volatility logistic: log-loss | AUC |",
-        "|---|---|---|---|---|---|",
-    ]
-    for horizon, row in baselines.items():
-        prior, vol = row["prior"]["test"], row["vol_logistic"]["test"]
-        lines.append(
-            f"| {horizon} | {vol['n']} | {vol['positives']} "
-            f"| {prior['log_loss']:.3f} {interval(prior['log_loss_low'], prior['log_loss_high'])} "
-            f"| {vol['log_loss']:.3f} {interval(vol['log_loss_low'], vol['log_loss_high'])} "
-            f"| {vol['auc']:.3f} {interval(vol['auc_low'], vol['auc_high'])} |"
-        )
-    return "\n".join(lines)
+def calibration_table(rows: dict[str, Figures]) -> str:
+    """Return the table of Brier score, its parts, and what else describes a forecast."""
+    return table(
+        [
+            "forecast",
+            "n, positives",
+            "Brier",
+            "skill over the prior",
+            "reliability",
+            "resolution",
+            "uncertainty",
+            "expected calibration error",
+            "average precision",
+        ],
+        [
+            [
+                name,
+                f"{test['n']}, {test['positives']}",
+                with_interval(test, "brier"),
+                with_interval(test, "brier_skill", "+.1%"),
+                with_interval(test, "reliability", ".4f"),
+                with_interval(test, "resolution", ".4f"),
+                with_interval(test, "uncertainty"),
+                with_interval(test, "ece"),
+                with_interval(test, "average_precision"),
+            ]
+            for name, test in rows.items()
+        ],
+    )
 
 
-def strategy_table(rows: dict[str, Figures]) -> str:
-    """Return the Markdown table of what trading the signals was worth."""
-    lines = [
-        "| strategy | trades | exposure | total return | at other costs | Sharpe | max drawdown |",
-        "|---|---|---|---|---|---|---|",
-    ]
+def strategies_table(rows: dict[str, Figures]) -> str:
+    """Return the table of what trading the signals was worth.
+
+    Each row has the figures of `run_strategy` and, as `skill_p`, its Sharpe ratio deflated by all
+    that the study tried.
+    """
+    lines = []
     for name, row in rows.items():
         costs = sorted(row["total_return_at_bps"].items(), key=lambda item: float(item[0]))
-        at = ", ".join(f"{value:+.1%} at {bps} bp" for bps, value in costs)
-        sharpe = (
-            "no trade"
-            if row["sharpe"] is None
-            else f"{row['sharpe']:.2f} {interval(row['sharpe_low'], row['sharpe_high'], 2)}"
+        skill = (
+            f"{row['probabilistic_sharpe']:.2f}, {row['deflated_sharpe']:.2f} of "
+            f"{row['search_trials'] + row['thresholds']}, {row['skill_p']:.2f}"
+            if row["trades"]
+            else ""
         )
         lines.append(
-            f"| {name} | {row['trades']} | {row['exposure']:.0%} | {row['total_return']:+.1%} "
-            f"| {at} | {sharpe} | {row['max_drawdown']:.1%} |"
+            [
+                name,
+                f"{row['trades']} of {row['signals']}",
+                f"{row['label_hit_rate']:.2f}, {row['win_rate']:.2f}" if row["trades"] else "",
+                f"{row['exposure']:.0%}, {row['turnover']:.0f}",
+                " / ".join(f"{value:+.1%}" for _, value in costs),
+                with_interval(row, "minus_buy_and_hold", "+.1%"),
+                with_interval(row, "sharpe", ".2f") if row["trades"] else "no trade",
+                skill,
+                f"{row['max_drawdown']:.1%}",
+            ]
         )
-    return "\n".join(lines)
-
-
-def slopes_table(scaling: dict[str, Figures]) -> str:
-    """Return the Markdown table of loss against size."""
-    lines = [
-        "| horizon | sizes | days | change of test log-loss per tenfold N |",
-        "|---|---|---|---|",
-    ]
-    for horizon, row in scaling.items():
-        slope = row["slope"]
-        text = (
-            f"{slope['slope']:+.4f} {interval(slope['slope_low'], slope['slope_high'], 4)}"
-            if slope
-            else "absent: needs two sizes"
-        )
-        sizes, days = (slope["sizes"], slope["days"]) if slope else (len(row["cells"]), "")
-        lines.append(f"| {horizon} | {sizes} | {days} | {text} |")
-    return "\n".join(lines)
+    bps = " / ".join(f"{float(each):g}" for each, _ in costs) if rows else ""
+    return table(
+        [
+            "strategy",
+            "trades of signals",
+            "label hit rate, trades won",
+            "exposure, turnover a year",
+            f"return at {bps} bp a side",
+            "mean return a year minus buy and hold",
+            "Sharpe",
+            "probability of skill: alone, of its own tries, of all",
+            "max drawdown",
+        ],
+        lines,
+    )
 
 
 def searches_table(rows: dict[str, Figures]) -> str:
-    """Return the Markdown table of the searches."""
-    lines = [
-        "| search | trials: completed, pruned, failed | n, positives | trial 0 | best trial | gain "
-        "| epochs | hours: clock, device |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    """Return the table of the searches."""
+    lines = []
     for cell, row in rows.items():
         first, best = row["trial_0_val_log_loss"], row["val_log_loss"]
         start, gain = ("failed", "") if first is None else (f"{first:.4f}", f"{first - best:.4f}")
         lines.append(
-            f"| {cell} | {row['trials']}: {row['complete']}, {row['pruned']}, {row['fail']} "
-            f"| {row['n']}, {row['positives']} | {start} | {best:.4f} (trial {row['best_trial']}) "
-            f"| {gain} | {row['epochs']} "
-            f"| {row['wall_clock_hours']:.2f}, {row['device_hours']:.2f} {row['device']} |"
+            [
+                cell,
+                f"{row['trials']}: {row['complete']}, {row['pruned']}, {row['fail']}",
+                f"{row['n']}, {row['positives']}",
+                start,
+                f"{best:.4f} (trial {row['best_trial']})",
+                gain,
+                str(row["epochs"]),
+                f"{row['wall_clock_hours']:.2f}, {row['device_hours']:.2f} {row['device']}",
+            ]
         )
-    return "\n".join(lines)
-
-
-def _share(value: float | None) -> str:
-    return "none" if value is None else f"{value:.2f}"
+    return table(
+        [
+            "search",
+            "trials: completed, pruned, failed",
+            "n, positives",
+            "trial 0",
+            "best trial",
+            "gain",
+            "epochs",
+            "hours: clock, device",
+        ],
+        lines,
+    )

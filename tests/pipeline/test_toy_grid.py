@@ -136,7 +136,18 @@ def test_the_grid_leaves_every_cell_and_the_report(repository: Repository) -> No
     assert alone["seed0"] != alone["seed1"]
     curve = (repository.path / "plots/headline/curves.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in curve] == ["epoch", "1", "2"]  # not once a seed
-    assert repository.figure("metrics/scaling.json")["h1"]["slope"]["sizes"] == 2
+    strategies = {
+        cell: repository.figure(f"metrics/backtest/{cell}.json")["strategy"]
+        for cell in ("1K-h1", "2K-h1")
+    }
+    assert {cell: row["search_trials"] for cell, row in strategies.items()} == {
+        "1K-h1": 3,
+        "2K-h1": 0,
+    }
+    verdict = repository.figure("metrics/scaling.json")
+    assert verdict["horizons"]["h1"]["sizes"] == 2
+    assert verdict["horizons"]["h1"]["test"]["seeds"] == [2, 1]
+    assert verdict["tried"] > 2 * 3 + sum(row["thresholds"] for row in strategies.values())
     assert "1K-h3" in (repository.path / "docs/results.md").read_text()
 
 
@@ -185,6 +196,12 @@ def test_a_parameter_invalidates_what_depends_on_it_and_nothing_else(
             {f"{kind}@{b}-{h}" for kind in ("hpo", "train") for b in BUDGETS for h in HORIZONS},
         ),
         ("hpo", "workers"): (2, set()),
+        ("backtest", "threshold", "min_recall"): (
+            0.2,
+            {f"backtest@{b}-{h}" for b in BUDGETS for h in HORIZONS}
+            | {f"baselines@{h}" for h in HORIZONS}
+            | {"report"},
+        ),
         ("train", "seeds", "2K"): (2, {"train@2K-h1", "train@2K-h3"}),
         ("train", "precision", "1K"): (
             "bf16-mixed",
@@ -211,6 +228,9 @@ def test_an_experiment_shows_another_horizon_against_what_was_committed(
     rows = json.loads(repository.do("dvc", "metrics", "diff", "--json"))
     moved = rows["metrics/headline.json"]
     assert moved["test.log_loss"]["old"] != moved["test.log_loss"]["new"]
+    plots = repository.do("dvc", "plots", "diff", "--json")
+    for name in ("equity", "calibration", "precision and recall", "learning curve"):
+        assert name in json.loads(plots)["data"]
     shown = repository.do("dvc", "exp", "show", "--only-changed", "--csv")
     assert "h3" in shown
     repository.do("git", "checkout", "-q", "--", ".")

@@ -1,0 +1,98 @@
+"""The stage `backtest` given predictions that do not fit: one line, exit 2, nothing lost."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, random_bars
+
+from patchscale.config import Dataset, Split, Target, load_params
+from patchscale.files import write_arrow, write_json, write_text
+from patchscale.labels import touch_labels
+from patchscale.market import canonical_csv
+from patchscale.splits import make_split
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with what `backtest` reads of 2M-h1."""
+    path = tmp_path_factory.mktemp("study")
+    shutil.copy(ROOT / "params.yaml", path)
+    params = load_params(path / "params.yaml")
+    bars = random_bars(900)
+    labels = touch_labels(bars, Target(side="up", reference="extreme", theta=0.01), 1)
+    data = params.data.model_dump() | {"validation_from": "2001-12-03", "test_from": "2002-10-01"}
+    split = make_split(
+        bars["date"][:-1],
+        labels[:-1],
+        Dataset(**data),
+        Split(**params.split.model_dump() | {"min_samples": 20, "min_class": 5}),
+        1,
+    )
+    write_text(path / "data/raw/gspc/sp500.csv", canonical_csv(bars))
+    write_arrow(path / "data/splits/h1.arrow", split)
+    write_json(path / "metrics/cards/2M-h1.json", {"trained": True, "n_params": 2_000_000})
+    return path
+
+
+def predictions(study: Path) -> pd.DataFrame:
+    from patchscale.splits import read_split
+
+    split = read_split(study / "data/splits/h1.arrow", labels_of=set())
+    judged = split[split["subset"].isin(["val", "test"])]
+    p = np.random.default_rng(0).random(len(judged))
+    return pd.DataFrame({"date": judged["date"], "subset": judged["subset"], "p": p, "p_seed0": p})
+
+
+def backtest(study: Path, table: pd.DataFrame) -> subprocess.CompletedProcess[str]:
+    write_arrow(study / "data/predictions/2M-h1.arrow", table)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "stages/backtest.py"), "2M-h1"],
+        cwd=study,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_good_predictions_are_judged_and_bad_ones_leave_that_judgement_alone(study):
+    good = predictions(study)
+    done = backtest(study, good)
+    assert done.returncode == 0, done.stderr
+    kept = {
+        file: file.read_bytes()
+        for folder in ("metrics/backtest", "plots", "data/losses", "data/trades")
+        for file in (study / folder).rglob("*")
+        if file.is_file()
+    }
+    assert len(kept) == 6
+    missing, nan = good.drop(good.index[[3, 4]]), good.copy()
+    nan.loc[good.index[7], "p"] = np.nan
+    days = good["date"].dt.strftime("%Y-%m-%d").tolist()
+    for table, said in (
+        (missing, f"2 of {len(good)} dates are missing, the first {days[3]}"),
+        (nan, f"p of {days[7]} is nan; a probability from 0 to 1 is needed"),
+    ):
+        done = backtest(study, table)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "data/predictions/2M-h1.arrow: " in line
+        assert said in line
+        assert {file: file.read_bytes() for file in kept} == kept
+
+
+def test_a_constant_prediction_is_judged_and_its_ranking_undefined(study):
+    done = backtest(study, predictions(study).assign(p=0.3, p_seed0=0.3))
+    assert done.returncode == 0, done.stderr
+    figures = yaml.safe_load((study / "metrics/backtest/2M-h1.json").read_text())
+    for subset in ("val", "test"):
+        assert figures[subset]["auc"] is None
+        assert "probabilities are equal" in figures[subset]["undefined"]["auc"]
+        assert figures[subset]["collapsed"]
