@@ -15,8 +15,6 @@ from patchscale.judge import judge
 from patchscale.splits import read_split
 from patchscale.stage import run
 
-SHOWN = "vol_logistic"  # beside each cell in the plots
-
 
 def main(horizon: str) -> None:
     params = config.load_params(paths.PARAMS)
@@ -50,8 +48,8 @@ def main(horizon: str) -> None:
             source=f"baseline {name} of {horizon}",
         )
         losses[name] = tables["losses"]["log_loss"]
-        if name == SHOWN:
-            write_plots(f"{SHOWN}-{horizon}", tables)
+        if name == paths.RIVAL:
+            write_plots(f"{name}-{horizon}", tables)
     write_json(paths.baseline_metrics(horizon), figures)
     write_arrow(paths.losses(f"baselines-{horizon}"), losses)
 

@@ -8,9 +8,9 @@ import pandas as pd
 from patchscale import config, paths
 from patchscale.bootstrap import mean_with_interval
 from patchscale.files import read_arrow, read_json, replacing, write_csv, write_json
+from patchscale.paths import RIVAL
 from patchscale.stage import run
 
-RIVAL = "vol_logistic"
 SCORES = ("precision", "recall", "auc", "log_loss", "brier_skill", "ece")
 FACTS = ("n", "positives", "signals", "p_range", "collapsed")
 RETURNS = ("trades", "label_hit_rate", "win_rate", "exposure", "turnover", "total_return")

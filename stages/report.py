@@ -9,8 +9,9 @@ from patchscale.backtest import deflated_sharpe
 from patchscale.config import split_cell
 from patchscale.files import read_arrow, read_json, write_csv, write_json, write_text
 from patchscale.page import Study, page
+from patchscale.paths import RIVAL
 from patchscale.stage import run
-from patchscale.verdict import RIVAL, compare, correct
+from patchscale.verdict import compare, correct
 
 
 def main() -> None:

@@ -88,6 +88,16 @@ def test_returns_that_never_vary_have_no_sharpe_and_say_why():
     assert row["total_return"] == row["max_drawdown"] == row["volatility"] == 0
 
 
+@pytest.mark.parametrize("size", [1e-5, 0.01, 0.3])
+def test_a_draw_without_a_trade_has_no_sharpe_however_it_is_rounded(size):
+    returns = np.zeros(250)
+    returns[240:247] = size * np.array([1.0, -0.7, 1.3, 0.4, -0.2, 0.9, 0.1])
+    days = counts(250, 20)[0]
+    traded = (days[:, 240:247] > 0).any(axis=1)
+    assert 0.02 < (~traded).mean() < 0.5
+    assert np.array_equal(np.isfinite(sharpe(returns, days)), traded)
+
+
 def test_one_spell_of_returns_leaves_the_interval_undefined_with_its_reason():
     returns = np.zeros(250)
     returns[240:245] = [0.01, -0.02, 0.03, 0.01, -0.01]

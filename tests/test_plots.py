@@ -76,6 +76,7 @@ EPOCHS = tables(
 FIGURES: dict[str, Callable[[Path], None]] = {
     "loss_vs_n": lambda path: plots.loss_vs_n(loss_rows(1), path),
     "loss_vs_n, nothing trained": lambda path: plots.loss_vs_n(loss_rows(0), path),
+    "loss_vs_n, one horizon": lambda path: plots.loss_vs_n({"h1": loss_rows(1)["h1"]}, path),
     "skill": lambda path: plots.skill_map(["2M", "2B"], ["h1", "h5"], {"2M-h1": SKILL}, path),
     "skill, nothing trained": lambda path: plots.skill_map(["2M"], ["h1"], {}, path),
     "searches": lambda path: plots.searches(search_rows("COMPLETE"), path),

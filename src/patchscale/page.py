@@ -6,7 +6,7 @@ from typing import Any
 from patchscale import finding, report
 from patchscale.bootstrap import DRAWS, block_length
 from patchscale.config import Params, split_cell
-from patchscale.verdict import RIVAL
+from patchscale.paths import RIVAL
 
 Figures = dict[str, Any]
 RULES = {

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+RIVAL = "vol_logistic"
+"""The baseline that every cell is set against, in figures and plots."""
 PARAMS = Path("params.yaml")
 INPUTS = Path("inputs")
 CHECKED = Path("data/params.checked")

@@ -8,6 +8,7 @@ import numpy as np
 from patchscale.bootstrap import estimates, mean
 
 SESSIONS_PER_YEAR = 252
+ROUNDING = 1e-6
 NORMAL = NormalDist()
 SHARPES = ("sharpe", "sharpe_error", "probabilistic_sharpe")
 
@@ -47,7 +48,8 @@ def sharpe(returns: np.ndarray, days: np.ndarray) -> np.ndarray:
     n, centre = len(returns), returns.mean()  # centred first: squares of small numbers
     average = mean(days, returns - centre)
     variance = (mean(days, (returns - centre) ** 2) - average**2) * n / (n - 1)
-    spread = np.sqrt(np.where(variance > 0, variance, np.nan))
+    # draws without a trade have no spread but that of rounding
+    spread = np.sqrt(np.where(variance > ROUNDING * returns.var(), variance, np.nan))
     ratio: np.ndarray = np.sqrt(SESSIONS_PER_YEAR) * (average + centre) / spread
     return ratio
 

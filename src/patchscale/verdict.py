@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from patchscale.paths import RIVAL
 from patchscale.scaling import (
     against,
     confidence_set,
@@ -15,8 +16,6 @@ from patchscale.scaling import (
 )
 
 Figures = dict[str, Any]
-RIVAL = "vol_logistic"
-LEVEL = 0.05
 
 
 def compare(

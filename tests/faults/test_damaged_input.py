@@ -13,7 +13,6 @@ from patchscale.config import load_params
 from patchscale.errors import InputError
 from patchscale.files import read_arrow, write_arrow
 from patchscale.market import canonical_csv, read_bars
-from patchscale.plots import loss_vs_n
 from patchscale.validate import check_bars
 from patchscale.verify import locked_stages
 
@@ -82,16 +81,3 @@ def test_a_damaged_lock_is_named(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
         locked_stages(path)
-
-
-def test_a_study_of_one_horizon_has_a_figure(tmp_path: Path) -> None:
-    cell = {
-        "budget": "2M",
-        "n_params": 2_000_000,
-        "log_loss": 0.5,
-        "log_loss_low": 0.4,
-        "log_loss_high": 0.6,
-    }
-    row = {"sessions": 1, "cells": [cell], "absent": [], "prior": 0.6, "vol_logistic": 0.5}
-    loss_vs_n({"h1": row}, tmp_path / "figure.svg")
-    assert "1 session ahead" in (tmp_path / "figure.svg").read_text()
