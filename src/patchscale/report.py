@@ -157,9 +157,9 @@ def strategies_table(rows: dict[str, Figures]) -> str:
     Each row has the figures of `run_strategy` and, as `skill_p`, its Sharpe ratio deflated by all
     that the study tried.
     """
+    costs = sorted(next(iter(rows.values()))["total_return_at_bps"], key=float)
     lines = []
     for name, row in rows.items():
-        costs = sorted(row["total_return_at_bps"].items(), key=lambda item: float(item[0]))
         skill = (
             f"{row['probabilistic_sharpe']:.2f}, {row['deflated_sharpe']:.2f} of "
             f"{row['search_trials'] + row['thresholds']}, {row['skill_p']:.2f}"
@@ -172,21 +172,20 @@ def strategies_table(rows: dict[str, Figures]) -> str:
                 f"{row['trades']} of {row['signals']}",
                 f"{row['label_hit_rate']:.2f}, {row['win_rate']:.2f}" if row["trades"] else "",
                 f"{row['exposure']:.0%}, {row['turnover']:.0f}",
-                " / ".join(f"{value:+.1%}" for _, value in costs),
+                " / ".join(f"{row['total_return_at_bps'][bps]:+.1%}" for bps in costs),
                 with_interval(row, "minus_buy_and_hold", "+.1%"),
                 with_interval(row, "sharpe", ".2f") if row["trades"] else "no trade",
                 skill,
                 f"{row['max_drawdown']:.1%}",
             ]
         )
-    bps = " / ".join(f"{float(each):g}" for each, _ in costs) if rows else ""
     return table(
         [
             "strategy",
             "trades of signals",
             "label hit rate, trades won",
             "exposure, turnover a year",
-            f"return at {bps} bp a side",
+            f"return at {' / '.join(costs)} bp a side",
             "mean return a year minus buy and hold",
             "Sharpe",
             "probability of skill: alone, of its own tries, of all",
