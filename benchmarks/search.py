@@ -44,7 +44,7 @@ def whole_stage(cell: str, workers: int, trials: int, epochs: int) -> tuple[floa
         words = [sys.executable, str(STAGE), cell]
         subprocess.run(words, cwd=folder, env=env, check=True, capture_output=True)
         wall = time.perf_counter() - started
-        costs = read_arrow(Path(folder, paths.hpo(cell, "costs.arrow")))
+        costs = read_arrow(Path(folder, paths.costs(cell)))
         return wall, float(costs["seconds"].sum())
 
 

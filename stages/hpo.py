@@ -14,7 +14,6 @@ from patchscale import budget, config, paths
 from patchscale.config import Best, Params
 from patchscale.files import (
     read_json,
-    replacing,
     write_arrow,
     write_csv,
     write_json,
@@ -59,7 +58,7 @@ def make_search(params: Params, first: Best, size: dict[str, int]) -> None:
     from patchscale.cell import read_inputs
     from patchscale.checkpoint import fingerprint, resume_path
     from patchscale.engine import settings_for
-    from patchscale.search import importances, search
+    from patchscale.search import importances, search, without_clock
     from patchscale.space import distributions, shapes
     from patchscale.stopping import exclusive
     from patchscale.trials import (
@@ -95,19 +94,19 @@ def make_search(params: Params, first: Best, size: dict[str, int]) -> None:
         row = first.model_dump(include=set(space))
         with evaluator(params, first, inputs, allowed, folder) as (evaluate, report):
             study = search(cell, space, allowed, row, rules, evaluate, folder, report)
-        table, costs = trials_table(study), costs_table(study)
-        figures = summary(table, costs, inputs)
+        table = trials_table(study)
+        figures = summary(table, inputs)
         number = figures["best_trial"]
         best = candidate(params, cell, number, study.trials[number].params, allowed)
         how = {"score": figures["val_log_loss"], "seed": rules.seed, "versions": versions}
         write_best(best.model_copy(update=how))
         write_arrow(paths.hpo(cell, "trials.arrow"), table)
-        write_arrow(paths.hpo(cell, "costs.arrow"), costs)
+        write_arrow(paths.costs(cell), costs_table(study))
         write_csv(paths.hpo(cell, "history.csv"), history(table))
         early = importances(study, rules.pruning.first_epoch)
         write_csv(paths.hpo(cell, "importance.csv"), early)
-        with replacing(paths.hpo(cell, "study.journal")) as temporary:
-            shutil.copy(folder / "study.journal", temporary)
+        journal = (folder / "study.journal").read_text(encoding="utf-8")
+        write_text(paths.hpo(cell, "study.journal"), without_clock(journal))
         write_json(paths.hpo_metrics(cell), figures)
         shutil.rmtree(folder)
 

@@ -2,9 +2,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import optuna
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from pydantic import ValidationError
 from test_train import problem
 
@@ -16,7 +20,7 @@ from patchscale.engine import Engine
 from patchscale.errors import Diverged, InputError, SearchFailed, Stopped
 from patchscale.files import read_arrow, write_arrow
 from patchscale.schedule import learning_rate
-from patchscale.search import search
+from patchscale.search import search, without_clock
 from patchscale.space import distributions, shapes
 from patchscale.trials import (
     candidate,
@@ -152,6 +156,23 @@ def test_the_table_of_trials_is_the_same_bytes_for_1_2_and_4_workers(studies):
     assert alone == two == four
 
 
+def test_a_journal_without_its_clock_is_the_same_bytes_for_1_2_and_4_workers(studies):
+    journals = [(studies[n] / "study.journal").read_text() for n in (1, 2, 4)]
+    assert len(set(journals)) == 3
+    alone, two, four = map(without_clock, journals)
+    assert alone == two == four
+    assert "seconds" not in alone
+
+
+def test_a_journal_without_its_clock_is_the_same_study(studies, tmp_path):
+    whole = (studies[2] / "study.journal").read_text()
+    (tmp_path / "study.journal").write_text(without_clock(whole))
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    (name,) = optuna.get_all_study_names(storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    pd.testing.assert_frame_equal(trials_table(study), read_arrow(studies[2] / "trials.arrow"))
+
+
 def test_the_tables_hold_all_that_is_known_of_a_trial(studies):
     table, costs = (read_arrow(studies[2] / f"{name}.arrow") for name in ("trials", "costs"))
     assert table["trial"].tolist() == costs["trial"].tolist() == list(range(6))
@@ -164,7 +185,7 @@ def test_the_tables_hold_all_that_is_known_of_a_trial(studies):
     assert table.loc[0, list(ROW)].to_dict() == ROW
     assert (costs["seconds"] >= 0).all()  # tenths
     assert (costs["peak_memory_gib"] > 0).all()
-    figures = summary(table, costs, problem())
+    figures = summary(table, problem())
     assert figures["complete"] + figures["pruned"] == figures["trials"] == 6
     assert figures["epochs"] == table["curve"].map(len).sum()
     assert figures["val_log_loss"] == table["value"].min()

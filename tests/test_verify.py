@@ -9,8 +9,9 @@ import yaml
 from conftest import ROOT, random_bars
 
 from patchscale.errors import InputError
+from patchscale.lock import cached, command, dvc_md5, locked_stages, look_up, records
 from patchscale.market import canonical_csv
-from patchscale.verify import dvc_md5, hashes, locked_stages, regenerated
+from patchscale.verify import main, regenerated
 
 
 def md5(content: bytes) -> str:
@@ -51,39 +52,133 @@ def test_a_file_moved_within_a_folder_changes_its_hash(tmp_path):
 
 
 @pytest.fixture
-def stages(tmp_path) -> dict:
+def study(tmp_path) -> dict:
+    """Return the lock of a folder with a file and a directory, in the workspace and cached."""
+    write(tmp_path / "params.yaml", b"split:\n  block: 60\n")
+    write(tmp_path / "src/code.py", b"code")
     write(tmp_path / "data/bars.csv", b"date,close\n")
     write(tmp_path / "models/seed0", b"weights")
-    outs = [{"path": path, "md5": dvc_md5(tmp_path / path)} for path in ("data/bars.csv", "models")]
-    return {"download": {"outs": outs}, "check": {}}
+    listing = json.dumps([{"md5": md5(b"weights"), "relpath": "seed0"}]).encode()
+    for content in (b"date,close\n", b"weights"):
+        write(cache_of(tmp_path, md5(content)), content)
+    write(cache_of(tmp_path, f"{md5(listing)}.dir"), listing)
+
+    def entry(path: str) -> dict[str, str]:
+        return {"path": path, "md5": dvc_md5(tmp_path / path)}
+
+    return {
+        "train@2M-h1": {
+            "cmd": "python stages/train.py 2M-h1",
+            "deps": [entry("src/code.py")],
+            "params": {"params.yaml": {"split.block": 60}},
+            "outs": [entry("data/bars.csv"), entry("models")],
+        },
+        "check": {"cmd": "python stages/check.py"},
+    }
 
 
-def verdicts(stages: dict, root: Path) -> dict[str, str]:
-    return {row.what: row.verdict for row in hashes(stages, root)}
+def cache_of(root: Path, name: str) -> Path:
+    return root / ".dvc/cache/files/md5" / name[:2] / name[2:]
 
 
-def test_unchanged_outputs_are_reproduced(stages, tmp_path):
-    assert verdicts(stages, tmp_path) == {"data/bars.csv": "reproduced", "models": "reproduced"}
+def verdicts(study: dict, root: Path) -> dict[str, str]:
+    return {row.what: row.verdict for row in [*records(study, root), *cached(study, root)]}
 
 
-def test_a_changed_byte_differs_and_its_path_and_stage_are_named(stages, tmp_path):
+SOUND = {
+    "data/bars.csv": "reproduced",
+    "models": "reproduced",
+    "record of train@2M-h1": "reproduced",
+    "record of check": "reproduced",
+    "3 cache objects": "reproduced",
+}
+
+
+def test_what_nobody_touched_is_reproduced(study, tmp_path):
+    assert verdicts(study, tmp_path) == SOUND
+
+
+def test_a_changed_byte_differs_and_its_path_and_stage_are_named(study, tmp_path):
     write(tmp_path / "data/bars.csv", b"date,closE\n")
-    first, second = hashes(stages, tmp_path)
+    first, second, *_ = records(study, tmp_path)
     assert (first.what, first.verdict) == ("data/bars.csv", "differs")
-    assert "download" in first.detail
+    assert "train@2M-h1" in first.detail
     assert "dvc checkout" in first.detail
     assert second.verdict == "reproduced"
 
 
 @pytest.mark.parametrize("extra", ["seed0", "seed1"])
-def test_a_folder_differs_when_a_file_in_it_changes_or_is_added(stages, tmp_path, extra):
+def test_a_folder_differs_when_a_file_in_it_changes_or_is_added(study, tmp_path, extra):
     write(tmp_path / "models" / extra, b"other")
-    assert verdicts(stages, tmp_path)["models"] == "differs"
+    assert verdicts(study, tmp_path) == SOUND | {"models": "differs"}
 
 
-def test_a_missing_output_is_not_available(stages, tmp_path):
+def test_a_missing_output_is_not_available(study, tmp_path):
     (tmp_path / "data/bars.csv").unlink()
-    assert verdicts(stages, tmp_path) == {"data/bars.csv": "not available", "models": "reproduced"}
+    assert verdicts(study, tmp_path) == SOUND | {"data/bars.csv": "not available"}
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "named"),
+    [
+        ("cmd", "python stages/train.py 2M-h5", "cmd: python stages/train.py 2M-h5"),
+        ("params", {"params.yaml": {"split.block": 61}}, "params.yaml: split.block"),
+        ("params", {"params.yaml": {"split.gone": 1}}, "params.yaml: split.gone"),
+        ("deps", [{"path": "src/code.py", "md5": "0" * 32}], "src/code.py"),
+    ],
+)
+def test_a_lock_edited_by_hand_names_the_stage_and_what_does_not_fit(
+    study, tmp_path, part, value, named
+):
+    study["train@2M-h1"][part] = value
+    (row,) = [row for row in records(study, tmp_path) if row.verdict == "differs"]
+    assert row.what == "record of train@2M-h1"
+    assert row.detail.startswith(f"{named}: not what dvc.lock says; ")
+
+
+def test_an_edited_hash_of_an_output_differs_from_its_file(study, tmp_path):
+    study["train@2M-h1"]["outs"][0]["md5"] = "0" * 32
+    assert verdicts(study, tmp_path)["data/bars.csv"] == "differs"
+
+
+@pytest.mark.parametrize(
+    ("content", "whose"), [(b"date,close\n", "data/bars.csv of"), (b"weights", "models/seed0 of")]
+)
+def test_a_damaged_cache_object_is_named_with_its_file_and_the_way_out(
+    study, tmp_path, content, whose
+):
+    path = cache_of(tmp_path, md5(content))
+    write(path, content[:-1])
+    (row,) = [row for row in cached(study, tmp_path) if row.verdict == "differs"]
+    assert row.what == f"cache object of {whose} train@2M-h1"
+    assert f"rm {path.relative_to(tmp_path)}" in row.detail
+
+
+def test_a_damaged_listing_of_a_cached_folder_is_named(study, tmp_path):
+    (listing,) = (tmp_path / ".dvc").rglob("*.dir")
+    write(listing, b"not json")
+    (row,) = [row for row in cached(study, tmp_path) if row.verdict == "differs"]
+    assert row.what == "cache object of models of train@2M-h1"
+
+
+def test_what_is_not_cached_is_no_fault(study, tmp_path):
+    cache_of(tmp_path, md5(b"weights")).unlink()
+    assert "2 cache objects" in verdicts(study, tmp_path)
+    assert "differs" not in verdicts(study, tmp_path).values()
+
+
+def test_a_stages_command_follows_from_its_name():
+    assert command("train@2M-h1") == "python stages/train.py 2M-h1"
+    assert command("check") == "python stages/check.py"
+    names = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+    assert all(command(name) == stage["cmd"] for name, stage in names.items())
+
+
+def test_a_dotted_key_is_looked_up_and_a_missing_one_is_none():
+    params = {"a": {"b": {"c": 0}}}
+    assert look_up(params, "a.b") == {"c": 0}
+    assert look_up(params, "a.b.c") == 0
+    assert look_up(params, "a.x") is look_up(params, "a.b.c.d") is None
 
 
 def test_the_stages_of_a_lock_are_read(tmp_path):
@@ -167,3 +262,53 @@ def main(horizon):
     }
     rows = {row.what: row.verdict for row in regenerated(lock, csv_study)}
     assert rows == {"download": "not available", "split@h1": "reproduced"}
+
+
+def test_a_stage_is_given_what_it_reads_and_no_stage_before_it_made(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write(tmp_path / f"plots/{name}.csv", name.encode())
+    write(tmp_path / "params.yaml", b"")
+    copies = """
+from pathlib import Path
+def main():
+    Path("made").write_bytes(b"".join(p.read_bytes() for p in sorted(Path("plots").iterdir())))
+"""
+    changes = "from pathlib import Path\ndef main():\n    Path('plots/a.csv').write_text('A')\n"
+    write(tmp_path / "stages/headline.py", changes.encode())
+    write(tmp_path / "stages/report.py", copies.encode())
+    lock = {
+        "report": {
+            "cmd": "python stages/report.py",
+            "deps": [{"path": "plots"}, {"path": "stages/report.py"}],
+            "outs": [{"path": "made", "md5": md5(b"Ab")}],
+        },
+        "headline": {
+            "cmd": "python stages/headline.py",
+            "deps": [{"path": "plots/a.csv"}],
+            "outs": [{"path": "plots/a.csv", "md5": md5(b"A")}],
+        },
+    }
+    rows = list(regenerated(lock, tmp_path, ("headline", "report")))
+    assert [(row.what, row.verdict) for row in rows] == [
+        ("headline", "reproduced"),
+        ("report", "reproduced"),
+    ]
+    write(tmp_path / "plots/b.csv", b"tampered")
+    (row,) = regenerated({"report": lock["report"]}, tmp_path, ("report",))
+    assert (row.verdict, row.detail) == ("differs", "made")
+    (tmp_path / "plots/a.csv").unlink()
+    rows = list(regenerated(lock, tmp_path, ("headline", "report")))
+    assert rows[0].verdict == "not available"
+
+
+def test_a_cell_is_trained_again_only_on_its_own_level(tmp_path, monkeypatch):
+    write(tmp_path / "dvc.lock", b"stages:\n  train@2M-h1:\n    cmd: x\n")
+    write(tmp_path / "metrics/cards/2M-h1.json", b'{"trained": true}')
+    monkeypatch.chdir(tmp_path)
+    for words, said in (
+        (("--level", "retrain"), "--cell: goes with --level retrain"),
+        (("--cell", "2M-h1"), "--cell: goes with --level retrain"),
+        (("--level", "retrain", "--cell", "2B-h1"), "not a trained cell; allowed: 2M-h1"),
+    ):
+        with pytest.raises(InputError, match=said):
+            main(*words)

@@ -258,10 +258,9 @@ def search_sections(study: Study) -> list[str]:
         return ["## Searches", said]
     explained = f"""
         Losses are of the best epoch on the scattered validation days: the lowest of many tries, and
-        so too good. Nothing of the test year is read. Trial 0 is the table's row. Hours are of all
-        trials, the clock's and the device's. Importance is fANOVA's, for the loss up to the first
-        look of the pruner; with so few trials, drawn where it looked good, it tells of them and not
-        of the problem. {said}
+        so too good. Nothing of the test year is read. Trial 0 is the table's row. Importance is
+        fANOVA's, for the loss up to the first look of the pruner; with so few trials, drawn where
+        it looked good, it tells of them and not of the problem. {said}
     """
     return [
         "## Searches",

@@ -44,8 +44,13 @@ def best(cell: str) -> Path:
 
 
 def hpo(cell: str, name: str) -> Path:
-    """Another output of a search: trials.arrow, costs.arrow, history.csv and so on."""
+    """Another output of a search: trials.arrow, history.csv and so on."""
     return best(cell).with_name(name)
+
+
+def costs(cell: str) -> Path:
+    """Seconds and memory of a search's trials, outside git and DVC: no two runs agree on them."""
+    return Path(f"runs/hpo-{cell}/costs.arrow")
 
 
 def hpo_metrics(cell: str) -> Path:

@@ -14,9 +14,9 @@ import pandas as pd
 
 from patchscale import config, market, paths, sources, validate
 from patchscale.errors import InputError
+from patchscale.lock import dvc_md5, folder_md5, locked_stages
 from patchscale.seams import ratio_seams
 from patchscale.stage import run
-from patchscale.verify import dvc_md5, folder_md5, locked_stages
 
 SHOWN = 3
 

@@ -210,7 +210,6 @@ def searches_table(rows: dict[str, Figures]) -> str:
                 f"{best:.4f} (trial {row['best_trial']})",
                 gain,
                 str(row["epochs"]),
-                f"{row['wall_clock_hours']:.2f}, {row['device_hours']:.2f} {row['device']}",
             ]
         )
     return table(
@@ -222,7 +221,6 @@ def searches_table(rows: dict[str, Figures]) -> str:
             "best trial",
             "gain",
             "epochs",
-            "hours: clock, device",
         ],
         lines,
     )

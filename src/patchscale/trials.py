@@ -16,12 +16,12 @@ from patchscale import memory
 from patchscale.cell import Inputs, shape_of
 from patchscale.checkpoint import Checkpoint
 from patchscale.config import Best, Hpo, Params, split_cell
-from patchscale.engine import Engine, device_of_this_machine, settings_for
+from patchscale.engine import Engine, settings_for
 from patchscale.errors import InputError, Stopped
 from patchscale.progress import Report
 from patchscale.replica import Outcome, Replica, pool, together
 from patchscale.schedule import best_epoch
-from patchscale.search import Evaluate, Result, is_pruned
+from patchscale.search import COSTS, Evaluate, Result, is_pruned
 from patchscale.space import Drawn, Shapes
 
 
@@ -155,10 +155,9 @@ def costs_table(study: optuna.Study) -> pd.DataFrame:
 
     Seconds and peak memory (NaN where it failed), and the wall-clock time since the result before.
     """
-    keys = ("seconds", "peak_memory_gib", "wall_seconds")
     trials = study.get_trials(deepcopy=False)
-    rows = [[trial.number, *(trial.user_attrs[key] for key in keys)] for trial in trials]
-    return pd.DataFrame(rows, columns=["trial", *keys]).astype(dict.fromkeys(keys, float))
+    rows = [[trial.number, *(trial.user_attrs[key] for key in COSTS)] for trial in trials]
+    return pd.DataFrame(rows, columns=["trial", *COSTS]).astype(dict.fromkeys(COSTS, float))
 
 
 def history(trials: pd.DataFrame) -> pd.DataFrame:
@@ -167,7 +166,7 @@ def history(trials: pd.DataFrame) -> pd.DataFrame:
     return done.assign(best=done["value"].cummin())
 
 
-def summary(trials: pd.DataFrame, costs: pd.DataFrame, inputs: Inputs) -> dict[str, Any]:
+def summary(trials: pd.DataFrame, inputs: Inputs) -> dict[str, Any]:
     """Return the figures of a search; losses are of the `scattered` validation dates, nats."""
     done = trials[trials["state"] == "COMPLETE"]
     best = done.sort_values("value", kind="stable").iloc[0]  # the first, where several tie
@@ -184,7 +183,4 @@ def summary(trials: pd.DataFrame, costs: pd.DataFrame, inputs: Inputs) -> dict[s
         "trial_0_val_log_loss": None if math.isnan(first) else float(first),
         "n": len(inputs.val.labels),
         "positives": int(inputs.val.labels.sum()),
-        "device": device_of_this_machine(),
-        "device_hours": round(float(costs["seconds"].sum()) / 3600, 3),
-        "wall_clock_hours": round(float(costs["wall_seconds"].sum()) / 3600, 3),
     }
