@@ -323,7 +323,8 @@ def test_a_bare_clone_pulls_everything_and_verifies(repository: Repository, tmp_
     clone.do("dvc", "pull", "-q")
     assert "Data and pipelines are up to date" in clone.do("dvc", "repro")
     verified = clone.do(sys.executable, "-m", "patchscale.verify")
-    assert "0 differs, 0 not available" in verified
+    assert "0 differs, 2 not available" in verified
+    assert "probabilities of 2K-h3  its weights are not published" in verified
 
     card = clone.figure("metrics/backtest/1K-h1.json")
     card["test"]["auc"] = 0.99
@@ -333,8 +334,16 @@ def test_a_bare_clone_pulls_everything_and_verifies(repository: Repository, tmp_
     content[-1] ^= 1
     weights.unlink()
     weights.write_bytes(content)
+    lock = clone.path / "dvc.lock"
+    lock.write_text(lock.read_text().replace("budgets.1K", "budgets.1k", 1))
+    md5 = yaml.safe_load(lock.read_text())["stages"]["split@h1"]["outs"][0]["md5"]
+    cached = clone.path / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+    cached.chmod(0o644)
+    cached.write_bytes(b"damaged")
     tampered = clone.call(sys.executable, "-m", "patchscale.verify")
     assert tampered.returncode == 1
     differing = [line for line in tampered.stdout.splitlines() if line.startswith("differs")]
     assert any("metrics/backtest/1K-h1.json" in line for line in differing)
     assert any("probabilities of 1K-h3" in line for line in differing)
+    assert any("params.yaml: budgets.1k" in line for line in differing)
+    assert any("cache object of data/splits/h1.arrow" in line for line in differing)
