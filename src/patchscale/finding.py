@@ -99,7 +99,7 @@ def certainty(
             f"could not have been seen."
         )
     if trained["absent"]:
-        said.append(f"{' and '.join(trained['absent'])} have not been run.")
+        said.append(f"Not run: {', '.join(trained['absent'])}.")
     leaders: dict[str, list[str]] = {}
     for horizon, name in best.items():
         leaders.setdefault(WORDS.get(name, name), []).append(horizon)
