@@ -1,0 +1,123 @@
+"""What tests share that call git and dvc: a folder with both, and a study of a few seconds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FOREIGN = ("AWS_", "DVC_", "GIT_", "RCLONE_")
+STUDY = """\
+stages:
+  results:
+    cmd: python make.py data/results
+    outs:
+    - data/results
+  weights:
+    matrix:
+      budget: [2M, 20M]
+      horizon: [h1]
+    cmd: python make.py data/weights/${item.budget}-${item.horizon}
+    outs:
+    - data/weights/${item.budget}-${item.horizon}
+"""
+SIZES = {
+    "data/results": [200_000] * 6,
+    "data/weights/2M-h1": [400_000],
+    "data/weights/20M-h1": [8_000_000],
+}
+MAKE = f"""\
+import random
+import sys
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+folder.mkdir(parents=True)
+for seed, size in enumerate({SIZES}[sys.argv[1]]):
+    content = random.Random(f"{{folder}} {{seed}}").randbytes(size)
+    (folder / f"seed{{seed}}.bin").write_bytes(content)
+"""
+
+
+class Repository:
+    """A folder with git and dvc, without the settings and credentials of whoever runs the tests."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def environment(self) -> dict[str, str]:
+        own = self.path.with_name(f"{self.path.name}-settings")
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(FOREIGN) and not name.lower().endswith("_proxy")
+        }
+        return kept | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_AUTHOR_NAME": "toy",
+            "GIT_AUTHOR_EMAIL": "toy@example.org",
+            "GIT_COMMITTER_NAME": "toy",
+            "GIT_COMMITTER_EMAIL": "toy@example.org",
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_GLOBAL_CONFIG_DIR": str(own),
+            "DVC_SYSTEM_CONFIG_DIR": str(own),
+            "DVC_SITE_CACHE_DIR": str(own),
+            "AWS_CONFIG_FILE": str(own / "aws"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(own / "aws"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_MAX_ATTEMPTS": "1",
+        }
+
+    def call(self, *command: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run a command; one that hangs fails the test."""
+        return subprocess.run(
+            command,
+            cwd=self.path,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+
+    def do(self, *command: str) -> str:
+        done = self.call(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def commit(self, message: str) -> None:
+        self.do("git", "add", "-A")
+        self.do("git", "commit", "-q", "-m", message)
+
+    def clone(self, path: Path) -> "Repository":
+        self.do("git", "clone", "-q", str(self.path), str(path))
+        return Repository(path)
+
+    def content(self, *folders: str) -> dict[str, bytes]:
+        """Return the files of some folders, or of all outputs of the study, by path."""
+        return {
+            file.relative_to(self.path).as_posix(): file.read_bytes()
+            for folder in folders or SIZES
+            for file in (self.path / folder).glob("*")
+        }
+
+
+def small_study(path: Path, config: str) -> Repository:
+    """Return a committed repository whose stages have run; the folder `published` is its remote."""
+    path.mkdir()
+    repo = Repository(path)
+    repo.do("git", "init", "-q", "-b", "main")
+    repo.do("dvc", "init", "-q")
+    (path / ".dvc/config").write_text(
+        "[core]\n    analytics = false\n    check_update = false\n    remote = published\n"
+        "['remote \"published\"']\n    url = ../published\n" + config
+    )
+    (path / ".dvcignore").write_text("/published\n")
+    (path / ".gitignore").write_text("/data/*\n")
+    (path / ".gitattributes").write_text("published/** -text\n")
+    (path / "make.py").write_text(MAKE)
+    (path / "dvc.yaml").write_text(STUDY)
+    repo.do("dvc", "repro", "-q")
+    repo.commit("small study")
+    return repo
