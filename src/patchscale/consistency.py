@@ -27,18 +27,19 @@ def check_names(params: "Params", path: Path) -> None:
         *(("study.searched", name, params.horizons) for name in params.study.searched),
         *(("study.publish_weights", name, params.budgets) for name in params.study.publish_weights),
         *(
-            pair
+            (f"{key}.{name}", name, params.budgets)
             for key, table in by_budget.items()
-            for pair in (
-                *((f"{key}.{name}", name, params.budgets) for name in table),
-                *((f"budgets.{name}", name, table) for name in params.budgets),
-            )
+            for name in table
         ),
         *((f"cells.{name}.search", cell.search, searches) for name, cell in params.cells.items()),
     ]
     for key, value, allowed in named:
         if value not in allowed:
             raise InputError(f"{path}: {key}: {value!r} is unknown; allowed: {', '.join(allowed)}")
+    for key, table in by_budget.items():
+        for name in params.budgets:
+            if name not in table:
+                raise InputError(f"{path}: {key}.{name}: missing; the table has one row per budget")
     tier, tiers = params.features.tier, params.features.tiers
     if tier not in tiers:
         raise InputError(
