@@ -1,7 +1,8 @@
-"""What README says of results is what the pipeline wrote."""
+"""What README and docs say is what the pipeline wrote and what params.yaml has."""
 
 import re
 
+import pytest
 from conftest import ROOT
 
 from patchscale import config
@@ -36,11 +37,11 @@ def test_the_data_dictionary_has_every_column_and_explains_every_name() -> None:
     assert named <= explained
 
 
-def test_every_parameter_that_the_readme_sets_exists() -> None:
-    readme = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/questions.md", "docs/remotes.md"])
+def test_every_parameter_that_a_page_sets_exists(page: str) -> None:
     params = config.load_params(ROOT / "params.yaml").model_dump()
-    keys = re.findall(r"-S '?([\w.]+)=", readme)
-    assert len(keys) > 8
+    keys = re.findall(r"-S '?([\w.]+)=", (ROOT / page).read_text())
+    assert keys
     for key in keys:
         section = params
         for part in key.split("."):
