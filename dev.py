@@ -4,6 +4,7 @@
     python3 dev.py repro             environment, published results, pipeline, proof, headline
     python3 dev.py test              environment, ruff, mypy and the whole test suite
     python3 dev.py verify            re-hash, regenerate and recompute what dvc.lock trusts
+    python3 dev.py fanout --dry-run  run stale stages side by side, here or on a Ray cluster
     python3 dev.py refresh spy       download a data set anew and compare; changes nothing
     python3 dev.py -- dvc metrics diff    any command in the environment
 
@@ -202,7 +203,7 @@ def main(arguments: list[str]) -> int:
         case ["test", *rest]:
             setup()
             test(rest)
-        case ["verify" | "refresh" as command, *rest]:
+        case ["verify" | "refresh" | "fanout" as command, *rest]:
             setup()
             return call(PYTHON, "-m", f"patchscale.{command}", *rest)
         case ["--", *words] if words:
@@ -211,7 +212,7 @@ def main(arguments: list[str]) -> int:
         case [] | ["-h"] | ["--help"]:
             print(__doc__.strip())
         case _:
-            allowed = "repro, test, verify, refresh, -- CMD"
+            allowed = "repro, test, verify, fanout, refresh, -- CMD"
             fail(f"{' '.join(arguments)!r} is not a command; allowed: {allowed}")
     return 0
 

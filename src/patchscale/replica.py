@@ -7,11 +7,12 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 
@@ -62,16 +63,16 @@ class Replica:
 
 
 class Pool:
-    """Trains replicas, as many at a time as there are workers; a single one is this process.
+    """Trains replicas in `free` bytes, one for each of `pulses` at a time; one is this process.
 
     The bits are the same in any number of processes.
     """
 
     def __init__(
-        self, pulses: list[Path], free: int, report: Report, stopped: Callable[[], str]
+        self, free: int, pulses: list[Path], report: Report, stopped: Callable[[], str]
     ) -> None:
         self.report = report
-        self._pulses, self._free, self._stopped = pulses, free, stopped
+        self._pulses, self._free, self._stopped = pulses, free // len(pulses), stopped
         self._workers: dict[Connection, BaseProcess] = {}
         self._busy: dict[Connection, int] = {}
 
@@ -86,7 +87,7 @@ class Pool:
         if len(self._pulses) == 1:
             for number, each in enumerate(replicas):
                 pulse = Pulse(self._pulses[0], self.report)
-                yield number, _outcome(each, self._free, pulse, self._stopped)
+                yield number, outcome_of(each, self._free, pulse, self._stopped)
                 self._refuse_if_stopped()
             return
         if not self._workers:
@@ -117,11 +118,26 @@ class Pool:
             raise Stopped.between_steps(reason)
 
 
+class Trains(Protocol):
+    """What trains replicas, here or elsewhere."""
+
+    report: Report
+
+    def train(self, replicas: Sequence[Replica]) -> Iterator[tuple[int, Outcome]]:
+        """Yield how each replica went, with its place in `replicas`, as they end."""
+
+    def close(self) -> None:
+        """Stop what is trained; it is kept."""
+
+
+MakePool = Callable[[list[Path], Report, Callable[[], str]], Trains]
+
+
 @contextmanager
-def pool(pulses: list[Path], title: str, free: int) -> Iterator[Pool]:
-    """Open a pool of a worker for each of `pulses`, which take `free` bytes in all."""
+def pool(pulses: list[Path], title: str, make: MakePool) -> Iterator[Trains]:
+    """Open what trains a replica for each of `pulses` at a time, watched and stoppable."""
     with stop_requests(keys=True) as stopped, display(pulses, title) as report:
-        opened = Pool(pulses, free // len(pulses), report, stopped)
+        opened = make(pulses, report, stopped)
         try:
             yield opened
         finally:
@@ -143,7 +159,7 @@ def train_replicas(replicas: list[Replica], title: str) -> list[Trained]:
         for replica in replicas[: together(first, len(replicas), free)]
     ]
     trained = {}
-    with pool(pulses, title, free) as opened:
+    with pool(pulses, title, partial(Pool, free)) as opened:
         for number, outcome in opened.train(replicas):
             if isinstance(outcome, Exception):
                 raise outcome
@@ -189,11 +205,11 @@ def _work(end: Connection, pulse: Path, free: int) -> None:
         while True:
             replica: Replica = end.recv()
             with stop_requests() as stopped:
-                outcome = _outcome(replica, free, Pulse(pulse), stopped)
+                outcome = outcome_of(replica, free, Pulse(pulse), stopped)
             end.send(outcome)
 
 
-def _outcome(replica: Replica, free: int, pulse: Pulse, stopped: Callable[[], str]) -> Outcome:
+def outcome_of(replica: Replica, free: int, pulse: Pulse, stopped: Callable[[], str]) -> Outcome:
     """Return how a training went; the traceback of a bug is printed here, where it is known."""
     try:
         return _train(replica, free, pulse, stopped)

@@ -1,6 +1,7 @@
 """The trials of a search: from drawn parameters to a training, from trainings to tables."""
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from patchscale.config import Best, Hpo, Params, split_cell
 from patchscale.engine import Engine, settings_for
 from patchscale.errors import InputError, Stopped
 from patchscale.progress import Report
-from patchscale.replica import Outcome, Replica, pool, together
+from patchscale.replica import MakePool, Outcome, Pool, Replica, pool, together
 from patchscale.schedule import best_epoch
 from patchscale.search import COSTS, Evaluate, Result, is_pruned
 from patchscale.space import Drawn, Shapes
@@ -68,9 +69,14 @@ def evaluator(
     for kept in folder.glob("trial-*.json"):  # killed before it could discard
         Checkpoint(kept.with_suffix("")).discard()
     workers = workers_of(params.hpo, trial, free)
+    make: MakePool = partial(Pool, free)
+    if on_cluster():
+        from patchscale.cluster import ClusterPool
+
+        make = ClusterPool
     pulses = [folder / f"worker-{number}.json" for number in range(workers)]
 
-    with pool(pulses, first.cell, free) as opened:
+    with pool(pulses, first.cell, make) as opened:
 
         def evaluate(
             batch: dict[int, Drawn], curves: list[list[float]]
@@ -90,7 +96,17 @@ def evaluator(
 
 def workers_of(rules: Hpo, trial: Replica, free: int) -> int:
     """Return how many trials like this one are trained at a time."""
-    return together(trial, min(rules.batch, rules.workers or rules.batch), free)
+    most = min(rules.batch, rules.workers or rules.batch)
+    if on_cluster():
+        from patchscale.cluster import places
+
+        return places(trial, most)
+    return together(trial, most, free)
+
+
+def on_cluster() -> bool:
+    """Tell whether trials are tasks of a Ray cluster: PATCHSCALE_TRIALS=ray, and RAY_ADDRESS."""
+    return os.environ.get("PATCHSCALE_TRIALS") == "ray"
 
 
 def result_of(outcome: Outcome) -> Result:
