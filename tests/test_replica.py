@@ -88,7 +88,7 @@ def test_the_replicate_that_fails_stops_the_others_and_its_error_is_raised(tmp_p
 def test_a_pool_trains_more_replicas_than_it_has_workers_and_goes_on(tmp_path, monkeypatch):
     pulses = [tmp_path / "worker-0.json", tmp_path / "worker-1.json"]
     three, later = replicas(tmp_path, seeds=(0, 1, 2)), replicas(tmp_path, seeds=(3,))
-    with module.pool(pulses, "tiny-h1", 10**9) as opened:
+    with module.pool(pulses, "tiny-h1", partial(module.Pool, 10**9)) as opened:
         ended = dict(opened.train(three))
         first = {process.pid for process in opened._workers.values()}
         ((_, ended[3]),) = opened.train(later)
@@ -102,7 +102,7 @@ def test_a_pool_trains_more_replicas_than_it_has_workers_and_goes_on(tmp_path, m
 def test_a_worker_killed_while_it_waits_is_a_stop(tmp_path):
     pulses = [tmp_path / "worker-0.json", tmp_path / "worker-1.json"]
     first, later = replicas(tmp_path)
-    with module.pool(pulses, "tiny-h1", 10**9) as opened:
+    with module.pool(pulses, "tiny-h1", partial(module.Pool, 10**9)) as opened:
         dict(opened.train([first]))
         for process in opened._workers.values():
             process.kill()
@@ -120,7 +120,7 @@ def loud(losses: list[float]) -> bool:
 def test_a_bug_is_an_outcome_of_its_replica_alone(tmp_path, capfd, workers):
     pulses = [tmp_path / f"worker-{number}.json" for number in range(workers)]
     good, bad = replicas(tmp_path)
-    with module.pool(pulses, "tiny-h1", 10**9) as opened:
+    with module.pool(pulses, "tiny-h1", partial(module.Pool, 10**9)) as opened:
         ended = dict(opened.train([replace(bad, enough=loud), good]))
     assert isinstance(ended[0], RuntimeError)
     assert str(ended[0]) == "ZeroDivisionError: a bug"
@@ -179,6 +179,7 @@ Guard = module.Guard
 
 SCRIPT = """
     import sys
+    from functools import partial
     from pathlib import Path
     from patchscale import replica
     from patchscale.stage import run
@@ -188,7 +189,7 @@ SCRIPT = """
         replica.together = lambda each, seeds, free: seeds
         if kind == "one of two":
             pulses = [Path(folder) / f"worker-{number}.json" for number in range(2)]
-            with replica.pool(pulses, "tiny-h1", 10**9) as opened:
+            with replica.pool(pulses, "tiny-h1", partial(replica.Pool, 10**9)) as opened:
                 list(opened.train(replicas(Path(folder), LONG, seeds=(0,))))
         settings = LONG if kind == "long" else SETTINGS
         replica.train_replicas(replicas(Path(folder), settings), "tiny-h1")
