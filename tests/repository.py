@@ -69,7 +69,7 @@ class Repository:
             "AWS_MAX_ATTEMPTS": "1",
         }
 
-    def call(self, *command: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+    def call(self, *command: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
         """Run a command; one that hangs fails the test."""
         return subprocess.run(
             command,

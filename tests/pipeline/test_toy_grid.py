@@ -4,21 +4,21 @@ One module-wide repository: the tests run in file order, each leaves it committe
 """
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
+from repository import Repository
 
 BUDGETS = {"1K": 6000, "2K": 12000}
 HORIZONS = {"h1": 1, "h3": 3}
 
 
-def toy_params() -> dict:
+def toy_params(budgets: dict[str, int] = BUDGETS, horizons: dict[str, int] = HORIZONS) -> dict:
+    """Return the study's params with tiny budgets: the smallest is searched, at the first two."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     settings = {
         "lr": 0.003,
@@ -27,20 +27,22 @@ def toy_params() -> dict:
         "warmup_steps": 5,
         "epochs": 2,
     }
+    smallest, *larger = budgets
+    searched = list(horizons)[:2]
     params["features"]["tiers"] = ["a20"]
-    params["horizons"] = HORIZONS
-    params["model"] |= {"budget": "1K", "context_length": 20}
+    params["horizons"] = horizons
+    params["model"] |= {"budget": smallest, "context_length": 20}
     params["study"] = {
-        "search": {"1K": True, "2K": False},
-        "train": {"1K": True, "2K": True},
-        "publish_weights": ["1K"],
-        "searched": ["h1", "h3"],
+        "search": {smallest: True} | dict.fromkeys(larger, False),
+        "train": dict.fromkeys(budgets, True),
+        "publish_weights": [smallest],
+        "searched": searched,
     }
-    params["budgets"] = {name: {"n_params": size, **settings} for name, size in BUDGETS.items()}
+    params["budgets"] = {name: {"n_params": size, **settings} for name, size in budgets.items()}
     params["train"] |= {
-        "seeds": {"1K": 2, "2K": 1},
-        "threads": dict.fromkeys(BUDGETS, 1),
-        "precision": {"1K": "32-true", "2K": "bf16-mixed"},
+        "seeds": {smallest: 2} | dict.fromkeys(larger, 1),
+        "threads": dict.fromkeys(budgets, 1),
+        "precision": {smallest: "32-true"} | dict.fromkeys(larger, "bf16-mixed"),
     }
     params["hpo"] |= {"trials": 3, "batch": 2, "workers": 1, "startup": 2}
     params["hpo"]["space"] = {
@@ -56,44 +58,19 @@ def toy_params() -> dict:
         f"{budget}-{horizon}": {
             "budget": budget,
             "horizon": horizon,
-            "search": f"{budget}-{horizon}",
+            "search": f"{budget}-{horizon if horizon in searched else searched[0]}",
             "d_model": 16,
-            "n_layers": 1 if budget == "1K" else 2,
+            "n_layers": layers,
             "n_heads": 2,
         }
-        for budget in BUDGETS
-        for horizon in HORIZONS
+        for layers, budget in enumerate(budgets, 1)
+        for horizon in horizons
     }
     return params
 
 
-class Repository:
-    """A folder with git and dvc, and what was said there."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def call(self, *command: str) -> subprocess.CompletedProcess[str]:
-        env = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_AUTHOR_NAME": "toy",
-            "GIT_AUTHOR_EMAIL": "toy@example.org",
-            "GIT_COMMITTER_NAME": "toy",
-            "GIT_COMMITTER_EMAIL": "toy@example.org",
-        }
-        return subprocess.run(
-            command, cwd=self.path, env=env, capture_output=True, text=True, check=False
-        )
-
-    def do(self, *command: str) -> str:
-        done = self.call(*command)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def commit(self, message: str) -> None:
-        self.do("git", "add", "-A")
-        self.do("git", "commit", "-q", "-m", message)
+class Study(Repository):
+    """A repository with stages of the study."""
 
     def changed_stages(self) -> set[str]:
         """Return the stages whose own dependencies or outputs changed."""
@@ -103,28 +80,33 @@ class Repository:
         return json.loads((self.path / path).read_text())
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    path = tmp_path_factory.mktemp("toy")
+def toy_repository(path: Path, params: dict) -> Study:
+    """Return a repository with the code and these params, in which nothing has run."""
     for name in ("src", "stages", "inputs"):
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / name, path / name, ignore=ignored)
     for name in ("dvc.yaml", ".gitignore", ".gitattributes", ".dvcignore"):
         shutil.copy(ROOT / name, path)
-    (path / "params.yaml").write_text(yaml.safe_dump(toy_params(), sort_keys=False))
-    repo = Repository(path)
+    (path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    repo = Study(path)
     repo.do("git", "init", "-q", "-b", "main")
     repo.do("dvc", "init", "-q")
     for key, value in {"core.analytics": "false", "core.check_update": "false"}.items():
         repo.do("dvc", "config", key, value)
     repo.do("dvc", "remote", "add", "-q", "-d", "published", "published")
+    return repo
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    repo = toy_repository(tmp_path_factory.mktemp("toy"), toy_params())
     repo.do("dvc", "repro", "-q")
     repo.do("dvc", "push", "-q")
     repo.commit("toy study")
     return repo
 
 
-def test_the_grid_leaves_every_cell_and_the_report(repository: Repository) -> None:
+def test_the_grid_leaves_every_cell_and_the_report(repository: Study) -> None:
     for cell in (f"{budget}-{horizon}" for budget in BUDGETS for horizon in HORIZONS):
         card = repository.figure(f"metrics/cards/{cell}.json")
         assert card["trained"]
@@ -151,11 +133,11 @@ def test_the_grid_leaves_every_cell_and_the_report(repository: Repository) -> No
     assert "1K-h3" in (repository.path / "docs/results.md").read_text()
 
 
-def test_a_second_repro_is_up_to_date(repository: Repository) -> None:
+def test_a_second_repro_is_up_to_date(repository: Study) -> None:
     assert "Data and pipelines are up to date" in repository.do("dvc", "repro")
 
 
-def test_each_horizon_has_its_own_labels_and_predictions(repository: Repository) -> None:
+def test_each_horizon_has_its_own_labels_and_predictions(repository: Study) -> None:
     lock = yaml.safe_load((repository.path / "dvc.lock").read_text())["stages"]
     for stage in ("split", "train"):
         names = [name for name in lock if name.startswith(f"{stage}@")]
@@ -166,7 +148,7 @@ def test_each_horizon_has_its_own_labels_and_predictions(repository: Repository)
     assert "data/splits/h1.arrow" not in read
 
 
-def test_every_output_is_a_function_of_code_params_and_inputs(repository: Repository) -> None:
+def test_every_output_is_a_function_of_code_params_and_inputs(repository: Study) -> None:
     lock = (repository.path / "dvc.lock").read_bytes()
     repository.do("dvc", "repro", "-q", "-f")
     assert (repository.path / "dvc.lock").read_bytes() == lock
@@ -174,7 +156,7 @@ def test_every_output_is_a_function_of_code_params_and_inputs(repository: Reposi
 
 
 def test_a_search_made_again_has_the_same_table_and_trains_nothing_anew(
-    repository: Repository,
+    repository: Study,
 ) -> None:
     folder = repository.path / "data/hpo/1K-h1"
     kept = {name: (folder / name).read_bytes() for name in ("best.yaml", "trials.arrow")}
@@ -189,7 +171,7 @@ def test_a_search_made_again_has_the_same_table_and_trains_nothing_anew(
 
 
 def test_a_parameter_invalidates_what_depends_on_it_and_nothing_else(
-    repository: Repository,
+    repository: Study,
 ) -> None:
     original = (repository.path / "params.yaml").read_text()
     cases = {
@@ -226,7 +208,7 @@ def test_a_parameter_invalidates_what_depends_on_it_and_nothing_else(
 
 
 def test_an_experiment_shows_another_horizon_against_what_was_committed(
-    repository: Repository,
+    repository: Study,
 ) -> None:
     repository.do("dvc", "exp", "run", "-q", "-S", "model.horizon=h3", "headline")
     assert repository.figure("metrics/headline.json")["cell"] == "1K-h3"
@@ -242,7 +224,7 @@ def test_an_experiment_shows_another_horizon_against_what_was_committed(
     repository.do("dvc", "checkout", "-q")
 
 
-def test_bad_params_stop_before_any_output_is_touched(repository: Repository) -> None:
+def test_bad_params_stop_before_any_output_is_touched(repository: Study) -> None:
     before = {
         path: path.read_bytes()
         for folder in ("data", "metrics", "plots")
@@ -271,7 +253,7 @@ def test_bad_params_stop_before_any_output_is_touched(repository: Repository) ->
 
 
 def test_an_edited_file_of_the_users_own_is_seen_and_a_bad_one_leaves_the_last_good_bars(
-    repository: Repository,
+    repository: Study,
 ) -> None:
     params = yaml.safe_load((repository.path / "params.yaml").read_text())
     own, raw = repository.path / "inputs/my.csv", repository.path / "data/raw/csv/bars.csv"
@@ -297,7 +279,7 @@ def test_an_edited_file_of_the_users_own_is_seen_and_a_bad_one_leaves_the_last_g
     repository.do("dvc", "checkout", "-q")
 
 
-def test_a_budget_that_is_not_trained_is_absent_and_says_so(repository: Repository) -> None:
+def test_a_budget_that_is_not_trained_is_absent_and_says_so(repository: Study) -> None:
     original = (repository.path / "params.yaml").read_text()
     params = yaml.safe_load(original)
     params["study"]["train"]["2K"] = False
@@ -317,9 +299,9 @@ def test_a_budget_that_is_not_trained_is_absent_and_says_so(repository: Reposito
     assert "Running stage" not in repository.do("dvc", "repro")
 
 
-def test_a_bare_clone_pulls_everything_and_verifies(repository: Repository, tmp_path: Path) -> None:
+def test_a_bare_clone_pulls_everything_and_verifies(repository: Study, tmp_path: Path) -> None:
     repository.do("git", "clone", "-q", str(repository.path), str(tmp_path / "clone"))
-    clone = Repository(tmp_path / "clone")
+    clone = Study(tmp_path / "clone")
     clone.do("dvc", "pull", "-q")
     assert "Data and pipelines are up to date" in clone.do("dvc", "repro")
     verified = clone.do(sys.executable, "-m", "patchscale.verify")

@@ -1,0 +1,108 @@
+"""What fanning out brings, and what it costs a stage.
+
+    python3 dev.py -- python benchmarks/fanout.py speed --rounds 3
+    python3 dev.py -- python benchmarks/fanout.py overhead --stages 40
+
+`speed` trains four 2M cells, one seed and two epochs each, one and two at a time, in turns, each in
+a clone of its own; idle cores are needed. `overhead` fans out a pipeline of stages that do nothing.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EMPTY = """\
+stages:
+  cell:
+    matrix:
+      n: {numbers}
+    cmd: python -c "open('out/${{item.n}}', 'w').write('${{item.n}}')"
+    deps:
+    - params.yaml
+    outs:
+    - out/${{item.n}}
+"""
+
+
+def seconds(*words: str, cwd: Path) -> float:
+    """Run a command and return how long it took."""
+    begun = time.perf_counter()
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(words)}: {done.stderr[-2000:]}")
+    return time.perf_counter() - begun
+
+
+def fan_out(cwd: Path, *words: str) -> float:
+    """Fan out and return how long it took."""
+    return seconds(sys.executable, "-m", "patchscale.fanout", *words, cwd=cwd)
+
+
+def speed(rounds: int, folder: Path) -> dict[str, object]:
+    """Return the seconds of each round, one and two at a time."""
+    import yaml
+
+    first = folder / "first"
+    seconds("git", "clone", "-q", str(ROOT), str(first), cwd=folder)
+    seconds("dvc", "pull", "-q", cwd=first)
+    params = yaml.safe_load((first / "params.yaml").read_text())
+    params["train"]["seeds"]["2M"] = 1
+    params["budgets"]["2M"]["epochs"] = 2
+    params["hpo"]["trials"] = 0
+    (first / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    seconds("dvc", "repro", "-q", "--glob", "hpo@2M-*", cwd=first)
+    taken: dict[str, list[float]] = {"1": [], "2": []}
+    for number in range(rounds):
+        for jobs in ("1", "2") if number % 2 == 0 else ("2", "1"):
+            shutil.copytree(first, folder / "copy", symlinks=True)
+            taken[jobs].append(fan_out(folder / "copy", "train@2M-*", "--jobs", jobs))
+            shutil.rmtree(folder / "copy")
+            print(f"round {number}: {jobs} at a time {taken[jobs][-1]:.1f} s", file=sys.stderr)
+    ratios = [one / two for one, two in zip(taken["1"], taken["2"], strict=True)]
+    return {"seconds": taken, "ratios": ratios, "median ratio": statistics.median(ratios)}
+
+
+def overhead(stages: int, engine: str, folder: Path) -> dict[str, float]:
+    """Return seconds of a fan-out of one stage and of many that do nothing, and of each more."""
+    taken = {}
+    for count in (1, stages):
+        path = folder / f"{engine}{count}"
+        path.mkdir()
+        shutil.copy(ROOT / "params.yaml", path)
+        (path / "dvc.yaml").write_text(EMPTY.format(numbers=list(range(count))))
+        (path / "out").mkdir()
+        seconds("git", "init", "-q", cwd=path)
+        seconds("dvc", "init", "-q", cwd=path)
+        taken[count] = fan_out(path, "--engine", engine, "--jobs", "1")
+    each = (taken[stages] - taken[1]) / (stages - 1)
+    alone = seconds("python", "-c", "pass", cwd=folder)
+    return {"one": taken[1], str(stages): taken[stages], "each": each, "of which Python": alone}
+
+
+def main() -> None:
+    """Print what was measured as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=["speed", "overhead"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--stages", type=int, default=40)
+    words = parser.parse_args()
+    os.environ.pop("DVC_ROOT", None)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if words.what == "speed":
+            found: object = speed(words.rounds, folder)
+        else:
+            found = {engine: overhead(words.stages, engine, folder) for engine in ("local", "ray")}
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
