@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 FOREIGN = ("AWS_", "DVC_", "GIT_", "RCLONE_")
@@ -36,6 +38,14 @@ for seed, size in enumerate({SIZES}[sys.argv[1]]):
     content = random.Random(f"{{folder}} {{seed}}").randbytes(size)
     (folder / f"seed{{seed}}.bin").write_bytes(content)
 """
+
+
+def wait_for(happened: Callable[[], object], seconds: float = 30) -> None:
+    """Wait until something has happened; fail where it does not."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 class Repository:

@@ -37,11 +37,13 @@ def test_the_data_dictionary_has_every_column_and_explains_every_name() -> None:
     assert named <= explained
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/questions.md", "docs/remotes.md"])
-def test_every_parameter_that_a_page_sets_exists(page: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "fewer"), [("README.md", 8), ("docs/questions.md", 8), ("docs/remotes.md", 0)]
+)
+def test_every_parameter_that_a_page_sets_exists(page: str, fewer: int) -> None:
     params = config.load_params(ROOT / "params.yaml").model_dump()
     keys = re.findall(r"-S '?([\w.]+)=", (ROOT / page).read_text())
-    assert keys
+    assert len(keys) > fewer
     for key in keys:
         section = params
         for part in key.split("."):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from dvc.repo import Repo
-from repository import Repository
+from repository import Repository, wait_for
 
 from patchscale import config, engines, fanout
 from patchscale.engines import Job
@@ -106,13 +106,6 @@ def fan_out(*globs: str, jobs: int = 2, stopped=lambda: "") -> Fan:
 def runs(repo: Repository, name: str) -> int:
     file = repo.path / "ran" / name
     return len(file.read_text()) if file.exists() else 0
-
-
-def wait_for(happened, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def is_up_to_date(repo: Repository) -> bool:

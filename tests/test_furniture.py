@@ -12,6 +12,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from patchscale.lock import locked_stages
+
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("inputs/*.md")])
 CALLERS = [
     ".ci/run",
@@ -148,10 +150,9 @@ def test_artifacts_are_the_published_weights() -> None:
 
     with Repo(str(ROOT)) as repo:
         artifacts = repo.artifacts.read()["dvc.yaml"]
-    lock = yaml.load((ROOT / "dvc.lock").read_text(), Loader=yaml.CSafeLoader)
     published = {
         name.partition("@")[2]: stage["outs"][0]["path"]
-        for name, stage in lock["stages"].items()
+        for name, stage in locked_stages(ROOT / "dvc.lock").items()
         if name.startswith("weights@")
     }
     assert {name: artifact.path for name, artifact in artifacts.items()} == published

@@ -25,7 +25,7 @@ if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     sleep 15
 fi
 
-# exec'd in the background, so that SLURM's TERM, five minutes before the end, is handed on
+# in the background, so that SLURM's TERM, five minutes before the end, is handed on
 RAY_ADDRESS="$head:$port" python -m patchscale.fanout --engine ray "$@" &
 driver=$!
 trap 'kill -TERM "$driver"' TERM

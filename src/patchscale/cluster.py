@@ -13,12 +13,12 @@ import ray
 
 from patchscale import memory
 from patchscale.checkpoint import Checkpoint
+from patchscale.engines import ATTEMPTS
 from patchscale.errors import Stopped
 from patchscale.progress import Pulse, Report
 from patchscale.replica import POLL, Outcome, Replica, outcome_of
 from patchscale.stopping import stop_requests
 
-RETRIES = 3
 GPUS = 0.9
 """Of a GPU that a trial takes; the process of its search has the rest."""
 
@@ -64,7 +64,7 @@ class ClusterPool:
                 task = ray.remote(
                     num_cpus=replica.threads,
                     num_gpus=GPUS if replica.settings.device == "cuda" else 0,
-                    max_retries=RETRIES,
+                    max_retries=ATTEMPTS - 1,
                 )(_on_node)
                 self._busy[task.remote(replace(replica, checkpoint=kept), pulse)] = number, pulse
             ended, _ = ray.wait(list(self._busy), timeout=POLL)
@@ -79,7 +79,8 @@ class ClusterPool:
         """Stop what is trained; it is kept."""
         for reference in self._busy:
             ray.cancel(reference)
-        ray.wait(list(self._busy), num_returns=len(self._busy)) if self._busy else None
+        if self._busy:
+            ray.wait(list(self._busy), num_returns=len(self._busy))
 
 
 def _result(reference: Any) -> Outcome:

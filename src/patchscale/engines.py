@@ -26,6 +26,7 @@ PAUSE = 2.0
 STOPPED = 75
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 GLIMPSE = 0.05
+"""Of a GPU, for the process of a search: it must see one, its trials take 0.9 (cluster.GPUS)."""
 ATTEMPT = "== attempt on "
 
 
@@ -76,8 +77,12 @@ class Engine(Protocol):
 
 def attempts(log: Path) -> list[str]:
     """Return the node of every attempt that a log tells of."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    return [line.removeprefix(ATTEMPT) for line in lines if line.startswith(ATTEMPT)]
+    return [line.removeprefix(ATTEMPT) for line in lines_of(log) if line.startswith(ATTEMPT)]
+
+
+def lines_of(log: Path) -> list[str]:
+    """Return the lines of a log, none where it is not there."""
+    return log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
 
 
 def execute(

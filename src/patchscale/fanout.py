@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from patchscale import config, paths
 from patchscale.budget import BYTES_PER_WEIGHT
-from patchscale.engines import Engine, Job, Outcome, attempts, engine
+from patchscale.engines import ATTEMPT, Engine, Job, Outcome, attempts, engine, lines_of
 from patchscale.errors import InputError, Stopped
 from patchscale.files import read_json, write_json
 from patchscale.stage import run
@@ -90,12 +90,12 @@ def fan_out(
     running: dict[Future[Outcome], Stage] = {}
     reason = ""
     while sorter.is_active() and not (reason and not running):
+        if not reason and (reason := stopped()):
+            say(f"{reason}: stopping; every step is kept")
+            opened.stop()
         ready = () if reason else sorter.get_ready()
         ended = wait(running, timeout=0 if ready else 0.2, return_when=FIRST_COMPLETED).done
         if not ready and not ended:
-            if not reason and (reason := stopped()):
-                say(f"{reason}: stopping; every step is kept")
-                opened.stop()
             continue
         with locked(fan.repo):
             for stage in ready:
@@ -108,7 +108,7 @@ def fan_out(
                     sorter.done(stage)
             for future in ended:
                 stage = running.pop(future)
-                _close(fan, stage, future, stopped())
+                _close(fan, stage, future, reason)
                 sorter.done(stage)
     _write_lock(fan)
     if reason:
@@ -181,8 +181,7 @@ def _close(fan: Fan, stage: "Stage", future: Future[Outcome], reason: str) -> No
 
 def last_words(log: Path, outcome: Outcome) -> str:
     """Return the exit code of a command and the last line it said."""
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
-    said = [line for line in lines if line.strip() and not line.startswith("==")]
+    said = [each for each in lines_of(log) if each.strip() and not each.startswith(ATTEMPT)]
     return f"exit code {outcome.code}; {said[-1] if said else 'it said nothing'}"
 
 
@@ -232,7 +231,7 @@ def job_of(params: config.Params, n_gpus: int, name: str, command: str) -> Job:
     kind, _, cell = name.partition("@")
     if kind not in ("train", "hpo") or not cell:
         return job
-    budget, rules = cell.rpartition("-")[0], params.train
+    (budget, _), rules = config.split_cell(cell), params.train
     copies = rules.seeds[budget] if kind == "train" else params.hpo.batch
     if not (params.study.train[budget] if kind == "train" else params.trials_of(budget)):
         return job
@@ -291,9 +290,15 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(lines)
 
 
+def seconds_known() -> dict[str, float]:
+    """Return what each stage took when it last ran here."""
+    known: dict[str, float] = read_json(SECONDS) if SECONDS.is_file() else {}
+    return known
+
+
 def dry(fan: Fan, job: Callable[[str, str], Job], params: config.Params) -> None:
     """Print what would run and what it needs; run nothing."""
-    known = read_json(SECONDS) if SECONDS.is_file() else {}
+    known = seconds_known()
     stages: list[Stage] = []
     with locked(fan.repo):
         for stage in fan.steps:
@@ -365,8 +370,7 @@ def main(*words: str) -> None:
         try:
             fan_out(fan, opened, partial(job_of, params, opened.n_gpus), stopped)
         finally:
-            known = read_json(SECONDS) if SECONDS.is_file() else {}
-            write_json(SECONDS, known | fan.seconds)
+            write_json(SECONDS, seconds_known() | fan.seconds)
             print(verdict_table(fan))
     if failed := [name for name, verdict in fan.verdicts.items() if verdict == FAILED]:
         say(f"{len(failed)} failed; what they said is in {LOGS}/<stage>.log")

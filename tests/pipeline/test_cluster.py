@@ -7,14 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
-from repository import Repository
+from repository import Repository, wait_for
 from test_toy_grid import toy_params, toy_repository
 
 ray = pytest.importorskip("ray")
@@ -69,13 +68,6 @@ def lock(repo: Repository) -> bytes:
     return (repo.path / "dvc.lock").read_bytes()
 
 
-def wait_for(happened, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_two_at_a_time_leave_the_lock_of_one_after_the_other(
     serial: Repository, repo: Repository
 ) -> None:
@@ -122,7 +114,7 @@ def test_a_lost_node_costs_what_its_checkpoint_lacks(
     def there() -> list[str]:
         return [c for c, log in logs.items() if log.is_file() and "127.0.0.2" in log.read_text()]
 
-    wait_for(lambda: there() and state(two_long, there()[0]))
+    wait_for(lambda: there() and state(two_long, there()[0]), seconds=120)
     (lost,) = there()
     cluster.remove_node(second, allow_graceful=False)
     told, said = driver.communicate(timeout=400)
@@ -138,7 +130,7 @@ def test_a_lost_node_costs_what_its_checkpoint_lacks(
 
 def test_a_training_killed_for_its_memory_resumes(two_long: Repository) -> None:
     driver = start(two_long, "train@2K-h1")
-    wait_for(lambda: state(two_long, "2K-h1"))
+    wait_for(lambda: state(two_long, "2K-h1"), seconds=120)
     (victim,) = (
         child
         for child in psutil.Process(driver.pid).children(recursive=True)
