@@ -21,7 +21,8 @@ def test_the_readme_names_the_budgets_that_have_not_been_run() -> None:
     readme = (ROOT / "README.md").read_text()
     trained = config.load_params(ROOT / "params.yaml").study.train
     absent = [name for name, is_trained in trained.items() if not is_trained]
-    assert f"{' and '.join(absent)} **have not been run**" in readme
+    verb = "has" if len(absent) == 1 else "have"
+    assert f"{' and '.join(absent)} **{verb} not been run**" in readme
 
 
 def test_the_data_dictionary_is_current() -> None:

@@ -77,7 +77,8 @@ TRAINED = {
     "days": "246 to 250",
     "positives": "54 to 135",
     "budgets": ["2M", "20M"],
-    "absent": ["200M", "2B"],
+    "absent": ["2B"],
+    "once": ["200M"],
     "cells": 8,
     "tried": 14_323,
 }
@@ -92,7 +93,7 @@ def test_how_sure_we_are_names_days_corrections_and_tries():
         "Holm's correction for 2 slopes and 8 cells",
         "the best of 14,323 settings and thresholds tried",
         "smaller than 0.03 to 0.08 per tenfold N could not have been seen",
-        "Not run: 200M, 2B.",
+        "Trained with one seed: 200M. Not run: 2B.",
         "is that of gradient boosting (h1, h3) and 20M-h2 (h2).",
     ):
         assert said in text
@@ -109,6 +110,7 @@ def test_sizes_that_were_not_searched_alike_are_said_to_differ_in_tuning(searche
 
 
 def test_a_complete_grid_says_nothing_of_absent_sizes():
-    text = certainty(TRAINED | {"absent": []}, {"h1": horizon(None)}, BEST, ())
+    text = certainty(TRAINED | {"absent": [], "once": []}, {"h1": horizon(None)}, BEST, ())
     assert "Not run" not in text
+    assert "one seed" not in text
     assert "could not have been seen" not in text

@@ -76,8 +76,8 @@ def certainty(
     Parameters
     ----------
     trained
-        `as_of`; `days` and `positives` of the test year, as texts; `budgets` trained and `absent`;
-        `cells`, how many; `tried`, settings and thresholds.
+        `as_of`; `days` and `positives` of the test year, as texts; `budgets` trained, `absent` and
+        trained `once` (one seed); `cells`, how many; `tried`, settings and thresholds.
     horizons
         As in `finding`.
     best
@@ -98,6 +98,8 @@ def certainty(
             f"A change of log-loss smaller than {widths[0]:.2f} to {widths[-1]:.2f} per tenfold N "
             f"could not have been seen."
         )
+    if trained["once"]:
+        said.append(f"Trained with one seed: {', '.join(trained['once'])}.")
     if trained["absent"]:
         said.append(f"Not run: {', '.join(trained['absent'])}.")
     leaders: dict[str, list[str]] = {}

@@ -178,6 +178,7 @@ def how_sure(study: Study) -> str:
         "positives": _span([test["positives"] for test in tests]),
         "budgets": study.trained_budgets,
         "absent": [name for name in study.params.budgets if name not in study.trained_budgets],
+        "once": [name for name in study.trained_budgets if study.params.train.seeds[name] == 1],
         "cells": len(study.trained),
         "tried": study.tried,
     }

@@ -116,8 +116,9 @@ def forecasts_table(rows: dict[str, tuple[Figures, Figures]]) -> str:
 
 
 def _seeds(alone: dict[str, Figures]) -> str:
-    losses = [figures["log_loss"] for figures in alone.values()]
-    return f"{len(losses)}: {min(losses):.3f} to {max(losses):.3f}" if losses else ""
+    losses = sorted(figures["log_loss"] for figures in alone.values())
+    ends = losses if len(losses) < 2 else [losses[0], losses[-1]]
+    return f"{len(losses)}: {' to '.join(f'{loss:.3f}' for loss in ends)}" if losses else ""
 
 
 def calibration_table(rows: dict[str, Figures]) -> str:
