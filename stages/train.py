@@ -5,6 +5,7 @@ leaves outputs that say so.
 """
 
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,13 @@ def main(cell: str) -> None:
             file=sys.stderr,
         )
         return
+    processes, first, train_all = params.train.processes[budget], True, train_replicas
+    if processes > 1:
+        from patchscale.sharded import launch, rank, size, train_sharded
+
+        if size() == 1:
+            sys.exit(launch(processes))
+        first, train_all = rank() == 0, train_sharded
     limit = max_hours()
     inputs = read_inputs(params, cell, best)
     settings = settings_for(best, params.train, budget, len(inputs.train.rows))
@@ -49,6 +57,7 @@ def main(cell: str) -> None:
         "normalisation": params.model.normalisation,
         "threads": threads,
         "torch": torch.__version__.split("+")[0],
+        **({"processes": processes} if processes > 1 else {}),
     }
     tier = params.features.tier
     sources = [paths.features(tier), paths.split(horizon)]
@@ -77,8 +86,10 @@ def main(cell: str) -> None:
                 track=partial(tracking, paths.live(cell, seed), tracked),
             )
         )
-    with exclusive(resume_path(f"{cell}.lock")):
-        trained = train_replicas(replicas, cell)
+    with exclusive(resume_path(f"{cell}.lock")) if first else nullcontext():
+        trained = train_all(replicas, cell)
+        if not first:
+            return
         torch.set_num_threads(threads)
         probabilities = {}
         for seed, replica in enumerate(replicas):

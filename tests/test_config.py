@@ -160,7 +160,15 @@ def test_unknown_name_is_refused_with_the_known_ones(
 
 
 @pytest.mark.parametrize(
-    "table", ["study/search", "study/train", "train/seeds", "train/threads", "train/precision"]
+    "table",
+    [
+        "study/search",
+        "study/train",
+        "train/seeds",
+        "train/processes",
+        "train/threads",
+        "train/precision",
+    ],
 )
 def test_table_without_a_row_for_a_budget_is_named(write_params: Write, table: str) -> None:
     line = refusal(write_params((f"{table}/2B", REMOVE)))

@@ -63,7 +63,7 @@ def tiny(**rules) -> Params:
     settings = {name: ROW[name] for name in ("lr", "weight_decay", "dropout", "warmup_steps")}
     raw["budgets"] = {"tiny": {"n_params": N_PARAMS, "epochs": 4, **settings}}
     raw["train"] |= {"batch_size": 64, "patience": 3}
-    for name, value in {"seeds": 1, "threads": 1, "precision": "32-true"}.items():
+    for name, value in {"seeds": 1, "processes": 1, "threads": 1, "precision": "32-true"}.items():
         raw["train"][name] = {"tiny": value}
     raw["hpo"] |= {"trials": 6, "batch": 3, "workers": 1, "startup": 3, "space": SPACE} | rules
     return Params.model_validate(raw)

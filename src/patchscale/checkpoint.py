@@ -47,24 +47,33 @@ class Checkpoint:
 
     def save(self, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
         """Make this the state the run goes on from."""
-        facts = dict(
-            facts, state=self._write(f"state-{facts['step']}-{len(facts['history'])}", tensors)
-        )
-        write_json(self.path / "state.json", facts | {"sha256": _hash(facts)})
+        name = f"state-{facts['step']}-{len(facts['history'])}"
+        facts = facts | {"state": self._write(name, tensors)}
+        self.note(facts)
         wanted = {facts[key]["file"] for key in ("state", "best") if facts.get(key)}
         killed = self.path.glob(".*")  # what a killed run left half written, or safetensors for it
         for file in [*self.path.glob("*.safetensors"), *killed]:
             if file.name not in wanted:
                 file.unlink()
 
+    def note(self, facts: dict[str, Any]) -> None:
+        """Make these the facts the run goes on from; what they name is written by now."""
+        write_json(self.path / "state.json", facts | {"sha256": _hash(facts)})
+
     def save_best(self, epoch: int, weights: Mapping[str, Tensor]) -> dict[str, str]:
         """Write the best weights so far; the entry goes into the next state as `best`."""
         return self._write(f"best-{epoch}", weights)
 
     def load(
-        self, device: str, report: Callable[[str], None]
+        self,
+        device: str,
+        report: Callable[[str], None],
+        like: Callable[[], dict[str, Tensor]] | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return tensors and facts, or None; what is damaged is named and ignored."""
+        """Return tensors and facts, or None; what is damaged is named and ignored.
+
+        `like` gives tensors that a state in several parts is read into.
+        """
         state = self.path / "state.json"
         if not state.exists():
             return None
@@ -72,13 +81,22 @@ class Checkpoint:
             facts = json.loads(state.read_text(encoding="utf-8"))
             if facts.pop("sha256") != _hash(facts):
                 raise ValueError("it has another hash")
-            tensors = self._read(facts["state"], device)
+            tensors = self.read_state(facts["state"], device, like)
             if facts.get("best"):
                 self._check(facts["best"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             report(f"{state}: damaged ({' '.join(str(error).split())}); ignored, from the start")
             return None
         return tensors, facts
+
+    def read_state(
+        self,
+        entry: Mapping[str, str],
+        device: str,
+        like: Callable[[], dict[str, Tensor]] | None,
+    ) -> dict[str, Tensor]:
+        """Return the tensors of a state; raise where they are damaged."""
+        return self._read(entry, device)
 
     def best(self) -> dict[str, Tensor]:
         """Return the best weights of a run that has finished an epoch."""

@@ -153,9 +153,11 @@ class Cell(Section):
 
 
 class Train(Section):
-    """The training loop; seeds, threads a replicate, and precision go by budget."""
+    """The training loop; seeds, processes and threads of a replicate, and precision by budget."""
 
     seeds: dict[str, Positive]
+    processes: dict[str, Positive]
+    """Processes or GPUs over which a replicate is sharded."""
     threads: dict[str, Positive]
     precision: dict[str, Precision]
     batch_size: Positive

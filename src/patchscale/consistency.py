@@ -17,6 +17,7 @@ def check_names(params: "Params", path: Path) -> None:
         "study.search": params.study.search,
         "study.train": params.study.train,
         "train.seeds": params.train.seeds,
+        "train.processes": params.train.processes,
         "train.threads": params.train.threads,
         "train.precision": params.train.precision,
     }

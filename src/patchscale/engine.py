@@ -29,8 +29,8 @@ STEPS_WORTH_COMPILING = 300
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def build(shape: PatchTSTConfig, precision: Precision, seed: int) -> PatchTST:
-    """Return a model on the CPU with weights drawn for `seed`.
+def skeleton(shape: PatchTSTConfig, precision: Precision) -> PatchTST:
+    """Return a model without weights (device `meta`).
 
     With `bf16-true` the linear layers are bfloat16 from the start; 2 billion weights never exist
     in float32.
@@ -41,6 +41,12 @@ def build(shape: PatchTSTConfig, precision: Precision, seed: int) -> PatchTST:
         for module in model.modules():
             if isinstance(module, nn.Linear):
                 module.to(torch.bfloat16)
+    return model
+
+
+def build(shape: PatchTSTConfig, precision: Precision, seed: int) -> PatchTST:
+    """Return a model on the CPU with weights drawn for `seed`."""
+    model = skeleton(shape, precision)
     model.to_empty(device="cpu")
     torch.manual_seed(seed)
     model.initialise()

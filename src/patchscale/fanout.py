@@ -237,11 +237,12 @@ def job_of(params: config.Params, n_gpus: int, name: str, command: str) -> Job:
         return job
     # weights, gradients, moments, and half as much again for the activations of a micro-batch
     each = 1.5 * BYTES_PER_WEIGHT[rules.precision[budget]] * params.budgets[budget].n_params
-    side_by_side = 1 if n_gpus else copies
+    processes = rules.processes[budget] if kind == "train" else 1
+    side_by_side = 1 if n_gpus or processes > 1 else copies
     return replace(
         job,
-        cpus=rules.threads[budget] * side_by_side,
-        gpus=min(1, n_gpus),
+        cpus=rules.threads[budget] * max(side_by_side, processes),
+        gpus=processes if n_gpus else 0,
         spreads=kind == "hpo",
         memory=round(PROCESS * (1 + side_by_side) + each * side_by_side),
     )

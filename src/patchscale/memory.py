@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from patchscale.budget import BYTES_PER_WEIGHT, Precision, count_params
 from patchscale.errors import InputError
 from patchscale.model import PatchTST, PatchTSTConfig
+from patchscale.optim import held
 
 MARGIN = 0.1
 """Share of the free memory that is left alone."""
@@ -130,7 +131,7 @@ def choose(
 
 def activation_bytes(model: nn.Module, samples: Tensor) -> int:
     """Return the bytes a forward pass of `samples` keeps for the backward pass."""
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    weights = {held(parameter).untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
     alive = []
 

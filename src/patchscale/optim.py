@@ -61,10 +61,8 @@ class RoundedAdamW(torch.optim.Optimizer):
                     continue
                 state = self.state[parameter]
                 stored = (parameter, state["exp_avg"], state["exp_avg_sq"])
-                pieces = zip(
-                    *(tensor.view(-1).split(CHUNK) for tensor in (*stored, parameter.grad)),
-                    strict=True,
-                )
+                parts = (held(tensor) for tensor in (*stored, parameter.grad))
+                pieces = zip(*(torch.split(part.view(-1), CHUNK) for part in parts), strict=True)
                 state["step"] += 1
                 for *piece, gradient in pieces:
                     self._update(piece, gradient, state["step"], group)
@@ -90,6 +88,12 @@ class RoundedAdamW(torch.optim.Optimizer):
         for narrow, exact in zip(piece, wide, strict=True):
             if narrow.dtype == torch.bfloat16:
                 narrow.copy_(round_stochastically(exact))
+
+
+def held(tensor: Tensor) -> Tensor:
+    """Return what this process holds of a tensor: its part of a sharded one, else all of it."""
+    part: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
+    return tensor if part is None else part()
 
 
 def round_stochastically(exact: Tensor) -> Tensor:

@@ -44,6 +44,8 @@ class Watch:
     )
     """Opened with the rows of the epochs done; yields what takes the next ones."""
     celsius: Callable[[], float | None] = lambda: None
+    agreed: Callable[[bool], bool] = lambda wanted: wanted
+    """Asked in every step: whether one of the processes of this training wants it."""
     enough: Callable[[list[float]], bool] = lambda losses: False
     """Asked after every epoch, with the validation log-losses so far, whether to end there."""
 
@@ -89,6 +91,7 @@ def train(
     max_hours: float = math.inf,
     free: int | None = None,
     watch: Watch | None = None,
+    engine: Callable[[Inputs, Settings, int], Engine] = Engine,
 ) -> Trained:
     """Train one replicate; resume it where `checkpoint` holds its state.
 
@@ -108,6 +111,8 @@ def train(
         Bytes of memory the run may take; by default what is available.
     watch
         Whom to tell and ask.
+    engine
+        Makes the model and its steps.
 
     Raises
     ------
@@ -124,7 +129,7 @@ def train(
     memory.refuse_if_large(memory.count(inputs.shape), settings.precision, free)
     tried: list[Plan] = []
     while True:
-        run = _Run(inputs, settings, seed, checkpoint, watch)
+        run = _Run(inputs, settings, seed, checkpoint, watch, engine)
         plan = run.choose(free, tried)
         try:
             return run.to_the_end(plan, max_hours)
@@ -141,18 +146,24 @@ class _Run:
     """One attempt: engine and state, from the checkpoint or from the start."""
 
     def __init__(
-        self, inputs: Inputs, settings: Settings, seed: int, checkpoint: Checkpoint, watch: Watch
+        self,
+        inputs: Inputs,
+        settings: Settings,
+        seed: int,
+        checkpoint: Checkpoint,
+        watch: Watch,
+        engine: Callable[[Inputs, Settings, int], Engine],
     ) -> None:
         self.inputs, self.settings, self.seed = inputs, settings, seed
         self.checkpoint, self.watch = checkpoint, watch
         self.per_epoch = math.ceil(len(inputs.train.rows) / settings.batch_size)
         self.total = self.per_epoch * settings.epochs
         self.losses = torch.zeros(self.per_epoch, device=settings.device)
-        self.engine = Engine(inputs, settings, seed)
+        self.engine = engine(inputs, settings, seed)
         self.plan: Plan | None = None
         self.compiling = settings.compiled
         self.state = _State()
-        if kept := checkpoint.load(settings.device, watch.report):
+        if kept := checkpoint.load(settings.device, watch.report, self._tensors):
             self._restore(*kept)
 
     def choose(self, free: int, tried: list[Plan]) -> Plan:
@@ -225,7 +236,8 @@ class _Run:
             else:
                 self._tell_pace((now - begun_at) / (number + 1 - paced))
             reason, last = self.watch.stopped(), number + 1 == self.per_epoch
-            keep = not last and (bool(reason) or now - saved > CHECKPOINT_SECONDS)
+            keep = bool(reason) or now - saved > CHECKPOINT_SECONDS
+            keep = not last and self.watch.agreed(keep)
             if last or keep or settings.device == "cpu":  # a GPU would have to wait
                 self._refuse_divergence(number)
             if keep:
@@ -293,10 +305,10 @@ class _Run:
 
     def _save(self) -> None:
         assert self.plan is not None
-        self.checkpoint.save(
-            self.engine.tensors() | {"losses": self.losses},
-            vars(self.state) | {"plan": vars(self.plan)},
-        )
+        self.checkpoint.save(self._tensors(), vars(self.state) | {"plan": vars(self.plan)})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return self.engine.tensors() | {"losses": self.losses}
 
     def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.losses.copy_(tensors.pop("losses"))

@@ -41,6 +41,7 @@ def toy_params(budgets: dict[str, int] = BUDGETS, horizons: dict[str, int] = HOR
     params["budgets"] = {name: {"n_params": size, **settings} for name, size in budgets.items()}
     params["train"] |= {
         "seeds": {smallest: 2} | dict.fromkeys(larger, 1),
+        "processes": dict.fromkeys(budgets, 1),
         "threads": dict.fromkeys(budgets, 1),
         "precision": {smallest: "32-true"} | dict.fromkeys(larger, "bf16-mixed"),
     }
