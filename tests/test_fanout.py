@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from conftest import ROOT
 from dvc.repo import Repo
 from repository import Repository, wait_for
 
-from patchscale import config, engines, fanout
+from patchscale import config, engines, fanout, needs, pipeline
 from patchscale.engines import Job
 from patchscale.errors import InputError, Stopped
 from patchscale.fanout import CACHED, DONE, FAILED, SAME, SKIPPED, STOPPED, Fan
@@ -90,16 +89,25 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     return repo
 
 
-def job(name: str, command: str) -> Job:
-    return Job(name, command, (fanout.LOGS / f"{name}.log").resolve())
+def as_it_is(job: Job) -> Job:
+    return job
+
+
+def collect(*globs: str) -> Fan:
+    repo = Repo(".")
+    return Fan(repo, pipeline.collect(repo, globs))
+
+
+def alone(fan: Fan):
+    return pipeline.alone(fan.repo, list(fan.before))
 
 
 def fan_out(*globs: str, jobs: int = 2, stopped=lambda: "") -> Fan:
     """Fan out in this process, as `main` does."""
     fanout.LOGS.mkdir(parents=True, exist_ok=True)
-    fan = fanout.collect(Repo("."), globs)
-    with fanout.alone(fan), engines.engine("local", jobs, Path.cwd()) as opened:
-        fanout.fan_out(fan, opened, job, stopped)
+    fan = collect(*globs)
+    with alone(fan), engines.engine("local", jobs, Path.cwd()) as opened:
+        fanout.fan_out(fan, opened, as_it_is, stopped)
     return fan
 
 
@@ -130,7 +138,7 @@ def test_only_what_is_asked_for_and_what_it_needs_is_run(repo: Repository) -> No
     fan = fan_out("cell@[ab]")
     assert fan.verdicts == {"data": DONE, "cell@a": DONE, "cell@b": DONE}
     with pytest.raises(InputError, match="no such stage"):
-        fanout.collect(Repo("."), ["cell@z"])
+        collect("cell@z")
 
 
 def test_what_reads_an_output_that_came_out_the_same_is_not_run(repo: Repository) -> None:
@@ -219,6 +227,28 @@ def test_a_stop_keeps_what_is_finished_and_the_next_one_goes_on(repo: Repository
     assert runs(repo, "a") == 1
 
 
+def test_outputs_of_a_cell_that_never_began_stay_where_they_are(repo: Repository) -> None:
+    fan_out()
+    (repo.path / "cell.py").write_text(CELL + "# another version\n")
+    (repo.path / "told/a").write_text("wait")
+    with pytest.raises(Stopped):
+        fan_out(jobs=1, stopped=lambda: "SIGTERM" if runs(repo, "a") == 2 else "")
+    assert [path.name for path in sorted((repo.path / "out").iterdir())] == ["b.txt", "c.txt"]
+
+
+def test_a_version_that_was_run_before_comes_back_from_the_run_cache(repo: Repository) -> None:
+    fan_out()
+    for text, verdict in [("open('data.txt', 'w').write('others')\n", DONE), (DATA, CACHED)]:
+        (repo.path / "data.py").write_text(text)
+        assert set(fan_out().verdicts.values()) == {verdict}
+        assert is_up_to_date(repo)
+    assert (repo.path / "report.txt").read_text() == "anumbers bnumbers cnumbers"
+    assert runs(repo, "a") == 2
+    (repo.path / "out/a.txt").write_text("a file of somebody")
+    assert fan_out().verdicts["cell@a"] == CACHED
+    assert (repo.path / "out/a.txt").read_text() == "anumbers"
+
+
 def driver(repo: Repository, *words: str) -> subprocess.Popen[str]:
     """Start a fan-out in another process."""
     lines = [
@@ -289,28 +319,30 @@ def params() -> config.Params:
 def test_a_training_asks_for_its_threads_and_the_memory_of_its_weights(
     params: config.Params,
 ) -> None:
-    ask = partial(fanout.job_of, params)
-    cell = ask(0, "train@20M-h1", "python stages/train.py 20M-h1")
+    def ask(n_gpus: int, stage: str) -> Job:
+        return needs.needing(params, n_gpus, Job(stage, "", Path("log")))
+
+    cell = ask(0, "train@20M-h1")
     assert cell.cpus == params.train.threads["20M"] * params.train.seeds["20M"]
     weights = 20 * params.budgets["20M"].n_params * params.train.seeds["20M"]
     assert weights < cell.memory < 3 * weights + 5 * 2**30
-    on_gpu = ask(8, "train@20M-h1", "python stages/train.py 20M-h1")
+    on_gpu = ask(8, "train@20M-h1")
     assert (on_gpu.cpus, on_gpu.gpus) == (params.train.threads["20M"], 1)
     assert on_gpu.memory < cell.memory
-    untrained = ask(8, "train@2B-h1", "python stages/train.py 2B-h1")
-    assert (untrained.gpus, untrained.memory) == (0, fanout.PROCESS)
-    assert ask(8, "hpo@2M-h1", "python stages/hpo.py 2M-h1").spreads
+    untrained = ask(8, "train@2B-h1")
+    assert (untrained.gpus, untrained.memory) == (0, needs.PROCESS)
+    assert ask(8, "hpo@2M-h1").spreads
 
 
 def test_a_time_is_that_of_the_last_run_or_of_another_training_by_size(
     params: config.Params,
 ) -> None:
     known = {"train@2M-h1": 100.0, "report": 7.0}
-    assert fanout.expected("report", params, known) == 7
-    assert fanout.expected("train@2M-h1", params, known) == 100
-    assert fanout.expected("train@20M-h1", params, known) == 1000
-    assert fanout.expected("headline", params, known) is None
-    assert fanout.expected("train@2B-h1", params, known) is None
+    assert needs.expected("report", params, known) == 7
+    assert needs.expected("train@2M-h1", params, known) == 100
+    assert needs.expected("train@20M-h1", params, known) == 1000
+    assert needs.expected("headline", params, known) is None
+    assert needs.expected("train@2B-h1", params, known) is None
 
 
 def test_a_dry_run_names_what_is_stale_and_what_may_follow(
@@ -318,7 +350,7 @@ def test_a_dry_run_names_what_is_stale_and_what_may_follow(
 ) -> None:
     fan_out()
     (repo.path / "cell.py").write_text(CELL + "# another version\n")
-    fanout.dry(fanout.collect(Repo("."), []), partial(fanout.job_of, params, 0), params)
+    fanout.dry(collect(), params)
     lines = capsys.readouterr().out.splitlines()
     rows = {line.split()[0]: line for line in lines[1:-1]}
     assert list(rows) == ["cell@a", "cell@b", "cell@c", "report"]
@@ -329,13 +361,13 @@ def test_a_dry_run_names_what_is_stale_and_what_may_follow(
 
 def test_stopped_is_said_of_cells_that_had_to_stop(repo: Repository) -> None:
     (repo.path / "told/a").write_text("wait")
-    fan = fanout.collect(Repo("."), ["cell@a"])
+    fan = collect("cell@a")
     fanout.LOGS.mkdir(parents=True, exist_ok=True)
     with (
-        fanout.alone(fan),
+        alone(fan),
         engines.engine("local", 1, Path.cwd()) as opened,
         pytest.raises(Stopped),
     ):
-        fanout.fan_out(fan, opened, job, lambda: "q" if runs(repo, "a") else "")
+        fanout.fan_out(fan, opened, as_it_is, lambda: "q" if runs(repo, "a") else "")
     assert fan.verdicts == {"data": DONE, "cell@a": STOPPED}
     assert list((repo.path / "out").iterdir()) == []

@@ -7,6 +7,7 @@ same path. That folder carries code, data, checkpoints and results; nothing is c
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,11 +33,13 @@ ATTEMPT = "== attempt on "
 
 @dataclass(frozen=True)
 class Job:
-    """A stage's command, where it writes what it says, and what it needs."""
+    """A stage's command, where it writes what it says, what it makes, and what it needs."""
 
     name: str
     command: str
     log: Path
+    outs: tuple[Path, ...] = ()
+    """Removed before it runs, so that what is there afterwards is its own."""
     cpus: int = 1
     gpus: float = 0
     memory: int = 0
@@ -97,11 +100,15 @@ def execute(
     Killed is what the kernel does where memory ran out; stopped, with exit code 75, what a training
     does that is too hot, lost a process, or finds the lock of one that has not quite ended.
     """
+    if stopping():
+        return Outcome(STOPPED, 0, node)
     begun = time.monotonic()
     with job.log.open("ab") as stream:
         while True:
             stream.write(f"{ATTEMPT}{node}\n".encode())
             stream.flush()
+            for out in job.outs:
+                _remove(out)
             process = subprocess.Popen(
                 shlex.split(job.command),
                 cwd=root,
@@ -118,6 +125,13 @@ def execute(
             if stopping() or not again or count >= ATTEMPTS:
                 return Outcome(code, time.monotonic() - begun, node)
             time.sleep(PAUSE * 2 ** (count - 1))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _wait(process: subprocess.Popen[bytes], stopping: Callable[[], bool]) -> int:
@@ -163,7 +177,7 @@ class Local:
     def stop(self) -> None:
         """Let running jobs stop, resumable, and no other begin."""
         self._stopping = True
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.shutdown()
 
     def close(self) -> None:
         """End the threads; a job that is left stops."""

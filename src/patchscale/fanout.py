@@ -1,27 +1,26 @@
 """Run the stages that are stale side by side; DVC says which, and writes dvc.lock once.
 
 What is stale, the order, what a finished stage is (run-cache) and its entry in dvc.lock are DVC's
-own answers, asked in this process: a `dvc repro` afterwards finds everything up to date. Finished
-stages are in DVC's run-cache at once, so that nothing is repeated where the driver was killed.
-This is the one module of the library that imports DVC.
+own answers: a `dvc repro` afterwards finds everything up to date. Finished stages are in DVC's
+run-cache at once, so that nothing is repeated where the driver was killed.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchscale import config, paths
-from patchscale.budget import BYTES_PER_WEIGHT
+from patchscale import paths, pipeline
+from patchscale.config import Params, load_params
 from patchscale.engines import ATTEMPT, Engine, Job, Outcome, attempts, engine, lines_of
 from patchscale.errors import InputError, Stopped
 from patchscale.files import read_json, write_json
+from patchscale.needs import expected, needing
 from patchscale.stage import run
 from patchscale.stopping import stop_requests
 
@@ -32,10 +31,8 @@ if TYPE_CHECKING:
 LOGS = Path("runs/fanout")
 SECONDS = LOGS / "seconds.json"
 """What each stage took when it last ran here."""
-LOCK_TRIES = 20
-"""Of three seconds each, for the lock that DVC's commands hold for a moment."""
-PROCESS = 2**30
-"""Bytes of a process with torch and the data, without a model."""
+Needs = Callable[[Job], Job]
+"""Tells of a job what it needs."""
 DONE, CACHED, SAME, FAILED, SKIPPED, STOPPED = (
     "done",
     "from the run-cache",
@@ -51,7 +48,6 @@ class Fan:
     """One fan-out: its stages in DVC's order, and what became of each."""
 
     repo: "Repo"
-    steps: "list[Stage]"
     before: "dict[Stage, set[Stage]]"
     """Of each stage the ones it reads from."""
     verdicts: dict[str, str] = field(default_factory=dict)
@@ -59,25 +55,7 @@ class Fan:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def collect(repo: "Repo", globs: Sequence[str]) -> Fan:
-    """Return the stages of some names, or all, and those they need; in the order of `dvc repro`."""
-    from dvc.exceptions import DvcException
-    from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-
-    try:
-        targets = collect_stages(repo, globs or ["dvc.yaml"], glob=bool(globs))
-        graph = get_active_graph(repo.index.graph)
-    except DvcException as error:
-        raise InputError(" ".join(str(error).split())) from None
-    if not targets:
-        raise InputError(f"{' '.join(globs)}: no such stage; `dvc stage list` names them")
-    steps = plan_repro(graph, targets)
-    return Fan(repo, steps, {stage: set(graph.successors(stage)) for stage in steps})
-
-
-def fan_out(
-    fan: Fan, opened: Engine, job: Callable[[str, str], Job], stopped: Callable[[], str]
-) -> None:
+def fan_out(fan: Fan, opened: Engine, needs: Needs, stopped: Callable[[], str]) -> None:
     """Run what is stale, each stage as soon as what it reads from is up to date.
 
     Raises
@@ -97,9 +75,9 @@ def fan_out(
         ended = wait(running, timeout=0 if ready else 0.2, return_when=FIRST_COMPLETED).done
         if not ready and not ended:
             continue
-        with locked(fan.repo):
+        with pipeline.locked(fan.repo):
             for stage in ready:
-                if task := _begin(fan, stage, job):
+                if task := _begin(fan, stage, needs):
                     try:
                         running[opened.submit(task)] = stage
                     except InputError as error:
@@ -110,12 +88,13 @@ def fan_out(
                 stage = running.pop(future)
                 _close(fan, stage, future, reason)
                 sorter.done(stage)
-    _write_lock(fan)
+    done = [each for each in fan.before if fan.verdicts.get(each.addressing) in (DONE, CACHED)]
+    pipeline.write_lock(fan.repo, done)
     if reason:
         raise Stopped(f"{reason}: stopped; the same command goes on")
 
 
-def _begin(fan: Fan, stage: "Stage", job: Callable[[str, str], Job]) -> Job | None:
+def _begin(fan: Fan, stage: "Stage", needs: Needs) -> Job | None:
     """Return the job of a stage, unless it has nothing to do; then its verdict is settled."""
     name = stage.addressing
     missing = (FAILED, SKIPPED, STOPPED)
@@ -125,38 +104,35 @@ def _begin(fan: Fan, stage: "Stage", job: Callable[[str, str], Job]) -> Job | No
         _settle(fan, name, SKIPPED, f"needs {', '.join(lost)}")
     elif not stage.changed():
         _settle(fan, name, SAME)
-    elif _restore(stage):
+    elif pipeline.restore(stage):
         _settle(fan, name, CACHED)
     else:
-        stage.save_deps()
-        task = job(name, stage.cmd)
+        task = needs(job_of(stage))
         task.log.unlink(missing_ok=True)
         say(f"{name}: queued")
         return task
     return None
 
 
+def log_of(name: str) -> Path:
+    """Return where a stage's command writes what it says."""
+    return (LOGS / f"{name}.log").resolve()
+
+
+def job_of(stage: "Stage") -> Job:
+    """Return the job of a stage, without what it needs."""
+    name = stage.addressing
+    return Job(name, stage.cmd, log_of(name), pipeline.made_by(stage))
+
+
 def _settle(fan: Fan, name: str, verdict: str, detail: str = "") -> None:
     fan.verdicts[name], fan.details[name] = verdict, detail
 
 
-def _restore(stage: "Stage") -> bool:
-    """Bring the outputs of a stage back from DVC's run-cache; else make room for new ones."""
-    from dvc.stage.cache import RunCacheNotFoundError
-
-    stage.remove_outs(ignore_remove=False, force=False)
-    try:
-        stage.repo.stage_cache.restore(stage)
-    except RunCacheNotFoundError:
-        return False
-    stage.save()
-    stage.commit()
-    return True
-
-
 def _close(fan: Fan, stage: "Stage", future: Future[Outcome], reason: str) -> None:
     """Settle how a stage ended; where it is done, hand its outputs to DVC's cache and run-cache."""
-    name, log = stage.addressing, LOGS / f"{stage.addressing}.log"
+    name = stage.addressing
+    log = log_of(name)
     bad = STOPPED if reason else FAILED
     try:
         outcome = future.result()
@@ -170,11 +146,10 @@ def _close(fan: Fan, stage: "Stage", future: Future[Outcome], reason: str) -> No
     elif stage.changed_deps():  # since it was started: which version it read nobody knows
         _settle(fan, name, FAILED, "what it reads was changed while it ran; run it again")
     else:
-        stage.save()
-        stage.commit()
+        pipeline.keep(stage)
         fan.seconds[name] = round(outcome.seconds, 1)
         _settle(fan, name, DONE, where)
-    progress = f"{len(fan.verdicts)} of {len(fan.steps)} stages settled"
+    progress = f"{len(fan.verdicts)} of {len(fan.before)} stages settled"
     took = f"in {outcome.seconds:.0f} s {fan.details[name]}"
     say(f"{name}: {fan.verdicts[name]} {took}; {progress}")
 
@@ -185,86 +160,9 @@ def last_words(log: Path, outcome: Outcome) -> str:
     return f"exit code {outcome.code}; {said[-1] if said else 'it said nothing'}"
 
 
-def _write_lock(fan: Fan) -> None:
-    """Write dvc.lock once, in the order in which `dvc repro` would have."""
-    done = [each for each in fan.steps if fan.verdicts.get(each.addressing) in (DONE, CACHED)]
-    if done:
-        with locked(fan.repo):
-            done[0].dvcfile.dump_stages(done, update_pipeline=False)
-
-
-@contextmanager
-def locked(repo: "Repo") -> Iterator[None]:
-    """Hold DVC's lock for a moment; wait where another command has it."""
-    from dvc.lock import LockError
-    from dvc.repo import lock_repo
-
-    with ExitStack() as stack:
-        for left in reversed(range(LOCK_TRIES)):
-            try:
-                stack.enter_context(lock_repo(repo))
-                break
-            except LockError as error:
-                if not left:
-                    raise Stopped(" ".join(str(error).split())) from None
-        yield
-
-
-@contextmanager
-def alone(fan: Fan) -> Iterator[None]:
-    """Hold the outputs as a running `dvc repro` does, against it and against another fan-out."""
-    from dvc.lock import LockError
-    from dvc.rwlock import rwlock
-
-    repo, outs = fan.repo, [out.fs_path for stage in fan.steps for out in stage.outs]
-    hardlink = repo.config["core"].get("hardlink_lock", False)
-    try:
-        with rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), [], outs, hardlink):
-            yield
-    except LockError as error:
-        raise Stopped(" ".join(str(error).partition("If there are")[0].split())) from None
-
-
-def job_of(params: config.Params, n_gpus: int, name: str, command: str) -> Job:
-    """Return what a stage's command needs: cores and memory by the plan of a training."""
-    job = Job(name, command, (LOGS / f"{name}.log").resolve(), memory=PROCESS)
-    kind, _, cell = name.partition("@")
-    if kind not in ("train", "hpo") or not cell:
-        return job
-    (budget, _), rules = config.split_cell(cell), params.train
-    copies = rules.seeds[budget] if kind == "train" else params.hpo.batch
-    if not (params.study.train[budget] if kind == "train" else params.trials_of(budget)):
-        return job
-    # weights, gradients, moments, and half as much again for the activations of a micro-batch
-    each = 1.5 * BYTES_PER_WEIGHT[rules.precision[budget]] * params.budgets[budget].n_params
-    processes = rules.processes[budget] if kind == "train" else 1
-    side_by_side = 1 if n_gpus or processes > 1 else copies
-    return replace(
-        job,
-        cpus=rules.threads[budget] * max(side_by_side, processes),
-        gpus=processes if n_gpus else 0,
-        spreads=kind == "hpo",
-        memory=round(PROCESS * (1 + side_by_side) + each * side_by_side),
-    )
-
-
 def say(line: str) -> None:
     """Print a line of progress."""
     print(line, file=sys.stderr, flush=True)
-
-
-def expected(name: str, params: config.Params, known: dict[str, float]) -> float | None:
-    """Return the seconds a stage took here, or by N and seeds from another cell's training."""
-    work = {
-        f"train@{cell}": params.budgets[row.budget].n_params * params.train.seeds[row.budget]
-        for cell, row in params.cells.items()
-        if params.study.train[row.budget]
-    }
-    trained = [each for each in known if each in work]
-    if name in known or name not in work or not trained:
-        return known.get(name)
-    nearest = min(trained, key=lambda each: abs(work[each] - work[name]))
-    return known[nearest] * work[name] / work[nearest]
 
 
 def plan_table(fan: Fan, jobs: Sequence[Job], times: Sequence[float | None]) -> str:
@@ -297,29 +195,29 @@ def seconds_known() -> dict[str, float]:
     return known
 
 
-def dry(fan: Fan, job: Callable[[str, str], Job], params: config.Params) -> None:
+def dry(fan: Fan, params: Params) -> None:
     """Print what would run and what it needs; run nothing."""
     known = seconds_known()
     stages: list[Stage] = []
-    with locked(fan.repo):
-        for stage in fan.steps:
+    with pipeline.locked(fan.repo):
+        for stage in fan.before:
             follows = any(each in stages for each in fan.before[stage])
             if follows or stage.changed():
                 # what reads from it runs only if its outputs come out other than they are
                 _settle(fan, stage.addressing, "may follow" if follows else "stale")
                 stages.append(stage)
-    tasks = [job(stage.addressing, stage.cmd) for stage in stages]
+    tasks = [needing(params, 0, job_of(stage)) for stage in stages]
     times = [expected(task.name, params, known) for task in tasks]
     print(plan_table(fan, tasks, times))
     total = sum(seconds for seconds in times if seconds)
     unknown = sum(seconds is None for seconds in times)
-    print(f"{len(tasks)} of {len(fan.steps)} stages, {total:.0f} s one after the other", end="")
+    print(f"{len(tasks)} of {len(fan.before)} stages, {total:.0f} s one after the other", end="")
     print(f", without {unknown} that never ran here" if unknown else "")
 
 
 def verdict_table(fan: Fan) -> str:
     """Return how every stage went, but for those that had nothing to do."""
-    names = [stage.addressing for stage in fan.steps if stage.addressing in fan.verdicts]
+    names = [stage.addressing for stage in fan.before if stage.addressing in fan.verdicts]
     told = [name for name in names if fan.verdicts[name] != SAME]
     rows = [
         (
@@ -350,26 +248,22 @@ def main(*words: str) -> None:
     options = parser.parse_args(words)
     if options.jobs < 1:
         raise InputError(f"--jobs: {options.jobs} is not allowed; 1 or more")
-    params = config.load_params(paths.PARAMS)
+    params = load_params(paths.PARAMS)
     root = Path.cwd()
 
-    import logging
-
-    from dvc.repo import Repo
-
-    logging.getLogger("dvc").setLevel(logging.ERROR)
-    fan = collect(Repo(str(root)), options.stages)
+    repo = pipeline.open_repository(root)
+    fan = Fan(repo, pipeline.collect(repo, options.stages))
     if options.dry_run:
-        dry(fan, partial(job_of, params, 0), params)
+        dry(fan, params)
         return
     LOGS.mkdir(parents=True, exist_ok=True)
     with (
-        alone(fan),
+        pipeline.alone(repo, list(fan.before)),
         stop_requests() as stopped,
         engine(options.engine, options.jobs, root) as opened,
     ):
         try:
-            fan_out(fan, opened, partial(job_of, params, opened.n_gpus), stopped)
+            fan_out(fan, opened, partial(needing, params, opened.n_gpus), stopped)
         finally:
             write_json(SECONDS, seconds_known() | fan.seconds)
             print(verdict_table(fan))
