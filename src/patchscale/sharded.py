@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from torch.distributed.checkpoint.hf_storage import (
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn import functional as F
 
@@ -43,6 +44,7 @@ from patchscale.checkpoint import Checkpoint
 from patchscale.engine import Engine, build, log_loss, skeleton
 from patchscale.errors import InputError
 from patchscale.memory import Plan
+from patchscale.model import Layer, PatchTST
 from patchscale.optim import make_optimizer
 from patchscale.progress import Pulse, display
 from patchscale.replica import Replica
@@ -94,6 +96,22 @@ def launch(processes: int) -> int:
     return ours[0] if ours else (1 if codes else 0)
 
 
+def _shard(model: PatchTST, mesh: DeviceMesh) -> None:
+    """Share out layer by layer; with `bf16-true`, norms and positions (float32) are groups apart.
+
+    FSDP wants the weights it gathers at once to be of one type.
+    """
+    wide = model.positions.dtype
+    for layer in model.layers:
+        assert isinstance(layer, Layer)
+        if layer.qkv.weight.dtype != wide:
+            fully_shard([layer.norm1, layer.norm2], mesh=mesh)
+        fully_shard(layer, mesh=mesh)
+    if model.embed.weight.dtype != wide:
+        fully_shard([model.embed, model.head], mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
 class ShardedEngine(Engine):
     """An engine whose model lies in parts in all processes; each makes the same calls."""
 
@@ -102,9 +120,7 @@ class ShardedEngine(Engine):
         self.seed, self.micro_batch = seed, settings.batch_size
         model = skeleton(inputs.shape, settings.precision)
         mesh = init_device_mesh(settings.device, (size(),))
-        for layer in model.layers:
-            fully_shard(layer, mesh=mesh)
-        fully_shard(model, mesh=mesh)
+        _shard(model, mesh)
         model.to_empty(device=settings.device)
         whole = build(inputs.shape, settings.precision, seed).state_dict() if rank() == 0 else {}
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
@@ -254,6 +270,8 @@ def train_sharded(replicas: list[Replica], title: str) -> list[Trained]:
     elif settings.device != "cpu":
         raise InputError(f"train.processes: more than one is not possible on {settings.device}")
     torch.use_deterministic_algorithms(True)
+    # nothing here writes into the logits that the model returns
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     dist.init_process_group("cpu:gloo,cuda:nccl" if settings.device == "cuda" else "gloo")
     try:
         return [_train(replica, title) for replica in replicas]
