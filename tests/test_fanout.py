@@ -98,15 +98,11 @@ def collect(*globs: str) -> Fan:
     return Fan(repo, pipeline.collect(repo, globs))
 
 
-def alone(fan: Fan):
-    return pipeline.alone(fan.repo, list(fan.before))
-
-
 def fan_out(*globs: str, jobs: int = 2, stopped=lambda: "") -> Fan:
     """Fan out in this process, as `main` does."""
     fanout.LOGS.mkdir(parents=True, exist_ok=True)
     fan = collect(*globs)
-    with alone(fan), engines.engine("local", jobs, Path.cwd()) as opened:
+    with pipeline.alone(fan.repo), engines.engine("local", jobs, Path.cwd()) as opened:
         fanout.fan_out(fan, opened, as_it_is, stopped)
     return fan
 
@@ -249,6 +245,23 @@ def test_a_version_that_was_run_before_comes_back_from_the_run_cache(repo: Repos
     assert (repo.path / "out/a.txt").read_text() == "anumbers"
 
 
+def test_a_command_may_be_a_list_or_need_a_shell(repo: Repository) -> None:
+    stages = yaml.safe_load(PIPELINE)["stages"]
+    stages["report"]["cmd"] = [
+        "python report.py > said",
+        "cat report.txt said > all && mv all report.txt",
+    ]
+    (repo.path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    assert set(fan_out().verdicts.values()) == {DONE}
+    assert is_up_to_date(repo)
+    stages["report"]["cmd"] = "echo $$ > pid; sleep 60; true"
+    (repo.path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    begun = time.monotonic()
+    with pytest.raises(Stopped):
+        fan_out(stopped=lambda: "SIGTERM" if (repo.path / "pid").exists() else "")
+    assert time.monotonic() - begun < 30
+
+
 def driver(repo: Repository, *words: str) -> subprocess.Popen[str]:
     """Start a fan-out in another process."""
     lines = [
@@ -364,7 +377,7 @@ def test_stopped_is_said_of_cells_that_had_to_stop(repo: Repository) -> None:
     fan = collect("cell@a")
     fanout.LOGS.mkdir(parents=True, exist_ok=True)
     with (
-        alone(fan),
+        pipeline.alone(fan.repo),
         engines.engine("local", 1, Path.cwd()) as opened,
         pytest.raises(Stopped),
     ):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +30,8 @@ KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 GLIMPSE = 0.05
 """Of a GPU, for the process of a search: it must see one, its trials take 0.9 (cluster.GPUS)."""
 ATTEMPT = "== attempt on "
+SHELL = frozenset("|&;<>()$`*?[~#\n")
+"""Characters that make a command more than a program and its arguments."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def execute(
     """
     if stopping():
         return Outcome(STOPPED, 0, node)
-    begun = time.monotonic()
+    begun, shell = time.monotonic(), not SHELL.isdisjoint(job.command)
     with job.log.open("ab") as stream:
         while True:
             stream.write(f"{ATTEMPT}{node}\n".encode())
@@ -110,7 +113,7 @@ def execute(
             for out in job.outs:
                 _remove(out)
             process = subprocess.Popen(
-                shlex.split(job.command),
+                ["sh", "-c", job.command] if shell else shlex.split(job.command),
                 cwd=root,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
@@ -119,7 +122,9 @@ def execute(
                 start_new_session=True,  # Ctrl-C is ours to hand on
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
-            code = _wait(process, stopping)
+            # a training is asked alone, its workers follow it; a shell would not hand it on
+            stop = partial(os.killpg, process.pid, signal.SIGTERM) if shell else process.terminate
+            code = _wait(process, stopping, stop)
             again = code == STOPPED or code in KILLED
             count = len(attempts(job.log))
             if stopping() or not again or count >= ATTEMPTS:
@@ -134,7 +139,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _wait(process: subprocess.Popen[bytes], stopping: Callable[[], bool]) -> int:
+def _wait(
+    process: subprocess.Popen[bytes], stopping: Callable[[], bool], stop: Callable[[], None]
+) -> int:
     """Wait for a process, which is asked to stop when `stopping` says so or we are interrupted."""
     asked = False
     try:
@@ -143,10 +150,10 @@ def _wait(process: subprocess.Popen[bytes], stopping: Callable[[], bool]) -> int
                 return process.wait(timeout=0.2)
             except subprocess.TimeoutExpired:
                 if stopping() and not asked:
-                    process.terminate()
+                    stop()
                     asked = True
     except BaseException:
-        process.terminate()
+        stop()
         process.wait()
         raise
 

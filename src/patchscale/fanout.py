@@ -122,7 +122,7 @@ def log_of(name: str) -> Path:
 def job_of(stage: "Stage") -> Job:
     """Return the job of a stage, without what it needs."""
     name = stage.addressing
-    return Job(name, stage.cmd, log_of(name), pipeline.made_by(stage))
+    return Job(name, pipeline.command_of(stage), log_of(name), pipeline.made_by(stage))
 
 
 def _settle(fan: Fan, name: str, verdict: str, detail: str = "") -> None:
@@ -258,7 +258,7 @@ def main(*words: str) -> None:
         return
     LOGS.mkdir(parents=True, exist_ok=True)
     with (
-        pipeline.alone(repo, list(fan.before)),
+        pipeline.alone(repo),
         stop_requests() as stopped,
         engine(options.engine, options.jobs, root) as opened,
     ):

@@ -47,6 +47,11 @@ def collect(repo: "Repo", globs: Sequence[str]) -> "dict[Stage, set[Stage]]":
     return {stage: set(graph.successors(stage)) for stage in plan_repro(graph, targets)}
 
 
+def command_of(stage: "Stage") -> str:
+    """Return the command of a stage as one for a shell."""
+    return stage.cmd if isinstance(stage.cmd, str) else " && ".join(stage.cmd)
+
+
 def made_by(stage: "Stage") -> tuple[Path, ...]:
     """Return the outputs of a stage that `dvc repro` removes before it runs."""
     return tuple(Path(out.fs_path) for out in stage.outs if not out.persist)
@@ -103,15 +108,17 @@ def locked(repo: "Repo") -> Iterator[None]:
 
 
 @contextmanager
-def alone(repo: "Repo", stages: "Sequence[Stage]") -> Iterator[None]:
-    """Hold outputs as a running `dvc repro` does, against it and against another fan-out."""
+def alone(repo: "Repo") -> Iterator[None]:
+    """Hold all files of a repository as a running `dvc repro` holds a stage's outputs.
+
+    DVC refuses every other command that would read or write one, and a second fan-out.
+    """
     from dvc.lock import LockError
     from dvc.rwlock import rwlock
 
-    outs = [out.fs_path for stage in stages for out in stage.outs]
     hardlink = repo.config["core"].get("hardlink_lock", False)
     try:
-        with rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), [], outs, hardlink):
+        with rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), [], [repo.root_dir], hardlink):
             yield
     except LockError as error:
         raise Stopped(" ".join(str(error).partition("If there are")[0].split())) from None
