@@ -7,9 +7,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from conftest import ROOT
+from repository import wait_for
 from safetensors.torch import load_file
 from test_train import SETTINGS, problem
 
@@ -18,6 +20,7 @@ from patchscale.engine import Engine
 from patchscale.errors import Stopped
 from patchscale.replica import Replica
 from patchscale.schedule import Settings, epoch_batches, learning_rate
+from patchscale.stage import run
 from patchscale.train import train
 
 STEPS = 20
@@ -93,7 +96,7 @@ def main(what: str, *words: str) -> None:
         from patchscale.sharded import launch, size
 
         if size() == 1:
-            sys.exit(launch(2))
+            run(lambda *_: sys.exit(launch(2)))
         main(*words)
     elif what == "steps":
         steps(KINDS[words[0]], int(words[1]), words[2] == "True")
@@ -101,15 +104,19 @@ def main(what: str, *words: str) -> None:
         cell(Path(words[0]), int(words[1]))
 
 
+LAUNCH = (sys.executable, __file__, "launch")
+ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT / 'src'}"}
+
+
 def two(*words: object, torchrun: bool = False) -> subprocess.CompletedProcess[str]:
     """Run this file in two processes."""
-    start = [sys.executable, __file__, "launch"]
+    start = [*LAUNCH]
     if torchrun:
         module = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
         start = [sys.executable, *module, __file__]
     return subprocess.run(
         [*start, *map(str, words)],
-        env=os.environ | {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT / 'src'}"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=240,
@@ -160,6 +167,24 @@ def test_a_training_stopped_in_one_process_goes_on_to_the_same_bits(tmp_path: Pa
         json.loads((tmp_path / f"{run}/state.json").read_text())["best"] for run in ("whole", "cut")
     ]
     assert best[0] == best[1]
+
+
+def test_a_killed_process_ends_the_others_and_the_training_goes_on(tmp_path: Path) -> None:
+    started = subprocess.Popen(
+        [*LAUNCH, "cell", str(tmp_path / "run"), str(10**6)],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: (tmp_path / "run/state.json").exists(), seconds=120)
+    psutil.Process(started.pid).children()[-1].kill()
+    _, said = started.communicate(timeout=120)
+    assert started.returncode == 75, said
+    assert "was killed; the same command goes on" in said
+    resumed = two("cell", tmp_path / "run", 10**6)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed after epoch" in resumed.stderr
 
 
 def test_every_process_writes_its_part_and_no_pickle(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ from patchscale.budget import BYTES_PER_WEIGHT
 from patchscale.cell import Inputs
 from patchscale.checkpoint import Checkpoint
 from patchscale.engine import Engine, build, log_loss, skeleton
-from patchscale.errors import InputError
+from patchscale.errors import InputError, Stopped
 from patchscale.memory import Plan
 from patchscale.model import Layer, PatchTST
 from patchscale.optim import make_optimizer
@@ -69,6 +69,11 @@ def launch(processes: int) -> int:
     """Run this script again in so many processes; return the exit code of the contract.
 
     Where one ends with an error the others, which would wait for it for ever, are ended too.
+
+    Raises
+    ------
+    Stopped
+        One of them was killed; the same command goes on from the last checkpoint.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -80,8 +85,8 @@ def launch(processes: int) -> int:
         )
         for number in range(processes)
     ]
+    asked, ended = False, []
     with stop_requests() as stopped:
-        asked = False
         while any(each.poll() is None for each in started):
             time.sleep(0.2)
             if stopped() and not asked:  # they agree among themselves on the step
@@ -89,11 +94,14 @@ def launch(processes: int) -> int:
                 started[0].terminate()
             if any(each.returncode for each in started):
                 time.sleep(2)  # an error that all of them have is theirs to tell
-                for each in started:
+                ended = [each for each in started if each.poll() is None]
+                for each in ended:
                     each.kill()
-    codes = [each.returncode for each in started if each.returncode]
-    ours = [code for code in codes if code > 0]
-    return ours[0] if ours else (1 if codes else 0)
+                    each.wait()
+    codes = [each.returncode for each in started if each not in ended]
+    if min(codes) < 0:
+        raise Stopped("a process of the training was killed; the same command goes on")
+    return max(codes)
 
 
 def _shard(model: PatchTST, mesh: DeviceMesh) -> None:

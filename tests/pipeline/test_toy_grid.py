@@ -13,6 +13,8 @@ import yaml
 from conftest import ROOT
 from repository import Repository
 
+from patchscale.files import digest
+
 BUDGETS = {"1K": 6000, "2K": 12000}
 HORIZONS = {"h1": 1, "h3": 3}
 
@@ -298,6 +300,22 @@ def test_a_budget_that_is_not_trained_is_absent_and_says_so(repository: Study) -
     assert (repository.path / "params.yaml").read_text() == original
     repository.do("dvc", "checkout", "-q")
     assert "Running stage" not in repository.do("dvc", "repro")
+
+
+def test_a_stage_starts_the_processes_that_share_a_cell(repository: Study) -> None:
+    alone = repository.figure("metrics/cards/1K-h3.json")
+    repository.do("dvc", "exp", "run", "-q", "-S", "train.processes={1K: 2}", "train@1K-h3")
+    card = repository.figure("metrics/cards/1K-h3.json")
+    assert (card["processes"], card["shape"]) == (2, alone["shape"])
+    assert "processes" not in alone
+    for mine, theirs in zip(card["replicates"], alone["replicates"], strict=True):
+        assert mine["sha256"] != theirs["sha256"]  # dropout is another
+        assert mine["val_log_loss"] == pytest.approx(theirs["val_log_loss"], abs=0.1)
+        weights = repository.path / f"models/1K-h3/seed{mine['seed']}.safetensors"
+        assert digest(weights) == mine["sha256"]
+    assert not repository.changed_stages() & {"train@1K-h3"}
+    repository.do("git", "checkout", "-q", "--", ".")
+    repository.do("dvc", "checkout", "-q")
 
 
 def test_a_bare_clone_pulls_everything_and_verifies(repository: Study, tmp_path: Path) -> None:
