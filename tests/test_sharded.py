@@ -32,6 +32,7 @@ KINDS = {
     "even": SETTINGS,
     "ragged": RAGGED,
     "bf16": replace(SETTINGS, precision="bf16-true", lr=0.02),
+    "cuda": replace(SETTINGS, device="cuda"),
 }
 
 
@@ -49,17 +50,14 @@ def run_steps(engine: Engine, settings: Settings, count: int = STEPS) -> list[fl
 
 def steps(settings: Settings, micro_batch: int, recompute: bool) -> None:
     """Print the losses of the steps of a sharded engine, and its validation."""
-    import torch.distributed as dist
+    from patchscale.sharded import ShardedEngine, joined, rank
 
-    from patchscale.sharded import ShardedEngine, rank
-
-    dist.init_process_group("gloo")
-    engine = ShardedEngine(problem(dropout=0.0), settings, seed=0)
-    engine.micro_batch, engine.model.recompute = micro_batch, recompute
-    found = [*run_steps(engine, settings), engine.validate()]
+    with joined(settings.device):
+        engine = ShardedEngine(problem(dropout=0.0), settings, seed=0)
+        engine.micro_batch, engine.model.recompute = micro_batch, recompute
+        found = [*run_steps(engine, settings), engine.validate()]
     if rank() == 0:
         print(json.dumps(found))
-    dist.destroy_process_group()
 
 
 def cell(folder: Path, stop_after: int) -> None:
@@ -124,13 +122,19 @@ def two(*words: object, torchrun: bool = False) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.mark.parametrize(("batches", "micro_batch"), [("even", 32), ("ragged", 8)])
-def test_the_losses_of_twenty_steps_are_those_of_one_process(batches: str, micro_batch: int):
+two_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+
+
+@pytest.mark.parametrize(
+    ("kind", "micro_batch"),
+    [("even", 32), ("ragged", 8), pytest.param("cuda", 32, marks=two_gpus)],
+)
+def test_the_losses_of_twenty_steps_are_those_of_one_process(kind: str, micro_batch: int):
     torch.set_num_threads(1)
-    settings = KINDS[batches]
+    settings = KINDS[kind]
     alone = Engine(problem(dropout=0.0), settings, seed=0)
     expected = [*run_steps(alone, settings), alone.validate()]
-    done = two("steps", batches, micro_batch, False, torchrun=batches == "even")
+    done = two("steps", kind, micro_batch, False, torchrun=kind == "even")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert len(found) == STEPS + 1

@@ -18,7 +18,8 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -272,17 +273,23 @@ def train_sharded(replicas: list[Replica], title: str) -> list[Trained]:
     Stopped
         A stop was asked for in one of the processes; every step is kept.
     """
-    settings = replicas[0].settings
-    if settings.device == "cuda":
+    with joined(replicas[0].settings.device):
+        return [_train(replica, title) for replica in replicas]
+
+
+@contextmanager
+def joined(device: str) -> Iterator[None]:
+    """Let this process be one of those that share a training on `device`."""
+    if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    elif settings.device != "cpu":
-        raise InputError(f"train.processes: more than one is not possible on {settings.device}")
+    elif device != "cpu":
+        raise InputError(f"train.processes: more than one is not possible on {device}")
     torch.use_deterministic_algorithms(True)
     # nothing here writes into the logits that the model returns
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-    dist.init_process_group("cpu:gloo,cuda:nccl" if settings.device == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
-        return [_train(replica, title) for replica in replicas]
+        yield
     finally:
         dist.destroy_process_group()
 
