@@ -42,7 +42,8 @@ def main(cell: str) -> None:
         return
     processes, first, train_all = params.train.processes[budget], True, train_replicas
     if processes > 1:
-        from patchscale.sharded import launch, rank, size, train_sharded
+        from patchscale.processes import launch, rank, size
+        from patchscale.sharded import train_sharded
 
         if size() == 1:
             sys.exit(launch(processes))

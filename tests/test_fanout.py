@@ -1,10 +1,13 @@
 """Fanning out over a small real DVC pipeline whose cells fail, die and wait as they are told."""
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -370,6 +373,30 @@ def test_a_dry_run_names_what_is_stale_and_what_may_follow(
     assert " stale " in rows["cell@a"]
     assert " may follow " in rows["report"]
     assert runs(repo, "a") == 1
+
+
+def test_a_stop_on_ray_ends_running_and_queued_cells(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name in "abc":
+        (repo.path / "told" / name).write_text("wait")
+
+    def begun() -> str:
+        return "q" if any(runs(repo, name) for name in "abc") else ""
+
+    one_at_a_time = partial(replace, cpus=os.cpu_count())
+    fan = collect("cell@*")
+    fanout.LOGS.mkdir(parents=True, exist_ok=True)
+    with (
+        engines.engine("ray", 1, Path.cwd()) as opened,
+        pytest.raises(Stopped),
+    ):
+        fanout.fan_out(fan, opened, one_at_a_time, begun)
+    assert fan.verdicts.pop("data") == DONE
+    assert set(fan.verdicts.values()) == {STOPPED}
+    assert sum(runs(repo, name) for name in "abc") == 1
 
 
 def test_stopped_is_said_of_cells_that_had_to_stop(repo: Repository) -> None:

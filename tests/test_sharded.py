@@ -50,7 +50,8 @@ def run_steps(engine: Engine, settings: Settings, count: int = STEPS) -> list[fl
 
 def steps(settings: Settings, micro_batch: int, recompute: bool) -> None:
     """Print the losses of the steps of a sharded engine, and its validation."""
-    from patchscale.sharded import ShardedEngine, joined, rank
+    from patchscale.processes import joined, rank
+    from patchscale.sharded import ShardedEngine
 
     with joined(settings.device):
         engine = ShardedEngine(problem(dropout=0.0), settings, seed=0)
@@ -91,7 +92,7 @@ def cell(folder: Path, stop_after: int) -> None:
 def main(what: str, *words: str) -> None:
     torch.set_num_threads(1)
     if what == "launch":
-        from patchscale.sharded import launch, size
+        from patchscale.processes import launch, size
 
         if size() == 1:
             run(lambda *_: sys.exit(launch(2)))

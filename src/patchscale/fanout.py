@@ -201,7 +201,7 @@ def dry(fan: Fan, params: Params) -> None:
     stages: list[Stage] = []
     with pipeline.locked(fan.repo):
         for stage in fan.before:
-            follows = any(each in stages for each in fan.before[stage])
+            follows = any(each.addressing in fan.verdicts for each in fan.before[stage])
             if follows or stage.changed():
                 # what reads from it runs only if its outputs come out other than they are
                 _settle(fan, stage.addressing, "may follow" if follows else "stale")

@@ -2,8 +2,7 @@
 
 FSDP2 (`fully_shard`) gathers a layer's weights for as long as it is computed. Each process takes
 its part of every batch; loss and gradients are those of the whole batch, so that dropout apart only
-rounding differs from one process. RANK and WORLD_SIZE tell processes who they are: `launch` starts
-them on one machine, torchrun on several.
+rounding differs from one process.
 
 References
 ----------
@@ -13,13 +12,7 @@ Zhao et al. (2023), "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Par
 import math
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,10 +36,10 @@ from patchscale.budget import BYTES_PER_WEIGHT
 from patchscale.cell import Inputs
 from patchscale.checkpoint import Checkpoint
 from patchscale.engine import Engine, build, log_loss, skeleton
-from patchscale.errors import InputError, Stopped
 from patchscale.memory import Plan
 from patchscale.model import Layer, PatchTST
 from patchscale.optim import make_optimizer
+from patchscale.processes import joined, rank, size
 from patchscale.progress import Pulse, display
 from patchscale.replica import Replica
 from patchscale.schedule import Settings
@@ -54,55 +47,6 @@ from patchscale.stopping import exclusive, stop_requests
 from patchscale.train import Trained, Watch, train
 
 ANOTHER = "another process of the training"
-
-
-def rank() -> int:
-    """Return which of the processes this is; 0 where there is only one."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def size() -> int:
-    """Return the number of processes."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def launch(processes: int) -> int:
-    """Run this script again in so many processes; return the exit code of the contract.
-
-    Where one ends with an error the others, which would wait for it for ever, are ended too.
-
-    Raises
-    ------
-    Stopped
-        One of them was killed; the same command goes on from the last checkpoint.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    started = [
-        subprocess.Popen(
-            [sys.executable, *sys.argv],
-            env=os.environ | shared | {"RANK": str(number), "LOCAL_RANK": str(number)},
-        )
-        for number in range(processes)
-    ]
-    asked, ended = False, []
-    with stop_requests() as stopped:
-        while any(each.poll() is None for each in started):
-            time.sleep(0.2)
-            if stopped() and not asked:  # they agree among themselves on the step
-                asked = True
-                started[0].terminate()
-            if any(each.returncode for each in started):
-                time.sleep(2)  # an error that all of them have is theirs to tell
-                ended = [each for each in started if each.poll() is None]
-                for each in ended:
-                    each.kill()
-                    each.wait()
-    codes = [each.returncode for each in started if each not in ended]
-    if min(codes) < 0:
-        raise Stopped("a process of the training was killed; the same command goes on")
-    return max(codes)
 
 
 def _shard(model: PatchTST, mesh: DeviceMesh) -> None:
@@ -275,23 +219,6 @@ def train_sharded(replicas: list[Replica], title: str) -> list[Trained]:
     """
     with joined(replicas[0].settings.device):
         return [_train(replica, title) for replica in replicas]
-
-
-@contextmanager
-def joined(device: str) -> Iterator[None]:
-    """Let this process be one of those that share a training on `device`."""
-    if device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    elif device != "cpu":
-        raise InputError(f"train.processes: more than one is not possible on {device}")
-    torch.use_deterministic_algorithms(True)
-    # nothing here writes into the logits that the model returns
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
 
 
 def _train(replica: Replica, title: str) -> Trained:
