@@ -1,10 +1,12 @@
 """What fanning out brings, and what it costs a stage.
 
     python3 dev.py -- python benchmarks/fanout.py speed --rounds 3
-    python3 dev.py -- python benchmarks/fanout.py overhead --stages 40
+    python3 dev.py -- python benchmarks/fanout.py overhead --stages 400
+    python3 dev.py -- python benchmarks/fanout.py lock --stages 1000
 
 `speed` trains four 2M cells, one seed and two epochs each, one and two at a time, in turns, each in
-a clone of its own; idle cores are needed. `overhead` fans out a pipeline of stages that do nothing.
+a clone of its own; idle cores are needed. `overhead` fans out a pipeline of stages that do nothing,
+twice. `lock` reads and writes, as DVC does, a dvc.lock of so many entries like train@2M-h1.
 """
 
 import argparse
@@ -83,22 +85,54 @@ def overhead(stages: int, engine: str, folder: Path) -> dict[str, float]:
         seconds("dvc", "init", "-q", cwd=path)
         taken[count] = fan_out(path, "--engine", engine, "--jobs", "1")
     each = (taken[stages] - taken[1]) / (stages - 1)
-    alone = seconds("python", "-c", "pass", cwd=folder)
-    return {"one": taken[1], str(stages): taken[stages], "each": each, "of which Python": alone}
+    again = fan_out(path, "--engine", engine, "--jobs", "1")
+    repro = seconds("dvc", "repro", "-q", cwd=path)
+    return {
+        "one": taken[1],
+        str(stages): taken[stages],
+        "each": each,
+        "nothing stale": again,
+        "dvc repro, nothing stale": repro,
+    }
+
+
+def lock(stages: int, folder: Path) -> dict[str, float]:
+    """Return size and lines of a lock, and the seconds DVC takes to read it and to change it."""
+    import yaml
+    from dvc.utils.serialize import load_yaml, modify_yaml
+
+    entry = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]["train@2M-h1"]
+    text = yaml.safe_dump(entry, sort_keys=False, indent=2)
+    body = "".join(f"    {line}\n" for line in text.splitlines())
+    file = folder / "dvc.lock"
+    file.write_text(
+        "schema: '2.0'\nstages:\n" + "".join(f"  cell@{n}:\n{body}" for n in range(stages))
+    )
+    found: dict[str, float] = {"bytes": file.stat().st_size, "lines": body.count("\n") * stages}
+    begun = time.perf_counter()
+    load_yaml(file)
+    found["read"] = time.perf_counter() - begun
+    begun = time.perf_counter()
+    with modify_yaml(file) as content:
+        content["stages"]["another"] = entry
+    found["write"] = time.perf_counter() - begun
+    return found
 
 
 def main() -> None:
     """Print what was measured as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["speed", "overhead"])
+    parser.add_argument("what", choices=["speed", "overhead", "lock"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--stages", type=int, default=40)
+    parser.add_argument("--stages", type=int, default=400)
     words = parser.parse_args()
     os.environ.pop("DVC_ROOT", None)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if words.what == "speed":
             found: object = speed(words.rounds, folder)
+        elif words.what == "lock":
+            found = lock(words.stages, folder)
         else:
             found = {engine: overhead(words.stages, engine, folder) for engine in ("local", "ray")}
     print(json.dumps(found, indent=2))
