@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -373,6 +374,18 @@ def test_a_dry_run_names_what_is_stale_and_what_may_follow(
     assert " stale " in rows["cell@a"]
     assert " may follow " in rows["report"]
     assert runs(repo, "a") == 1
+
+
+def test_a_cluster_that_does_not_answer_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with (
+        pytest.raises(InputError, match=f"RAY_ADDRESS: '{address}' does not answer"),
+        engines.engine("ray", 1, Path.cwd()),
+    ):
+        pass
 
 
 def test_a_stop_on_ray_ends_running_and_queued_cells(

@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -200,7 +201,15 @@ class Cluster:
         except ImportError:
             raise InputError("--engine ray: Ray is not installed; pip install '.[ray]'") from None
         self._ray, self._root = ray, root
-        ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
+        wanted = os.environ.get("RAY_ADDRESS", "")
+        try:
+            _knock(wanted)
+            ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
+        except OSError:
+            raise InputError(
+                f"RAY_ADDRESS: {wanted!r} does not answer; `ray start --head` starts a cluster and "
+                "names its address"
+            ) from None
         address = ray.get_runtime_context().gcs_address
         self._environment = dict(environment) | {"RAY_ADDRESS": address, "PATCHSCALE_TRIALS": "ray"}
         self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -235,6 +244,13 @@ class Cluster:
     def close(self) -> None:
         """Leave the cluster, which ends what is left of our jobs."""
         self._ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at host:port; Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _on_node(job: Job, root: Path, environment: dict[str, str]) -> Outcome:
