@@ -215,5 +215,27 @@ def test_a_process_that_fails_ends_the_others(tmp_path: Path) -> None:
     assert done.returncode == 1
 
 
+SLOW_TO_STOP = """
+import sys, time
+from pathlib import Path
+from patchscale.processes import launch, rank, size
+
+if size() == 1:
+    sys.exit(launch(2))
+if rank() == 0:
+    time.sleep(4)
+    Path(sys.argv[1]).touch()
+sys.exit(75)
+"""
+
+
+def test_a_process_that_stops_leaves_the_others_time_to_write(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_TO_STOP)
+    command = [sys.executable, str(tmp_path / "slow.py"), str(tmp_path / "written")]
+    done = subprocess.run(command, env=ENVIRONMENT, timeout=120, check=False)
+    assert done.returncode == 75
+    assert (tmp_path / "written").exists()
+
+
 if __name__ == "__main__":
     main(*sys.argv[1:])

@@ -19,6 +19,11 @@ import torch.distributed as dist
 from patchscale.errors import InputError, Stopped
 from patchscale.stopping import stop_requests
 
+TO_FAIL = 2.0
+"""Seconds from the first failure in which others may tell of theirs."""
+TO_STOP = 60.0
+"""Seconds from the first that stopped in which others may finish what they write."""
+
 
 def rank() -> int:
     """Return which of the processes this is; 0 where there is only one."""
@@ -50,23 +55,26 @@ def launch(processes: int) -> int:
         )
         for number in range(processes)
     ]
-    asked, ended = False, []
+    asked, since = False, 0.0
+    ended: list[subprocess.Popen[bytes]] = []
     with stop_requests() as stopped:
-        while any(each.poll() is None for each in started):
+        while None in (codes := [each.poll() for each in started]):
             time.sleep(0.2)
             if stopped() and not asked:  # they agree among themselves on the step
                 asked = True
                 started[0].terminate()
-            if any(each.returncode for each in started):
-                time.sleep(2)  # an error that all of them have is theirs to tell
+            failed = {*codes} - {None, 0}
+            since = since or (time.monotonic() if failed else 0.0)
+            patience = TO_STOP if failed == {Stopped.exit_code} else TO_FAIL
+            if failed and time.monotonic() - since > patience:
                 ended = [each for each in started if each.poll() is None]
                 for each in ended:
                     each.kill()
                     each.wait()
-    codes = [each.returncode for each in started if each not in ended]
-    if min(codes) < 0:
+    ours = [each.returncode for each in started if each not in ended]
+    if min(ours) < 0:
         raise Stopped("a process of the training was killed; the same command goes on")
-    return max(codes)
+    return max(ours)
 
 
 @contextmanager
