@@ -21,12 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from patchscale.errors import InputError
+from patchscale.errors import InputError, Stopped
 
 ATTEMPTS = 4
 PAUSE = 2.0
 """Seconds before a second attempt, twice that before a third and so on."""
-STOPPED = 75
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 GLIMPSE = 0.05
 """Of a GPU, for the process of a search: it must see one, its trials take 0.9 (cluster.GPUS)."""
@@ -105,7 +104,7 @@ def execute(
     does that is too hot, lost a process, or finds the lock of one that has not quite ended.
     """
     if stopping():
-        return Outcome(STOPPED, 0, node)
+        return Outcome(Stopped.exit_code, 0, node)
     begun, shell = time.monotonic(), not SHELL.isdisjoint(job.command)
     with job.log.open("ab") as stream:
         while True:
@@ -126,7 +125,7 @@ def execute(
             # a training is asked alone, its workers follow it; a shell would not hand it on
             stop = partial(os.killpg, process.pid, signal.SIGTERM) if shell else process.terminate
             code = _wait(process, stopping, stop)
-            again = code == STOPPED or code in KILLED
+            again = code == Stopped.exit_code or code in KILLED
             count = len(attempts(job.log))
             if stopping() or not again or count >= ATTEMPTS:
                 return Outcome(code, time.monotonic() - begun, node)
