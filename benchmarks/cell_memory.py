@@ -11,10 +11,13 @@ from dataclasses import replace
 
 import torch
 
-from patchscale import config, memory, paths
-from patchscale.cell import read_inputs
-from patchscale.engine import Engine, settings_for
-from patchscale.schedule import epoch_batches
+from patchscale.study import paths
+from patchscale.study.params import load_best, load_params, split_cell
+from patchscale.train import device
+from patchscale.train.engine import Engine
+from patchscale.train.inputs import read_inputs
+from patchscale.train.schedule import epoch_batches
+from patchscale.train.settings import settings_for
 
 
 def main() -> None:
@@ -23,14 +26,14 @@ def main() -> None:
     parser.add_argument("cell", help="such as 2B-h1")
     parser.add_argument("--steps", type=int, default=2)
     words = parser.parse_args()
-    params = config.load_params(paths.PARAMS)
-    budget, _ = config.split_cell(words.cell)
-    best = config.load_best(paths.best(params.cells[words.cell].search))
+    params = load_params()
+    budget, _ = split_cell(words.cell)
+    best = load_best(paths.best(params.cells[words.cell].search))
     inputs = read_inputs(params, words.cell, best)
     settings = settings_for(best, params.train, budget, len(inputs.train.rows))
     settings = replace(settings, compiled=False)
     torch.set_num_threads(params.train.threads[budget])
-    free = memory.available(settings.device)
+    free = device.available(settings.device)
     engine = Engine(inputs, settings, seed=0)
     plan = engine.choose(free, [])
     engine.follow(plan)
@@ -47,7 +50,7 @@ def main() -> None:
         seconds = time.perf_counter() - started
         print(
             f"step {number}: loss {loss:.4f}, {seconds:.1f} s, {len(batch) / seconds:.1f} "
-            f"samples/s, peak {memory.peak(settings.device) / 2**30:.2f} GiB",
+            f"samples/s, peak {device.peak(settings.device) / 2**30:.2f} GiB",
             flush=True,
         )
 

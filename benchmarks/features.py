@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from patchscale.features import TIERS, compute_tier, drop_warm_up
-from patchscale.files import write_arrow
+from patchscale.features.formulas import compute_tier, drop_warm_up
+from patchscale.features.tiers import TIERS
+from patchscale.study.files import write_arrow
 
 ROUNDS = 3
 SESSIONS = 8_400

@@ -38,7 +38,7 @@ def command(name: str) -> list[str]:
     stage = name.removeprefix("start-up of ")
     code = (
         f"import runpy; runpy.run_path('stages/{stage}.py'); from patchscale import config, paths; "
-        "config.load_params(paths.PARAMS)"
+        "config.load_params()"
     )
     return [sys.executable, "-c", code]
 

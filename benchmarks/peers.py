@@ -13,8 +13,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-from patchscale.memory import count
-from patchscale.model import PatchTSTConfig
+from patchscale.model.patchtst import PatchTSTConfig, count
 
 TOLERANCE = 0.01
 

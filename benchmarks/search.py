@@ -18,11 +18,12 @@ from pathlib import Path
 
 import yaml
 
-from patchscale import config, paths
-from patchscale.features import tier_features
-from patchscale.files import read_arrow
-from patchscale.search import Result, search
-from patchscale.space import distributions, shapes
+from patchscale.features.tiers import tier_features
+from patchscale.hpo.space import distributions, shapes
+from patchscale.hpo.study import Result, search
+from patchscale.study import paths
+from patchscale.study.files import read_arrow
+from patchscale.study.params import load_best, load_params, split_cell
 
 STAGE = Path("stages/hpo.py").resolve()
 
@@ -30,7 +31,7 @@ STAGE = Path("stages/hpo.py").resolve()
 def whole_stage(cell: str, workers: int, trials: int, epochs: int) -> tuple[float, float]:
     """Run the stage; return its seconds and those of its trials."""
     with tempfile.TemporaryDirectory() as folder:
-        budget, _ = config.split_cell(cell)
+        budget, _ = split_cell(cell)
         params = yaml.safe_load(paths.PARAMS.read_text())
         params["study"]["search"][budget] = True
         params["budgets"][budget]["epochs"] = epochs
@@ -50,9 +51,9 @@ def whole_stage(cell: str, workers: int, trials: int, epochs: int) -> tuple[floa
 
 def study_alone(cell: str, trials: int) -> float:
     """Return the seconds of asking, telling and storing, 20 epochs a trial."""
-    params = config.load_params(paths.PARAMS)
-    best = config.load_best(paths.best(cell))
-    budget = params.budgets[config.split_cell(cell)[0]]
+    params = load_params()
+    best = load_best(paths.best(cell))
+    budget = params.budgets[split_cell(cell)[0]]
     model = params.model
     size = {"patch_length": model.patch_length, "n_patches": model.n_patches}
     size["n_features"] = len(tier_features(params.features.tier))

@@ -25,10 +25,11 @@ from peers import installed, n_params, peer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from patchscale import config, paths
-from patchscale.cell import shape_of
-from patchscale.features import tier_features
-from patchscale.model import PatchTST, PatchTSTConfig
+from patchscale.features.tiers import tier_features
+from patchscale.model.patchtst import PatchTST, PatchTSTConfig
+from patchscale.study import paths
+from patchscale.study.params import load_best, load_params
+from patchscale.train.inputs import shape_of
 
 BATCH = 256
 FLOOR = "floor bfloat16"
@@ -168,13 +169,13 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="time torch.compile too")
     parser.add_argument("--json", type=Path, help="write the same there")
     words = parser.parse_args()
-    params = config.load_params(paths.PARAMS)
+    params = load_params()
     peers = installed()
     versions = {name.removesuffix(".nn"): version(name.removesuffix(".nn")) for name in peers}
     measured: list[dict[str, Any]] = []
     found = {"rounds": words.rounds, "versions": versions, "measured": measured}
     for cell in words.cells:
-        best = config.load_best(paths.best(params.cells[cell].search))
+        best = load_best(paths.best(params.cells[cell].search))
         shape = shape_of(best, params.model, len(tier_features(params.features.tier)))
         for threads in words.threads:
             torch.set_num_threads(threads)

@@ -17,25 +17,24 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from patchscale import config, paths
-from patchscale.files import read_arrow, read_json, write_arrow, write_json
+from patchscale.study import paths
+from patchscale.study.files import read_arrow, read_json, write_arrow, write_json
+from patchscale.study.params import Params, load_params, split_cell
 
 ROUNDS = 3
 LIMIT = 60.0
 READ = ("data", "metrics", "plots", "stages", "params.yaml")
 
 
-def fill(root: Path, params: config.Params) -> None:
+def fill(root: Path, params: Params) -> None:
     """Give every absent cell the predictions, card and curves of a trained one."""
     cards = {cell: root / paths.card(cell) for cell in params.cells}
     trained = {
-        config.split_cell(cell)[1]: cell
-        for cell, card in cards.items()
-        if read_json(card)["trained"]
+        split_cell(cell)[1]: cell for cell, card in cards.items() if read_json(card)["trained"]
     }
     for cell, card in cards.items():
         if not read_json(card)["trained"]:
-            source = trained[config.split_cell(cell)[1]]
+            source = trained[split_cell(cell)[1]]
             own = read_json(card)["n_params"]
             write_json(card, read_json(cards[source]) | {"cell": cell, "n_params": own})
             table = read_arrow(root / paths.predictions(source))
@@ -53,7 +52,7 @@ def stage(root: Path, script: str, *words: str) -> float:
     return time.perf_counter() - started
 
 
-def whole(root: Path, params: config.Params, workers: int) -> dict[str, float]:
+def whole(root: Path, params: Params, workers: int) -> dict[str, float]:
     """Run everything; return the seconds of the clock and those of each kind of stage."""
     started = time.perf_counter()
     taken = {}
@@ -66,7 +65,7 @@ def whole(root: Path, params: config.Params, workers: int) -> dict[str, float]:
 
 def main() -> None:
     """Print a line for one and for two workers."""
-    params = config.load_params(paths.PARAMS)
+    params = load_params()
     seconds: dict[int, list[dict[str, float]]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -2,16 +2,18 @@
 
 import pandas as pd
 
-from patchscale import adjust, config, market, paths
-from patchscale.files import read_arrow, read_json, write_arrow, write_csv, write_json
-from patchscale.judge import judge
-from patchscale.splits import read_split
-from patchscale.stage import run
+from patchscale.backtest.judge import judge
+from patchscale.bars import forward_adjust, read_bars
+from patchscale.split.table import read_split
+from patchscale.study import paths
+from patchscale.study.files import read_arrow, read_json, write_arrow, write_csv, write_json
+from patchscale.study.params import load_params
+from patchscale.study.stage import run
 
 
 def main(cell: str) -> None:
-    params = config.load_params(paths.PARAMS)
-    budget, horizon = config.split_cell(cell)
+    params = load_params()
+    row = params.cells[cell]
     card = read_json(paths.card(cell))
     figures = {"trained": card["trained"], "n_params": card["n_params"]}
     if not card["trained"]:
@@ -21,12 +23,12 @@ def main(cell: str) -> None:
     predictions = paths.predictions(cell)
     judged, tables = judge(
         read_arrow(predictions),
-        read_split(paths.split(horizon), labels_of={"train", "val", "test"}),
-        adjust.forward_adjust(market.read_bars(paths.raw(params.dataset, params.data.series))),
+        read_split(paths.split(row.horizon), labels_of={"train", "val", "test"}),
+        forward_adjust(read_bars(paths.raw(params.dataset, params.data.series))),
         params.backtest,
         params.target,
-        params.horizons[horizon],
-        search_trials=params.trials_of(budget),
+        params.horizons[row.horizon],
+        search_trials=params.trials_of(row.budget),
         source=str(predictions),
     )
     for kind in ("calibration", "equity", "precision_recall"):

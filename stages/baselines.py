@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from patchscale import adjust, config, market, paths
+from patchscale.backtest.judge import judge
+from patchscale.bars import forward_adjust, read_bars
 from patchscale.baselines import (
     boosting_inputs,
     forecasts,
@@ -10,17 +11,18 @@ from patchscale.baselines import (
     persistence_inputs,
     volatility_inputs,
 )
-from patchscale.files import read_arrow, read_json, write_arrow, write_csv, write_json
-from patchscale.judge import judge
-from patchscale.splits import read_split
-from patchscale.stage import run
+from patchscale.split.table import read_split
+from patchscale.study import paths
+from patchscale.study.files import read_arrow, read_json, write_arrow, write_csv, write_json
+from patchscale.study.params import load_params
+from patchscale.study.stage import run
 
 
 def main(horizon: str) -> None:
-    params = config.load_params(paths.PARAMS)
+    params = load_params()
     data, tier, ahead = params.data, params.features.tier, params.horizons[horizon]
-    bars = adjust.forward_adjust(market.read_bars(paths.raw(params.dataset, data.series)))
-    vix = market.read_bars(paths.raw(params.dataset, data.volatility)) if data.volatility else None
+    bars = forward_adjust(read_bars(paths.raw(params.dataset, data.series)))
+    vix = read_bars(paths.raw(params.dataset, data.volatility)) if data.volatility else None
     split = read_split(paths.split(horizon), labels_of={"train", "val", "test"})
     table = forecasts(
         split,
@@ -31,7 +33,7 @@ def main(horizon: str) -> None:
             "boosting": boosting_inputs(
                 read_arrow(paths.features(tier)),
                 read_json(paths.kinds(tier)),
-                params.model.context_length,
+                params.window.context_length,
             ),
         },
     )

@@ -1,16 +1,19 @@
 """Bring a data set's bars into the canonical form and check them."""
 
-from patchscale import config, market, paths, sources, validate
-from patchscale.files import write_json, write_text
-from patchscale.stage import run
+from patchscale.bars import canonical_csv
+from patchscale.download import checks, sources
+from patchscale.study import paths
+from patchscale.study.files import write_json, write_text
+from patchscale.study.params import load_params
+from patchscale.study.stage import run
 
 
 def main() -> None:
-    params = config.load_params(paths.PARAMS)
+    params = load_params()
     name, data = params.dataset, params.data
     bars = sources.fetch(data)
-    report = validate.check_dataset(bars, data, f"datasets.{name}")
-    texts = {paths.raw(name, series): market.canonical_csv(bars[series]) for series in bars}
+    report = checks.check_dataset(bars, data, f"datasets.{name}")
+    texts = {paths.raw(name, series): canonical_csv(bars[series]) for series in bars}
     for path, text in texts.items():
         write_text(path, text)
     # The folder is hashed as a whole: a series no longer used, or what a killed run left, goes.

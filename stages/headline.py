@@ -5,11 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from patchscale import config, paths
-from patchscale.bootstrap import mean_with_interval
-from patchscale.files import read_arrow, read_json, replacing, write_csv, write_json
-from patchscale.paths import RIVAL
-from patchscale.stage import run
+from patchscale.backtest.bootstrap import mean_with_interval
+from patchscale.study import paths
+from patchscale.study.files import read_arrow, read_json, replacing, write_csv, write_json
+from patchscale.study.params import load_params
+from patchscale.study.paths import RIVAL
+from patchscale.study.stage import run
 
 SCORES = ("precision", "recall", "auc", "log_loss", "brier_skill", "ece")
 FACTS = ("n", "positives", "signals", "p_range", "collapsed")
@@ -19,7 +20,7 @@ TRIES = ("deflated_sharpe", "search_trials", "thresholds", "cost_bps", "sessions
 
 
 def main() -> None:
-    params = config.load_params(paths.PARAMS)
+    params = load_params()
     budget, horizon = params.model.budget, params.model.horizon
     cell = f"{budget}-{horizon}"
     card, judged = read_json(paths.card(cell)), read_json(paths.backtest_metrics(cell))

@@ -6,45 +6,38 @@ Labels of test dates are never loaded here.
 import shutil
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 
 import yaml
 
-from patchscale import budget, config, paths
-from patchscale.config import Best, Params
-from patchscale.files import (
-    read_json,
-    write_arrow,
-    write_csv,
-    write_json,
-    write_text,
-)
-from patchscale.stage import max_hours, run
-
-CODE = ("budget", "cell", "engine", "memory", "model", "optim", "schedule", "search", "train")
-CODE += ("space", "trials", "windows")
+from patchscale.model.size import count_params, solve_d_ff
+from patchscale.study import paths
+from patchscale.study.files import read_json, write_arrow, write_csv, write_json, write_text
+from patchscale.study.params import Best, Params, load_params, load_space
+from patchscale.study.stage import code_of, max_hours, run
 
 
 def main(cell: str) -> None:
-    params = config.load_params(paths.PARAMS)
-    name, _ = config.split_cell(cell)
-    row, settings = params.cells[cell], params.budgets[name]
+    params = load_params()
+    row = params.cells[cell]
+    budget = params.budgets[row.budget]
     shape = {"d_model": row.d_model, "n_layers": row.n_layers}
     size = {
         "n_features": len(read_json(paths.kinds(params.features.tier))),
-        "patch_length": params.model.patch_length,
-        "n_patches": params.model.n_patches,
+        "patch_length": params.window.patch_length,
+        "n_patches": params.window.n_patches,
     }
-    d_ff = budget.solve_d_ff(settings.n_params, **size, **shape)
-    shape["n_params"] = budget.count_params(**size, **shape, d_ff=d_ff)
+    d_ff = solve_d_ff(budget.n_params, **size, **shape)
+    shape["n_params"] = count_params(**size, **shape, d_ff=d_ff)
     first = Best(
         cell=cell,
         trial=0,
         n_heads=row.n_heads,
         d_ff=d_ff,
-        **(settings.model_dump() | shape),
+        epochs=params.train.epochs,
+        **budget.start.model_dump(),
+        **shape,
     )
-    if params.trials_of(name):
+    if params.trials_of(row.budget):
         make_search(params, first, size)
     else:
         write_best(first)
@@ -55,45 +48,50 @@ def make_search(params: Params, first: Best, size: dict[str, int]) -> None:
     """Search, and write everything that is known of it."""
     import torch
 
-    from patchscale.cell import read_inputs
-    from patchscale.checkpoint import fingerprint, resume_path
-    from patchscale.engine import settings_for
-    from patchscale.search import importances, search, without_clock
-    from patchscale.space import distributions, shapes
-    from patchscale.stopping import exclusive
-    from patchscale.trials import (
-        candidate,
+    from patchscale.hpo.results import (
         costs_table,
-        evaluator,
         history,
-        refuse_if_long,
+        importances,
         summary,
         trials_table,
+        without_clock,
     )
+    from patchscale.hpo.space import distributions, shapes
+    from patchscale.hpo.study import search
+    from patchscale.hpo.trials import candidate, evaluator, refuse_if_long
+    from patchscale.runtime.checkpoint import fingerprint, resume_path
+    from patchscale.runtime.lockfile import exclusive
+    from patchscale.train.inputs import read_inputs
+    from patchscale.train.settings import settings_for
 
     cell, rules = first.cell, params.hpo
-    name, horizon = config.split_cell(cell)
+    row = params.cells[cell]
+    budget = params.budgets[row.budget]
     inputs = read_inputs(params, cell, first, division="scattered")
-    allowed = shapes(rules.space, params.budgets[name].n_params, **size)
-    space = distributions(rules.space, allowed)
+    may_draw = load_space()
+    allowed = shapes(may_draw, budget.n_params, **size)
+    space = distributions(may_draw, allowed)
     versions = {"optuna": version("optuna"), "torch": torch.__version__.split("+")[0]}
     facts = {
         "first": first.model_dump(),
-        "rules": rules.model_dump(exclude={"trials", "workers"}),
-        "model": params.model.model_dump(exclude={"budget", "horizon"}),
-        "settings": asdict(settings_for(first, params.train, name, len(inputs.train.rows))),
-        "threads": params.train.threads[name],
+        "rules": rules.model_dump(exclude={"trials"}),
+        "space": may_draw.model_dump(),
+        "window": params.window.model_dump(),
+        "settings": asdict(
+            settings_for(first, params.train, budget.run.precision, len(inputs.train.rows))
+        ),
+        "threads": budget.run.threads,
         "versions": versions,
     }
-    sources = [paths.features(params.features.tier), paths.split(horizon)]
-    code = [Path(f"src/patchscale/{module}.py") for module in CODE]
-    folder = resume_path(f"hpo-{cell}-{fingerprint(facts, sources + code)}")
+    sources = [paths.features(params.features.tier), paths.split(row.horizon)]
+    identity = fingerprint(facts, sources + code_of("hpo"))
+    folder = resume_path(f"hpo-{cell}-{identity}")
     with exclusive(resume_path(f"hpo-{cell}.lock")):
         if not any(folder.glob("trial-*.json")):
             refuse_if_long(params, first, inputs, folder, max_hours())
-        row = first.model_dump(include=set(space))
+        start = first.model_dump(include=set(space))
         with evaluator(params, first, inputs, allowed, folder) as (evaluate, report):
-            study = search(cell, space, allowed, row, rules, evaluate, folder, report)
+            study = search(cell, space, allowed, start, rules, evaluate, folder, report)
         table = trials_table(study)
         figures = summary(table, inputs)
         number = figures["best_trial"]

@@ -4,18 +4,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from patchscale import cell_plots, config, paths, plots
-from patchscale.backtest import deflated_sharpe
-from patchscale.config import split_cell
-from patchscale.files import read_arrow, read_json, write_csv, write_json, write_text
-from patchscale.page import Study, page
-from patchscale.paths import RIVAL
-from patchscale.stage import run
-from patchscale.verdict import compare, correct
+from patchscale.backtest.trading import deflated_sharpe
+from patchscale.report import cell_figures, figures
+from patchscale.report.comparison import compare, correct
+from patchscale.report.page import Study, page
+from patchscale.study import paths
+from patchscale.study.files import read_arrow, read_json, write_csv, write_json, write_text
+from patchscale.study.params import Params, load_params
+from patchscale.study.paths import RIVAL
+from patchscale.study.stage import run
 
 
 def main() -> None:
-    params = config.load_params(paths.PARAMS)
+    params = load_params()
     judged = {cell: read_json(paths.backtest_metrics(cell)) for cell in params.cells}
     baselines = {name: read_json(paths.baseline_metrics(name)) for name in params.horizons}
     trained = [cell for cell in judged if judged[cell]["trained"]]
@@ -23,7 +24,7 @@ def main() -> None:
 
     horizons = {}
     for horizon, ahead in params.horizons.items():
-        present = [cell for cell in trained if split_cell(cell)[1] == horizon]
+        present = [cell for cell in trained if params.cells[cell].horizon == horizon]
         horizons[horizon] = compare(
             {cell: read_arrow(paths.losses(cell)) for cell in present},
             {cell: judged[cell]["n_params"] for cell in present},
@@ -55,7 +56,7 @@ def main() -> None:
     write_text(paths.RESULTS, page(study))
 
 
-def searches_of(params: config.Params) -> list[str]:
+def searches_of(params: Params) -> list[str]:
     """Return the cells that have a search, in the order of the table."""
     return list(dict.fromkeys(row.search for row in params.cells.values()))
 
@@ -81,7 +82,10 @@ def draw(study: Study, trained: list[str]) -> None:
 
     frozen = {cell: study.judged[cell]["test"] for cell in trained}
     frozen |= {h: rows[RIVAL]["test"] for h, rows in study.baselines.items()}
-    compared = {cell: study.horizons[split_cell(cell)[1]]["forecasts"][cell] for cell in trained}
+    compared = {
+        cell: study.horizons[study.params.cells[cell].horizon]["forecasts"][cell]
+        for cell in trained
+    }
     trades = {cell: read(paths.trades(cell)) for cell in trained}
     curves = {cell: read(paths.plot("curves", cell)) for cell in trained}
     searches = {
@@ -92,15 +96,15 @@ def draw(study: Study, trained: list[str]) -> None:
         for cell in study.searched
     }
     budgets, names = list(study.params.budgets), list(study.horizons)
-    plots.loss_vs_n(study.losses_against_n(), paths.figure("loss_vs_n"))
-    plots.skill_map(budgets, names, compared, paths.figure("skill"))
-    plots.searches(searches, paths.figure("searches"))
-    cell_plots.reliability(*tables("calibration"), paths.figure("reliability"))
-    cell_plots.precision_recall(
+    figures.loss_vs_n(study.losses_against_n(), paths.figure("loss_vs_n"))
+    figures.skill_map(budgets, names, compared, paths.figure("skill"))
+    figures.searches(searches, paths.figure("searches"))
+    cell_figures.reliability(*tables("calibration"), paths.figure("reliability"))
+    cell_figures.precision_recall(
         *tables("precision_recall"), frozen, paths.figure("precision_recall")
     )
-    cell_plots.equity(*tables("equity"), trades, paths.figure("equity"))
-    cell_plots.learning_curves(curves, paths.figure("learning_curves"))
+    cell_figures.equity(*tables("equity"), trades, paths.figure("equity"))
+    cell_figures.learning_curves(curves, paths.figure("learning_curves"))
 
 
 def read(path: Path) -> pd.DataFrame:

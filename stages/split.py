@@ -1,17 +1,19 @@
 """Label the prediction dates of a horizon and divide them, purged."""
 
-from patchscale import adjust, config, market, paths
-from patchscale.features import WARM_UP
-from patchscale.files import write_arrow
-from patchscale.labels import touch_labels
-from patchscale.splits import make_split
-from patchscale.stage import run
+from patchscale.bars import forward_adjust, read_bars
+from patchscale.features.tiers import WARM_UP
+from patchscale.split.dates import make_split
+from patchscale.split.labels import touch_labels
+from patchscale.study import paths
+from patchscale.study.files import write_arrow
+from patchscale.study.params import load_params
+from patchscale.study.stage import run
 
 
 def main(horizon: str) -> None:
-    params = config.load_params(paths.PARAMS)
+    params = load_params()
     ahead = params.horizons[horizon]
-    bars = adjust.forward_adjust(market.read_bars(paths.raw(params.dataset, params.data.series)))
+    bars = forward_adjust(read_bars(paths.raw(params.dataset, params.data.series)))
     labels = touch_labels(bars, params.target, ahead)
     # the widest warm-up and the longest context: every tier and model has the same dates
     first = WARM_UP + params.split.longest_context - 1

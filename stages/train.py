@@ -1,135 +1,165 @@
 """Train the replicates of a cell; write its probabilities, curves, card and figures.
 
-Labels of test dates are never loaded here. A cell whose budget is not trained (study.train)
-leaves outputs that say so.
+Labels of test dates are never loaded here. A cell whose budget is not trained leaves outputs that
+say so.
 """
 
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
-from patchscale import config, paths
-from patchscale.cell import read_inputs
-from patchscale.checkpoint import Checkpoint, fingerprint, load_model, resume_path, save_weights
-from patchscale.engine import log_loss, settings_for
-from patchscale.files import digest, read_json, write_arrow, write_csv, write_json
-from patchscale.model import predict
-from patchscale.replica import Replica, train_replicas
-from patchscale.stage import max_hours, run
-from patchscale.stopping import exclusive
-from patchscale.tracking import Run, tracking
-from patchscale.train import Trained
+from patchscale.model.patchtst import predict
+from patchscale.model.weights import load_model, save_weights
+from patchscale.runtime.checkpoint import Checkpoint, fingerprint, resume_path
+from patchscale.runtime.lockfile import exclusive
+from patchscale.runtime.pool import train_replicas
+from patchscale.runtime.replica import Replica
+from patchscale.runtime.tracking import Run, trackers, tracking
+from patchscale.study import paths
+from patchscale.study.files import digest, read_json, write_arrow, write_csv, write_json
+from patchscale.study.params import Best, Params, load_best, load_params
+from patchscale.study.stage import code_of, max_hours, run
+from patchscale.train.engine import log_loss
+from patchscale.train.inputs import Inputs, read_inputs
+from patchscale.train.loop import Trained
+from patchscale.train.settings import settings_for
 
-CODE = ("cell", "engine", "memory", "model", "optim", "schedule", "train", "windows")
+TrainAll = Callable[[list[Replica], str], list[Trained]]
 
 
 def main(cell: str) -> None:
-    params = config.load_params(paths.PARAMS)
-    budget, horizon = config.split_cell(cell)
-    best = config.load_best(paths.best(params.cells[cell].search))
-    if not params.study.train[budget]:
-        write_absent(cell, best)
-        print(
-            f"{cell}: not trained (study.train.{budget}: false); to train it: "
-            f"dvc exp run -S 'study.train={{{budget}: true}}' train@{cell}",
-            file=sys.stderr,
-        )
+    """Train the cell, or write that its budget is not trained."""
+    params = load_params()
+    row = params.cells[cell]
+    best = load_best(paths.best(row.search))
+    if not params.budgets[row.budget].trained:
+        write_absent(cell, row.budget, best)
         return
-    processes, first, train_all = params.train.processes[budget], True, train_replicas
-    if processes > 1:
-        from patchscale.processes import launch, rank, size
-        from patchscale.sharded import train_sharded
-
-        if size() == 1:
-            sys.exit(launch(processes))
-        first, train_all = rank() == 0, train_sharded
-    limit = max_hours()
+    train_all, is_first = processes(params.budgets[row.budget].run.processes)
     inputs = read_inputs(params, cell, best)
-    settings = settings_for(best, params.train, budget, len(inputs.train.rows))
-    threads, seeds = params.train.threads[budget], params.train.seeds[budget]
+    replicas, card = plan(params, cell, best, inputs)
+    with exclusive(resume_path(f"{cell}.lock")) if is_first else nullcontext():
+        trained = train_all(replicas, cell)
+        if is_first:
+            write_results(params, cell, card, replicas, trained)
+            for replica in replicas:
+                replica.checkpoint.discard()
+
+
+def processes(number: int) -> tuple[TrainAll, bool]:
+    """Return what trains replicates, and whether this process is the first of its kind.
+
+    With several processes a replicate, this one starts them and ends with their exit code.
+    """
+    if number == 1:
+        return train_replicas, True
+    from patchscale.runtime.processes import launch, train_sharded
+    from patchscale.train.sharded import rank, size
+
+    if size() == 1:
+        sys.exit(launch(number))
+    return train_sharded, rank() == 0
+
+
+def plan(
+    params: Params, cell: str, best: Best, inputs: Inputs
+) -> tuple[list[Replica], dict[str, Any]]:
+    """Return the replicates of a cell, and what its card says of all of them."""
+    row, tier = params.cells[cell], params.features.tier
+    rules = params.budgets[row.budget].run
+    settings = settings_for(best, params.train, rules.precision, len(inputs.train.rows))
     facts = {
         "shape": asdict(inputs.shape),
         "settings": asdict(settings),
-        "normalisation": params.model.normalisation,
-        "threads": threads,
+        "normalisation": params.window.normalisation,
+        "threads": rules.threads,
         "torch": torch.__version__.split("+")[0],
-        **({"processes": processes} if processes > 1 else {}),
+        **({"processes": rules.processes} if rules.processes > 1 else {}),
     }
-    tier = params.features.tier
-    sources = [paths.features(tier), paths.split(horizon)]
-    identity = fingerprint(facts, sources + [Path(f"src/patchscale/{name}.py") for name in CODE])
-    described = {
+    sources = [paths.features(tier), paths.split(row.horizon)]
+    identity = fingerprint(facts, sources + code_of("train"))
+    card = {
         "n_params": best.n_params,
         "dataset": params.dataset,
         "data_as_of": f"{inputs.as_of:%Y-%m-%d}",
         "features": read_json(paths.kinds(tier)),
         **facts,
     }
-    data = {path.stem: digest(path) for path in sources}
-    shown = described | {"data": data}
-    replicas = []
-    for seed in range(seeds):
-        tracked = Run(cell, seed, identity, shown, **params.tracking.model_dump())
-        replicas.append(
-            Replica(
-                f"{cell} seed {seed}",
-                inputs,
-                settings,
-                seed,
-                Checkpoint(resume_path(f"{cell}-seed{seed}-{identity}")),
-                threads,
-                max_hours=limit,
-                track=partial(tracking, paths.live(cell, seed), tracked),
-            )
+    shown = card | {"data": {path.stem: digest(path) for path in sources}}
+    replicas = [
+        Replica(
+            f"{cell} seed {seed}",
+            inputs,
+            settings,
+            seed,
+            Checkpoint(resume_path(f"{cell}-seed{seed}-{identity}")),
+            rules.threads,
+            max_hours=max_hours(),
+            track=partial(
+                tracking,
+                paths.live(cell, seed),
+                Run(cell, seed, identity, shown, **trackers()),
+            ),
         )
-    with exclusive(resume_path(f"{cell}.lock")) if first else nullcontext():
-        trained = train_all(replicas, cell)
-        if not first:
-            return
-        torch.set_num_threads(threads)
-        probabilities = {}
-        for seed, replica in enumerate(replicas):
-            weights = paths.weights(cell, seed)
-            save_weights(weights, replica.checkpoint.best())
-            model = load_model(weights, inputs.shape)
-            p = predict(model, inputs.windows, inputs.judged_rows).double()
-            probabilities[f"p_seed{seed}"] = p.numpy()
-        mean = pd.DataFrame(probabilities, index=inputs.judged.index)
-        predictions = pd.concat([inputs.judged, mean.mean(axis=1).rename("p"), mean], axis=1)
-        write_arrow(paths.predictions(cell), predictions)
-        curves = pd.concat(curve(seed, each) for seed, each in enumerate(trained))
-        write_csv(paths.plot("curves", cell), curves)
-        rows = [replicate(cell, seed, each) for seed, each in enumerate(trained)]
-        write_json(
-            paths.card(cell), {"cell": cell, "trained": True, "replicates": rows} | described
-        )
-        is_val = (predictions["subset"] == "val").to_numpy()
-        logits = torch.logit(torch.from_numpy(predictions["p"].to_numpy()[is_val]))
-        write_json(
-            paths.train_metrics(cell),
-            {
-                "trained": True,
-                "n_params": best.n_params,
-                "budget_ratio": best.n_params / params.budgets[budget].n_params,
-                "seeds": seeds,
-                "best_epoch": sum(each.best_epoch for each in trained) / seeds,
-                "val": {
-                    "log_loss": log_loss(logits, inputs.val.labels),
-                    "n": len(inputs.val.labels),
-                    "positives": int(inputs.val.labels.sum()),
-                },
+        for seed in range(rules.seeds)
+    ]
+    return replicas, card
+
+
+def write_results(
+    params: Params,
+    cell: str,
+    card: dict[str, Any],
+    replicas: list[Replica],
+    trained: list[Trained],
+) -> None:
+    """Write weights, probabilities, curves, card and figures of a trained cell."""
+    inputs = replicas[0].inputs
+    torch.set_num_threads(replicas[0].threads)
+    of_seeds = {f"p_seed{each.seed}": probabilities(cell, each) for each in replicas}
+    seeds = pd.DataFrame(of_seeds, index=inputs.judged.index)
+    predictions = pd.concat([inputs.judged, seeds.mean(axis=1).rename("p"), seeds], axis=1)
+    write_arrow(paths.predictions(cell), predictions)
+    curves = pd.concat(curve(seed, each) for seed, each in enumerate(trained))
+    write_csv(paths.plot("curves", cell), curves)
+    rows = [replicate(cell, seed, each) for seed, each in enumerate(trained)]
+    write_json(paths.card(cell), {"cell": cell, "trained": True, "replicates": rows} | card)
+    is_val = (predictions["subset"] == "val").to_numpy()
+    logits = torch.logit(torch.from_numpy(predictions["p"].to_numpy()[is_val]))
+    budget = params.budgets[params.cells[cell].budget]
+    write_json(
+        paths.train_metrics(cell),
+        {
+            "trained": True,
+            "n_params": card["n_params"],
+            "budget_ratio": card["n_params"] / budget.n_params,
+            "seeds": len(trained),
+            "best_epoch": sum(each.best_epoch for each in trained) / len(trained),
+            "val": {
+                "log_loss": log_loss(logits, inputs.val.labels),
+                "n": len(inputs.val.labels),
+                "positives": int(inputs.val.labels.sum()),
             },
-        )
-        for replica in replicas:
-            replica.checkpoint.discard()
+        },
+    )
+
+
+def probabilities(cell: str, replica: Replica) -> Any:
+    """Save the weights of a replicate; return what the saved ones predict, shape (judged days,)."""
+    weights, inputs = paths.weights(cell, replica.seed), replica.inputs
+    save_weights(weights, replica.checkpoint.best())
+    model = load_model(weights, inputs.shape)
+    return predict(model, inputs.windows, inputs.judged_rows).double().numpy()
 
 
 def replicate(cell: str, seed: int, trained: Trained) -> dict[str, float | int | str | bool]:
+    """Return what the card says of one replicate."""
     weights = paths.weights(cell, seed)
     return {
         "seed": seed,
@@ -143,14 +173,15 @@ def replicate(cell: str, seed: int, trained: Trained) -> dict[str, float | int |
 
 
 def curve(seed: int, trained: Trained) -> pd.DataFrame:
+    """Return the learning curve of one replicate: seed, epoch and both log-losses."""
     history = pd.DataFrame(trained.history)
     history.insert(0, "epoch", range(1, len(history) + 1))
     history.insert(0, "seed", seed)
     return history
 
 
-def write_absent(cell: str, best: config.Best) -> None:
-    """Write the outputs of a cell that is not trained."""
+def write_absent(cell: str, budget: str, best: Best) -> None:
+    """Write the outputs of a cell that is not trained, and say how to train it."""
     fact = {"trained": False, "n_params": best.n_params}
     write_json(paths.card(cell), {"cell": cell, **fact})
     write_json(paths.train_metrics(cell), fact)
@@ -160,6 +191,11 @@ def write_absent(cell: str, best: config.Best) -> None:
     write_arrow(
         paths.predictions(cell),
         pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in nothing.items()}),
+    )
+    print(
+        f"{cell}: not trained (budgets.{budget}.trained: false); to train it: "
+        f"dvc exp run -S 'budgets={{{budget}: {{trained: true}}}}' train@{cell}",
+        file=sys.stderr,
     )
 
 

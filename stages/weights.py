@@ -2,10 +2,10 @@
 
 import shutil
 
-from patchscale import paths
-from patchscale.errors import InputError
-from patchscale.files import digest, read_json, replacing
-from patchscale.stage import run
+from patchscale.study import paths
+from patchscale.study.errors import InputError
+from patchscale.study.files import digest, read_json, replacing
+from patchscale.study.stage import run
 
 
 def main(cell: str) -> None:

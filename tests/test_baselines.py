@@ -18,8 +18,8 @@ from patchscale.baselines import (
     persistence_inputs,
     volatility_inputs,
 )
-from patchscale.config import Target
-from patchscale.labels import touch_labels
+from patchscale.split.labels import touch_labels
+from patchscale.study.params import Target
 
 TARGET = Target(side="up", reference="extreme", theta=0.01)
 HORIZON = 1

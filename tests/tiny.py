@@ -1,6 +1,6 @@
 """The small model that tests of checkpoints, optimisers and memory share."""
 
-from patchscale.model import PatchTSTConfig
+from patchscale.model.patchtst import PatchTSTConfig
 
 SHAPE = PatchTSTConfig(
     n_features=2,

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from patchscale.config import Target
-from patchscale.indicators import atr
-from patchscale.labels import touch_labels
-from patchscale.metrics import log_losses
-from patchscale.rolling import sma, std, zscore
+from patchscale.backtest.scores import log_losses
+from patchscale.features.indicators import atr
+from patchscale.features.rolling import sma, std, zscore
+from patchscale.split.labels import touch_labels
+from patchscale.study.params import Target
 
 VOLATILITY_WINDOW = 20
 ATR_WINDOW = 14

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from conftest import ROOT, random_bars
 
-from patchscale.config import Dataset, Split, Target, load_params
-from patchscale.files import write_arrow, write_json, write_text
-from patchscale.labels import touch_labels
-from patchscale.market import canonical_csv
-from patchscale.splits import make_split
+from patchscale.bars import canonical_csv
+from patchscale.split.dates import make_split
+from patchscale.split.labels import touch_labels
+from patchscale.study.files import write_arrow, write_json, write_text
+from patchscale.study.params import Dataset, Split, Target, load_params
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with what `backtest` reads of 2M-h1."""
     path = tmp_path_factory.mktemp("study")
     shutil.copy(ROOT / "params.yaml", path)
-    params = load_params(path / "params.yaml")
+    params = load_params(path)
     bars = random_bars(900)
     labels = touch_labels(bars, Target(side="up", reference="extreme", theta=0.01), 1)
     data = params.data.model_dump() | {"validation_from": "2001-12-03", "test_from": "2002-10-01"}
@@ -42,7 +42,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predictions(study: Path) -> pd.DataFrame:
-    from patchscale.splits import read_split
+    from patchscale.split.table import read_split
 
     split = read_split(study / "data/splits/h1.arrow", labels_of=set())
     judged = split[split["subset"].isin(["val", "test"])]

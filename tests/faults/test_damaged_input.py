@@ -8,13 +8,12 @@ import pytest
 import yaml
 from conftest import ROOT, random_bars
 
-from patchscale.adjust import forward_adjust
-from patchscale.config import load_params
-from patchscale.errors import InputError
-from patchscale.files import read_arrow, write_arrow
-from patchscale.market import canonical_csv, read_bars
-from patchscale.validate import check_bars
-from patchscale.verify import locked_stages
+from patchscale.bars import canonical_csv, forward_adjust, read_bars
+from patchscale.download.checks import check_bars
+from patchscale.study.errors import InputError
+from patchscale.study.files import read_arrow, write_arrow
+from patchscale.study.params import load_params
+from patchscale.verify.__main__ import locked_stages
 
 
 def test_a_flipped_bit_in_a_table_is_refused_or_read_but_never_a_crash(tmp_path: Path) -> None:
@@ -52,7 +51,7 @@ def test_a_dividend_as_large_as_the_previous_close_is_refused() -> None:
 
 @pytest.mark.parametrize(("column", "value"), [("dividends", -1.0), ("splits", -2.0)])
 def test_negative_actions_are_refused(column: str, value: float) -> None:
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(ROOT)
     short = params.data.model_copy(update={"start": "2018-01-02", "end": "2018-01-12"})
     bars = random_bars(9, start="2018-01-02")
     bars.loc[4, column] = value
@@ -61,7 +60,7 @@ def test_negative_actions_are_refused(column: str, value: float) -> None:
 
 
 def test_an_unknown_calendar_is_refused() -> None:
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(ROOT)
     with pytest.raises(InputError, match="calendar 'NYSEE' is unknown"):
         check_bars(random_bars(5), params.data.model_copy(update={"calendar": "NYSEE"}), "toy")
 

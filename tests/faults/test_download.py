@@ -14,10 +14,10 @@ import pytest
 import yaml
 from conftest import ROOT, random_bars
 
-from patchscale.config import Dataset
-from patchscale.exchange import exchange_sessions
-from patchscale.market import PRICES, canonical_csv
-from patchscale.stage import run
+from patchscale.bars import PRICES, canonical_csv
+from patchscale.download.calendar import exchange_sessions
+from patchscale.study.params import Dataset
+from patchscale.study.stage import run
 
 DOWNLOAD = ROOT / "stages" / "download.py"
 MINE = {
@@ -215,7 +215,7 @@ def test_a_failing_yahoo_changes_nothing(
     params["datasets"]["mine"]["source"] = "yahoo"
     (study / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.setattr("yfinance.Ticker", Fake(answer))
-    monkeypatch.setattr("patchscale.yahoo.WAITS", ())
+    monkeypatch.setattr("patchscale.download.yahoo.WAITS", ())
     assert "SPY: Yahoo" in refused(capsys, code)
 
 

@@ -64,9 +64,8 @@ def main(directory: Path) -> None:
     import torch
     from test_train import SETTINGS, problem
 
-    from patchscale import checkpoint
-    from patchscale import train as loop
-    from patchscale.checkpoint import Checkpoint
+    from patchscale.runtime.checkpoint import Checkpoint, digest
+    from patchscale.train import loop as loop
 
     torch.set_num_threads(1)
     loop.CHECKPOINT_SECONDS = 0.0
@@ -96,7 +95,7 @@ def main(directory: Path) -> None:
             "after_kill": after_kill,
             "lines": path.with_suffix(".log").read_text().splitlines(),
             "kept": {key: facts[key] for key in ("history", "step", "state", "best")}
-            | {name: checkpoint.digest(path / name) for name in wanted - {"state.json"}},
+            | {name: digest(path / name) for name in wanted - {"state.json"}},
             "left": [name for name in names if name.startswith(".")],
         }
 
@@ -124,9 +123,9 @@ def main(directory: Path) -> None:
 
 def kill_itself(event: str, number: int) -> None:
     """Let this process kill itself when `event` happens for the `number`-th time."""
-    from patchscale import checkpoint
+    from patchscale.runtime.checkpoint import save_file
 
-    save_file, write_text = checkpoint.save_file, Path.write_text
+    save_file, write_text = save_file, Path.write_text
     rename, unlink, times = Path.replace, Path.unlink, 0
 
     def happens(now: str) -> None:
@@ -159,7 +158,7 @@ def kill_itself(event: str, number: int) -> None:
             happens("before an old file is deleted")
         unlink(path, missing_ok)
 
-    checkpoint.save_file, Path.write_text = saving, writing
+    save_file, Path.write_text = saving, writing
     Path.replace, Path.unlink = renaming, deleting
 
 

@@ -57,8 +57,8 @@ def main(directory: Path) -> None:
     from optuna.storages.journal import JournalFileBackend
     from test_trials import PRUNING, run, tiny
 
-    from patchscale.files import digest, write_arrow
-    from patchscale.trials import trials_table
+    from patchscale.hpo.results import trials_table
+    from patchscale.study.files import digest, write_arrow
 
     torch.set_num_threads(1)
     params = tiny(pruning=PRUNING)

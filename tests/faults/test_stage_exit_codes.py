@@ -1,13 +1,11 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-from patchscale.errors import InputError, SearchFailed, Stopped
-from patchscale.stage import run
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from patchscale.study.errors import InputError, SearchFailed, Stopped
+from patchscale.study.stage import run
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from reference import random_vix
 
-from patchscale.features import TIERS, WARM_UP, compute_tier
-from patchscale.market import PRICES
+from patchscale.bars import PRICES
+from patchscale.features.formulas import compute_tier
+from patchscale.features.tiers import TIERS, WARM_UP
 
 Compute = Callable[[pd.DataFrame], pd.DataFrame]
 

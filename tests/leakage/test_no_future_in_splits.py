@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchscale.config import Dataset, Scattered, Split, Target
-from patchscale.features import WARM_UP
-from patchscale.files import read_arrow
-from patchscale.labels import touch_labels
-from patchscale.market import PRICES, canonical_csv
-from patchscale.splits import contiguous, scattered
+from patchscale.bars import PRICES, canonical_csv
+from patchscale.features.tiers import WARM_UP
+from patchscale.split.dates import contiguous, scattered
+from patchscale.split.labels import touch_labels
+from patchscale.study.files import read_arrow
+from patchscale.study.params import Dataset, Scattered, Split, Target
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 LONGEST_CONTEXT = 70
 UP = Target(side="up", reference="extreme", theta=0.01)
 # no example database: a run leaves nothing behind and two runs do the same

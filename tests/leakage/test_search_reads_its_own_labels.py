@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from conftest import ROOT, random_bars
 
-from patchscale import paths
-from patchscale.cell import Inputs, read_inputs
-from patchscale.config import Best, Params, load_params
-from patchscale.files import read_arrow, write_arrow, write_json
-from patchscale.labels import touch_labels
-from patchscale.splits import make_split
+from patchscale.split.dates import make_split
+from patchscale.split.labels import touch_labels
+from patchscale.study import paths
+from patchscale.study.files import read_arrow, write_arrow, write_json
+from patchscale.study.params import Best, Params, load_params
+from patchscale.train.inputs import Inputs, read_inputs
 
 BARS = random_bars(3000, seed=3)
 WARM_UP = 120
@@ -36,7 +36,7 @@ BEST = Best(
 
 @pytest.fixture(scope="module")
 def params() -> Params:
-    raw = load_params(ROOT / "params.yaml").model_dump()
+    raw = load_params(ROOT).model_dump()
     dates = [f"{BARS['date'][row]:%Y-%m-%d}" for row in (0, 1900, 2500, 2999)]
     keys = ("start", "validation_from", "test_from", "end")
     raw["datasets"][raw["dataset"]] |= dict(zip(keys, dates, strict=True))

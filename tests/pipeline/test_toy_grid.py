@@ -13,7 +13,7 @@ import yaml
 from conftest import ROOT
 from repository import Repository
 
-from patchscale.files import digest
+from patchscale.study.files import digest
 
 BUDGETS = {"1K": 6000, "2K": 12000}
 HORIZONS = {"h1": 1, "h3": 3}

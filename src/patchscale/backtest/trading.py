@@ -1,0 +1,217 @@
+"""Trade the signals of the test year at prices one could have had.
+
+After the close of t, a signal buys at the open of t+1; the position is closed at the first touch
+of close[t] * (1 + theta), at that price or at the open where it gaps beyond, else at the close of
+t+H. One position at a time; costs on each side. With `target.side: down` all is mirrored (short).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from patchscale.backtest.bootstrap import mean_with_interval
+from patchscale.backtest.returns import (
+    SESSIONS_PER_YEAR,
+    SHARPES,
+    expected_best_sharpe,
+    performance,
+    probabilistic_sharpe,
+)
+from patchscale.study.params import Backtest, Target
+
+BP = 1e-4
+TRADES = ["signal", "entry", "exit", "p", "entry_price", "exit_price", "touched", "gain"]
+OF_TRADES = ("label_hit_rate", "touch_rate", "win_rate", "mean_trade_bps")
+
+
+@dataclass(frozen=True)
+class Trade:
+    """One round trip; `signal, entry, exit` are row numbers of the bars."""
+
+    signal: int
+    entry: int
+    exit: int
+    entry_price: float
+    exit_price: float
+    touched: bool
+
+
+def trades(
+    bars: pd.DataFrame, signals: pd.DatetimeIndex, target: Target, horizon: int
+) -> list[Trade]:
+    """Return the trades that the signals lead to.
+
+    Parameters
+    ----------
+    bars
+        Adjusted bars.
+    signals
+        Dates, among those of `bars`, after whose close a position is wanted.
+    target, horizon
+        Side and size of the move waited for, and for how many sessions.
+
+    Raises
+    ------
+    ValueError
+        A signal has fewer than `horizon` bars after it.
+    """
+    side = 1 if target.side == "up" else -1
+    opens, closes = bars["open"].tolist(), bars["close"].tolist()
+    extremes = bars["high" if side > 0 else "low"].tolist()
+    done: list[Trade] = []
+    flat_from = 0
+    for t in np.flatnonzero(bars["date"].isin(signals)).tolist():
+        if t + horizon >= len(bars):
+            raise ValueError(f"the last signal has fewer than {horizon} bars after it")
+        if t < flat_from:
+            continue
+        goal = closes[t] * (1 + side * target.theta)
+        flat_from, price, touched = t + horizon, closes[t + horizon], False
+        for day in range(t + 1, t + horizon + 1):
+            gapped = side * (opens[day] - goal) >= 0
+            if gapped or side * (extremes[day] - goal) >= 0:
+                flat_from, price, touched = day, opens[day] if gapped else goal, True
+                break
+        done.append(Trade(t, t + 1, flat_from, opens[t + 1], price, touched))
+    return done
+
+
+def daily_returns(
+    bars: pd.DataFrame, done: Sequence[Trade], first: int, cost_bps: float, side: int = 1
+) -> np.ndarray:
+    """Return the strategy's return on each session from row `first` on; `(len(bars) - first,)`.
+
+    Positions are marked to the close; `cost_bps` is taken on the way in and on the way out.
+    """
+    closes = bars["close"].to_numpy()
+    growth = np.ones(len(bars))
+    for trade in done:
+        held = closes[trade.entry : trade.exit]
+        marks = np.concatenate([[trade.entry_price], held, [trade.exit_price]])
+        # a short is of one unit of capital at entry and not rebalanced
+        value = marks / marks[0] if side > 0 else 2 - marks / marks[0]
+        value[1:] *= 1 - cost_bps * BP
+        value[-1] *= 1 - cost_bps * BP
+        growth[trade.entry : trade.exit + 1] *= value[1:] / value[:-1]
+    return growth[first:] - 1
+
+
+def buy_and_hold(bars: pd.DataFrame, first: int, cost_bps: float) -> np.ndarray:
+    """Return the daily returns of buying at the open after row `first` and selling at the end."""
+    bought, sold = bars["open"].iloc[first + 1], bars["close"].iloc[-1]
+    whole = Trade(first, first + 1, len(bars) - 1, bought, sold, touched=False)
+    return daily_returns(bars, [whole], first, cost_bps)
+
+
+def trades_table(
+    bars: pd.DataFrame, done: Sequence[Trade], test: pd.DataFrame, cost_bps: float, side: int
+) -> pd.DataFrame:
+    """Return a row per trade: dates, probability, adjusted prices, and `gain` after costs."""
+    dates, p = bars["date"].to_numpy(), test.set_index("date")["p"]
+    rows = [
+        {
+            "signal": dates[each.signal],
+            "entry": dates[each.entry],
+            "exit": dates[each.exit],
+            "p": p[dates[each.signal]],
+            "entry_price": each.entry_price,
+            "exit_price": each.exit_price,
+            "touched": int(each.touched),
+            "gain": (1 + side * (each.exit_price / each.entry_price - 1)) * (1 - cost_bps * BP) ** 2
+            - 1,
+        }
+        for each in done
+    ]
+    return pd.DataFrame(rows, columns=TRADES)
+
+
+def run_strategy(
+    bars: pd.DataFrame,
+    test: pd.DataFrame,
+    threshold: float,
+    target: Target,
+    horizon: int,
+    rules: Backtest,
+    search_trials: int,
+    thresholds: int,
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """Backtest `p >= threshold` over the test dates.
+
+    Parameters
+    ----------
+    bars
+        Adjusted bars, past the last test date by at least `horizon` sessions.
+    test
+        `date, label, p` of the test dates.
+    threshold
+        Frozen on validation.
+    target, horizon
+        What the label means.
+    rules
+        Cost per side in basis points, and the alternatives to report.
+    search_trials, thresholds
+        Among how many settings, and then thresholds, this strategy was chosen; their sum deflates
+        its Sharpe ratio.
+
+    Returns
+    -------
+    Figures, and tables: `equity` of `date, strategy, buy_and_hold` (wealth at each close, 1 at the
+    start) and `trades`.
+    """
+    side = 1 if target.side == "up" else -1
+    called = test[test["p"] >= threshold]
+    done = trades(bars, pd.DatetimeIndex(called["date"]), target, horizon)
+    first = int(np.searchsorted(bars["date"].to_numpy(), test["date"].to_numpy()[0]))
+    returns = daily_returns(bars, done, first, rules.cost_bps, side)
+    held = buy_and_hold(bars, first, rules.cost_bps)
+    table = trades_table(bars, done, test, rules.cost_bps, side)
+    in_market = np.zeros(len(bars), dtype=bool)
+    for trade in done:
+        in_market[trade.entry : trade.exit + 1] = True
+    n = len(done)
+    figures = {
+        "trades": n,
+        "signals": len(called),
+        "label_hit_rate": float(called["label"].mean()) if n else None,
+        "touch_rate": float(table["touched"].mean()) if n else None,
+        "win_rate": float((table["gain"] > 0).mean()) if n else None,
+        "mean_trade_bps": float(table["gain"].mean() / BP) if n else None,
+        "exposure": float(in_market[first:].mean()),
+        "turnover": 2 * n * SESSIONS_PER_YEAR / len(returns),
+        "cost_bps": rules.cost_bps,
+        **performance(returns, horizon),
+        "search_trials": search_trials,
+        "thresholds": thresholds,
+        "total_return_at_bps": {
+            f"{bps:g}": float(np.prod(1 + daily_returns(bars, done, first, bps, side)) - 1)
+            for bps in rules.sensitivity_bps
+        },
+        "buy_and_hold": performance(held, horizon),
+        **mean_with_interval(SESSIONS_PER_YEAR * (returns - held), horizon, "minus_buy_and_hold"),
+    }
+    figures["deflated_sharpe"] = deflated_sharpe(figures, search_trials + thresholds)
+    if not n:
+        reasons = dict.fromkeys((*OF_TRADES, *SHARPES, "deflated_sharpe"), "no trade was made")
+        figures["undefined"] = reasons
+    equity = pd.DataFrame(
+        {
+            "date": bars["date"].iloc[first:],
+            "strategy": np.cumprod(1 + returns),
+            "buy_and_hold": np.cumprod(1 + held),
+        }
+    ).reset_index(drop=True)
+    return figures, {"equity": equity, "trades": table}
+
+
+def deflated_sharpe(strategy: dict[str, Any], tried: int) -> float | None:
+    """Return the probability that a strategy, the best of `tried`, has skill; None without trades.
+
+    `strategy` holds the figures of `run_strategy`.
+    """
+    if strategy["sharpe"] is None:
+        return None
+    benchmark = expected_best_sharpe(tried, strategy["sessions"])
+    return probabilistic_sharpe(strategy["sharpe"], strategy["sharpe_error"], benchmark)

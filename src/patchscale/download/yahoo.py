@@ -1,0 +1,140 @@
+"""Daily bars of Yahoo through yfinance, with the splits that Yahoo applies backwards undone."""
+
+import logging
+import random
+import sys
+from time import sleep
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from patchscale.bars import COLUMNS, PRICES
+from patchscale.study.errors import InputError, Stopped
+
+WAITS = (8.0, 20.0, 45.0)
+"""Seconds between the tries, lengthened by up to a half at random: two minutes at most."""
+
+NAMES = {
+    "Open": "open",
+    "High": "high",
+    "Low": "low",
+    "Close": "close",
+    "Volume": "volume",
+    "Dividends": "dividends",
+    "Stock Splits": "splits",
+}
+
+
+def daily_bars(symbol: str, start: str, today: pd.Timestamp, zone: str) -> pd.DataFrame:
+    """Return the canonical bars of a symbol from `start` to yesterday.
+
+    Parameters
+    ----------
+    symbol
+        Yahoo's symbol, such as SPY or ^VIX.
+    start
+        First day asked for.
+    today
+        Today at the exchange. The request includes it, because Yahoo has applied a split of
+        today to all earlier bars; its own bar is unfinished and dropped.
+    zone
+        Time zone of the exchange.
+
+    Raises
+    ------
+    InputError
+        Yahoo does not know the symbol, or its table is not what is documented.
+    Stopped
+        Yahoo cannot be reached, limits the rate or sends nothing, on every try.
+    """
+    frame = _named_columns(_download(symbol, start, today), symbol)
+    dates = _session_dates(frame.index, zone, symbol)
+    gains = frame["Capital Gains"].fillna(0.0) if "Capital Gains" in frame else 0.0
+    unpaid = dates[np.asarray(gains > frame["Dividends"])]
+    if len(unpaid):
+        # Yahoo's dividend holds the capital gain; one above it has been left out.
+        raise InputError(f"{symbol}: a capital gain of {unpaid[0]:%Y-%m-%d} is not in the dividend")
+    bars = frame[list(NAMES)].rename(columns=NAMES).astype(float).reset_index(drop=True)
+    bars.insert(0, "date", dates)
+    whole = undo_splits(bars[COLUMNS])
+    return whole[whole["date"] < today].reset_index(drop=True)
+
+
+def undo_splits(bars: pd.DataFrame) -> pd.DataFrame:
+    """Return the bars as they were traded, from bars in units of the last day's share."""
+    ratios = bars["splits"].replace(0.0, 1.0).to_numpy()
+    later = np.append(np.cumprod(ratios[::-1])[::-1][1:], 1.0)
+    traded = bars.copy()
+    traded[[*PRICES, "dividends"]] = bars[[*PRICES, "dividends"]].mul(later, axis=0)
+    traded["volume"] = bars["volume"] / later
+    return traded
+
+
+def _download(symbol: str, start: str, today: pd.Timestamp) -> pd.DataFrame:
+    import yfinance  # a second: only a download needs it
+    from yfinance.exceptions import YFException, YFRateLimitError, YFTzMissingError
+
+    # Else an outage while it looks up the time zone is reported as a delisted symbol.
+    yfinance.config.debug.hide_exceptions = False
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # what matters is in our lines
+    problem = ""
+    for wait in (*WAITS, None):
+        try:
+            frame: pd.DataFrame = yfinance.Ticker(symbol).history(
+                start=start,
+                end=f"{today + pd.Timedelta(days=1):%Y-%m-%d}",
+                auto_adjust=False,
+                actions=True,
+                repair=False,
+                raise_errors=True,
+            )
+        except YFRateLimitError:
+            problem = "Yahoo limits the rate"
+        except (YFException, OSError, ValueError) as error:
+            said = " ".join(str(error).split()).partition(". See http")[0][:200]
+            if isinstance(error, YFTzMissingError) or getattr(error, "yahoo_reason", None):
+                raise InputError(f"{symbol}: Yahoo has no such series ({said})") from None
+            problem = f"Yahoo cannot be read ({said or type(error).__name__})"
+        else:
+            if frame is not None and len(frame):
+                return frame
+            problem = "Yahoo sent an empty table"
+        if wait is not None:
+            seconds = wait * random.uniform(1.0, 1.5)
+            print(f"{symbol}: {problem}; next try in {seconds:.0f} s", file=sys.stderr)
+            sleep(seconds)
+    raise Stopped(
+        f"{symbol}: {problem}, {len(WAITS) + 1} tries; nothing was changed, try again later"
+    )
+
+
+def _named_columns(frame: pd.DataFrame, symbol: str) -> pd.DataFrame:
+    """Return the frame with one level of column names, all that are needed among them."""
+    if isinstance(frame.columns, pd.MultiIndex):
+        levels = [frame.columns.get_level_values(i) for i in range(frame.columns.nlevels)]
+        frame = frame.set_axis(
+            next((level for level in levels if "Close" in level), levels[0]), axis=1
+        )
+    missing = [name for name in NAMES if name not in frame]
+    if missing:
+        found = ", ".join(map(str, frame.columns))
+        raise InputError(f"{symbol}: Yahoo's table lacks {', '.join(missing)}; found: {found}")
+    if not frame.columns.is_unique:
+        raise InputError(f"{symbol}: Yahoo's table repeats a column; found are several symbols")
+    return frame
+
+
+def _session_dates(index: Any, zone: str, symbol: str) -> pd.DatetimeIndex:
+    """Return the sessions of bars that are labelled with midnight at some exchange.
+
+    Midnight in the index's own time zone is a date as it stands (Chicago for ^VIX); any other
+    time must be midnight in `zone`. Nothing is rounded: that could move a bar by a day.
+    """
+    if not isinstance(index, pd.DatetimeIndex):
+        raise InputError(f"{symbol}: Yahoo's table has no dates")
+    for times in (index, index.tz_convert(zone)) if index.tz is not None else (index,):
+        if (times == times.normalize()).all():
+            return times.tz_localize(None)
+    odd = index[index != index.normalize()][0]
+    raise InputError(f"{symbol}: the bar of {odd} does not begin a day in {zone}; time zone shift")

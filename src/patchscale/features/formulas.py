@@ -1,0 +1,163 @@
+"""Feature tiers: which columns they have, and their computation from adjusted bars."""
+
+import math
+from inspect import isfunction
+from types import CodeType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from patchscale.features import catalogue
+from patchscale.features.tiers import A200, VIX, WARM_UP, tier_features
+from patchscale.study.errors import InputError
+
+SHARED = dict(line.split(None, 1) for line in catalogue.SHARED.strip().splitlines())
+FORMULAS = SHARED | {feature.name: feature.formula for feature in A200 + VIX}
+NUMPY = ("abs", "sqrt", "log", "sin", "cos", "minimum", "maximum", "where", "clip")
+BAR_NAMES = ("open", "high", "low", "close", "volume")
+
+
+class Bars(dict[str, Any]):
+    """Names in which formulas are written; a series is computed once, when it is first named.
+
+    Parameters
+    ----------
+    bars
+        Adjusted bars, ascending.
+    calendar
+        Exchange whose schedule of sessions is known in advance.
+    vix
+        Bars of the volatility index on the same dates; without them `vix` has no value.
+    """
+
+    def __init__(self, bars: pd.DataFrame, calendar: str, vix: pd.DataFrame | None = None) -> None:
+        from patchscale.features import (
+            indicators,
+            rolling,  # TA-Lib is 27 MB; the catalogue needs it not
+        )
+
+        super().__init__(pi=math.pi)
+        for module in (rolling, indicators):
+            self |= {name: value for name, value in vars(module).items() if isfunction(value)}
+        for name in NUMPY:
+            self[name] = getattr(np, name)
+        for name in BAR_NAMES:
+            self[name] = bars[name].to_numpy(dtype=float)
+        if vix is not None:
+            self["vix"] = vix["close"].to_numpy(dtype=float)
+        self.dates, self.calendar = pd.DatetimeIndex(bars["date"]), calendar
+        self["last_week"] = self.last_week
+
+    def __missing__(self, name: str) -> Any:
+        """Compute a series of the catalogue or the calendar."""
+        if name not in FORMULAS:
+            self[name] = CALENDAR[name](self)
+        else:
+            code: CodeType = compile(FORMULAS[name], name, "eval")
+            self[name] = eval(code, {"__builtins__": {}}, self)
+        return self[name]
+
+    @property
+    def week(self) -> np.ndarray:
+        """Number of each session's Monday-to-Sunday week, counted from 0."""
+        monday = (self.dates - pd.to_timedelta(self.dates.day_of_week, unit="D")).to_numpy()
+        weeks: np.ndarray = np.unique(monday, return_inverse=True)[1]
+        return weeks
+
+    def day_of_week(self) -> np.ndarray:
+        """Return 0 on Mondays to 4 on Fridays."""
+        return self.dates.day_of_week.to_numpy(dtype=float)
+
+    def month(self) -> np.ndarray:
+        """Return 1 in January to 12 in December."""
+        return self.dates.month.to_numpy(dtype=float)
+
+    def weekly_close(self) -> np.ndarray:
+        """Return the close of each week's last session, one value a week."""
+        last = np.append(np.diff(self.week) > 0, True)
+        weekly: np.ndarray = self["close"][last[: len(self.dates)]]
+        return weekly
+
+    def last_week(self, weekly: np.ndarray) -> np.ndarray:
+        """Return a series of weeks as known on each day.
+
+        On day t that is the value of the last week that closed before t's week: a week's own
+        bar is not known until its last session is over, wherever holidays fall.
+        """
+        known: np.ndarray = np.append(np.nan, weekly)[self.week]
+        return known
+
+    def sessions_left_in_month(self) -> np.ndarray:
+        """Return the scheduled sessions after each day in its month.
+
+        Holidays of the exchange's rule book count; closures nobody knew of in advance (2001-09-11)
+        do not.
+        """
+        import exchange_calendars  # 1 s
+
+        if self.dates.empty:
+            return np.empty(0)
+
+        exchange = exchange_calendars.get_calendar(self.calendar)
+        days = self.dates.to_numpy().astype("datetime64[D]")
+        next_month = (days.astype("datetime64[M]") + 1).astype("datetime64[D]")
+        rules, last = exchange.regular_holidays, pd.Timestamp(next_month.max())
+        holidays = [] if rules is None else rules.holidays(self.dates[0], last)
+        closed = np.asarray(holidays, dtype="datetime64[D]")
+        left = np.busday_count(days + 1, next_month, exchange.weekmask, closed)
+        return left.astype(float)
+
+
+CALENDAR = {
+    "weekly_close": Bars.weekly_close,
+    "day_of_week": Bars.day_of_week,
+    "month": Bars.month,
+    "sessions_left_in_month": Bars.sessions_left_in_month,
+}
+
+
+def compute_tier(
+    bars: pd.DataFrame, tier: str, calendar: str = "XNYS", vix: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Return `date` and exactly the tier's columns, with NaN where a feature warms up.
+
+    Parameters
+    ----------
+    bars, calendar, vix
+        As for `Bars`.
+    tier
+        Key of `TIERS`.
+
+    Raises
+    ------
+    InputError
+        The tier is unknown, or needs a volatility index and there is none.
+    """
+    features = tier_features(tier)
+    if vix is None and any(feature in VIX for feature in features):
+        raise InputError(f"features.tier: {tier!r} needs a volatility index; there is none")
+    names = Bars(bars, calendar, vix)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        columns = {feature.name: names[feature.name] for feature in features}
+    return pd.DataFrame({"date": bars["date"].to_numpy(), **columns})
+
+
+def drop_warm_up(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows after the widest warm-up.
+
+    Raises
+    ------
+    InputError
+        A value is still NaN or infinite; the line names columns and dates.
+    """
+    kept = table.iloc[WARM_UP:].reset_index(drop=True)
+    wrong = ~np.isfinite(kept.drop(columns="date").to_numpy())
+    if wrong.any():
+        first = int(wrong.any(axis=0).argmax())
+        column, days = kept.columns[1 + first], kept.loc[wrong[:, first], "date"]
+        raise InputError(
+            f"features: {column} has no value on {days.iloc[0]:%Y-%m-%d} "
+            f"({len(days)} of {len(kept)} days)"
+        )
+    return kept

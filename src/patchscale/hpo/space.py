@@ -1,0 +1,105 @@
+"""What a search may draw: the architectures of a budget, distributions, and the sampler."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
+
+from patchscale.model.size import count_params, solve_d_ff
+from patchscale.study.errors import InputError
+from patchscale.study.params import Hpo, Space
+
+Drawn = dict[str, Any]
+"""Parameters of a trial by name."""
+Shapes = Mapping[tuple[int, int], tuple[int, int]]
+"""d_ff and N of every (d_model, n_layers) that a budget allows."""
+
+
+def shapes(
+    space: Space, n_params: int, *, n_features: int, patch_length: int, n_patches: int
+) -> Shapes:
+    """Return the architectures of the space that a budget of `n_params` allows."""
+    found = {}
+    for d_model in space.d_model:
+        for n_layers in space.n_layers:
+            size = {
+                "n_features": n_features,
+                "patch_length": patch_length,
+                "n_patches": n_patches,
+                "d_model": d_model,
+                "n_layers": n_layers,
+            }
+            try:
+                d_ff = solve_d_ff(n_params, **size)
+            except InputError:
+                continue
+            found[d_model, n_layers] = d_ff, count_params(**size, d_ff=d_ff)
+    return found
+
+
+def distributions(space: Space, allowed: Shapes) -> dict[str, BaseDistribution]:
+    """Return the distribution of every parameter; the same for all trials of a study."""
+    widths, depths = (sorted({shape[side] for shape in allowed}) for side in (0, 1))
+
+    def between(ends: list[float], *, log: bool) -> FloatDistribution:
+        return FloatDistribution(ends[0], ends[1], log=log)
+
+    return {
+        "d_model": CategoricalDistribution(widths),
+        "n_layers": CategoricalDistribution(depths),
+        "n_heads": CategoricalDistribution(space.n_heads),
+        "lr": between(space.lr, log=True),
+        "weight_decay": between(space.weight_decay, log=True),
+        "dropout": between(space.dropout, log=False),
+        "warmup_steps": CategoricalDistribution(space.warmup_steps),
+    }
+
+
+class AllowedSampler(TPESampler):
+    """TPE that draws again until the architecture is one that the budget allows.
+
+    Width and depth stay two ordinary parameters that sampler, importance and dashboard see, though
+    a budget allows only a band of their product.
+    """
+
+    def __init__(self, space: Mapping[str, BaseDistribution], allowed: Shapes, rules: Hpo) -> None:
+        super().__init__(
+            n_startup_trials=rules.startup,
+            multivariate=True,
+            constant_liar=True,
+            seed=rules.seed,
+        )
+        self._space, self._allowed = space, allowed
+        self._startup = RandomSampler(seed=rules.seed)
+        self._single = {
+            name: distribution.choices[0]
+            for name, distribution in space.items()
+            if isinstance(distribution, CategoricalDistribution) and distribution.single()
+        }
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return the whole space, from the first trial on."""
+        return {name: each for name, each in self._space.items() if not each.single()}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> Drawn:
+        """Return an allowed draw: random in the first trials, TPE's afterwards."""
+        while True:
+            drawn = super().sample_relative(study, trial, search_space) or {
+                name: self._startup.sample_independent(study, trial, name, each)
+                for name, each in search_space.items()
+            }
+            if is_allowed(self._single | drawn, self._allowed):
+                return drawn
+
+
+def is_allowed(params: Drawn, allowed: Shapes) -> bool:
+    """Tell whether the budget has this architecture and its heads divide its width."""
+    shape = params["d_model"], params["n_layers"]
+    return shape in allowed and params["d_model"] % params["n_heads"] == 0

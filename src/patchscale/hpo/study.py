@@ -1,0 +1,199 @@
+"""The search of a cell: an Optuna study, asked and told in batches and in order.
+
+The table of trials is a function of space, rules and what trials return, whoever evaluates them
+and however many at a time: the sampler and the pruner see finished batches only. Every result is a
+small file; a search that was killed asks and tells again from its files, which brings the sampler
+where it was, and goes on. The journal is written for optuna-dashboard and never read here.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import PercentilePruner
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import Trial, TrialState, create_trial
+
+from patchscale.hpo.space import AllowedSampler, Drawn, Shapes
+from patchscale.study.errors import SearchFailed
+from patchscale.study.files import write_json
+from patchscale.study.params import Hpo, Pruning
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial returns."""
+
+    state: Literal["COMPLETE", "PRUNED", "FAIL"]
+    losses: list[float]
+    """Validation log-loss of every epoch, nats."""
+    reason: str = ""
+    """Why it failed."""
+    seconds: float | None = None
+    peak_memory_gib: float | None = None
+    wall_seconds: float = 0.0
+    """Since the result before it, or since the search went on: their sum is the time it took."""
+
+
+Evaluate = Callable[[dict[int, Drawn], list[list[float]]], Iterable[tuple[int, Result]]]
+"""Given the parameters of trials by number and the curves to prune against, yield results."""
+
+
+def is_pruned(rules: Pruning, curves: list[list[float]], losses: Sequence[float]) -> bool:
+    """Tell whether a trial with these losses so far ends, beside the `curves` of finished ones.
+
+    Compared is the best so far on both sides: an epoch's own loss is too noisy to lose against.
+    """
+
+    def best_so_far(losses: Sequence[float]) -> dict[int, float]:
+        return _steps(list(accumulate(losses, min)))
+
+    study = optuna.create_study()
+    for each in curves:
+        values = best_so_far(each)
+        study.add_trial(create_trial(value=min(each), intermediate_values=values))
+    trial = create_trial(state=TrialState.RUNNING, intermediate_values=best_so_far(losses))
+    pruner = PercentilePruner(
+        rules.percentile,
+        n_startup_trials=rules.startup,
+        n_warmup_steps=rules.first_epoch,
+        interval_steps=rules.every,
+    )
+    return bool(pruner.prune(study, trial))
+
+
+def search(
+    name: str,
+    space: Mapping[str, BaseDistribution],
+    allowed: Shapes,
+    first: Drawn,
+    rules: Hpo,
+    evaluate: Evaluate,
+    folder: Path,
+    report: Callable[[str], None],
+) -> optuna.Study:
+    """Run the study to its end, or go on with what `folder` keeps of it.
+
+    Parameters
+    ----------
+    name
+        Of the study.
+    space, allowed
+        Distributions, and the architectures that may be drawn from them.
+    first
+        Parameters of trial 0.
+    rules
+        Number of trials, batch, seeds, pruning.
+    evaluate
+        Evaluates the trials of a batch, in any order. What it raises ends the search; the results
+        it yielded are kept.
+    folder
+        Where results and journal are.
+    report
+        Receives a line a result.
+
+    Raises
+    ------
+    SearchFailed
+        No trial was completed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = folder / "study.journal"
+    for file in folder.glob("study.journal*"):  # with the lock of a killed process
+        file.unlink()
+    study = optuna.create_study(
+        study_name=name,
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        sampler=AllowedSampler(space, allowed, rules),
+        direction="minimize",
+    )
+    study.enqueue_trial(first)
+    results: dict[int, Result] = {}
+    for start in range(0, rules.trials, rules.batch):
+        batch = min(rules.batch, rules.trials - start)
+        asked = {trial.number: trial for trial in (study.ask(dict(space)) for _ in range(batch))}
+        for number, trial in asked.items():
+            kept = _read(_file(folder, number), trial.params, report)
+            if kept:
+                results[number] = kept
+        curves = [
+            results[number].losses for number in range(start) if results[number].state == "COMPLETE"
+        ]
+        left = {number: trial.params for number, trial in asked.items() if number not in results}
+        if left:
+            mark = time.monotonic()
+            for number, result in evaluate(left, curves):
+                now = time.monotonic()
+                result, mark = replace(result, wall_seconds=round(now - mark, 1)), now
+                entry = {"params": asked[number].params, "result": asdict(result)}
+                write_json(_file(folder, number), entry)
+                results[number] = result
+                report(_line(number, results, rules.trials))
+        for number, trial in asked.items():
+            _tell(study, trial, results[number], allowed)
+    if not any(result.state == "COMPLETE" for result in results.values()):
+        reasons = [result.reason for result in results.values() if result.reason]
+        raise SearchFailed(
+            f"{name}: none of {rules.trials} trials was completed; the first failed: {reasons[0]}"
+        )
+    return study
+
+
+def _steps(losses: Sequence[float]) -> dict[int, float]:
+    return dict(enumerate(losses, 1))
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"trial-{number}.json"
+
+
+def _read(file: Path, params: Drawn, report: Callable[[str], None]) -> Result | None:
+    """Return a kept result; one that is damaged or of other parameters is named and ignored."""
+    try:
+        entry = json.loads(file.read_text(encoding="utf-8"))
+        result = Result(**entry["result"])
+        if entry["params"] != params:
+            raise ValueError("it is of other parameters")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        report(f"{file}: ignored ({error})")
+        return None
+    return result
+
+
+def _tell(study: optuna.Study, trial: Trial, result: Result, allowed: Shapes) -> None:
+    d_ff, n_params = allowed[trial.params["d_model"], trial.params["n_layers"]]
+    facts = {"d_ff": d_ff, "n_params": n_params, **asdict(result)}
+    for key in ("d_ff", "n_params", "reason", "seconds", "peak_memory_gib", "wall_seconds"):
+        trial.set_user_attr(key, facts[key])
+    for step, loss in _steps(result.losses).items():
+        trial.report(loss, step)
+    value = min(result.losses) if result.state == "COMPLETE" else None
+    study.tell(trial, value, state=TrialState[result.state])
+
+
+def _line(number: int, results: dict[int, Result], trials: int) -> str:
+    """Say how a trial went and how far the search is."""
+    result = results[number]
+    how = {
+        "COMPLETE": f"{min(result.losses, default=math.nan):.4f} in {len(result.losses)} epochs",
+        "PRUNED": f"pruned after {len(result.losses)} epochs",
+        "FAIL": f"failed: {result.reason}",
+    }[result.state]
+    complete = {n: min(r.losses) for n, r in results.items() if r.state == "COMPLETE"}
+    best = ""
+    if complete:
+        winner = min(complete, key=lambda n: (complete[n], n))
+        best = f"; best {complete[winner]:.4f} (trial {winner})"
+    return f"trial {number}: {how}{best}; {len(results)} of {trials} done"

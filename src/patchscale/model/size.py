@@ -1,0 +1,64 @@
+"""Budget honesty: count a PatchTST's parameters exactly and solve d_ff for a budget."""
+
+from patchscale.study.errors import InputError
+from patchscale.study.params import Precision
+
+TOLERANCE = 0.02
+D_FF_MULTIPLE = 8
+D_FF_RATIO = (1, 8)
+BYTES_PER_WEIGHT: dict[Precision, int] = {"32-true": 16, "bf16-mixed": 20, "bf16-true": 8}
+"""Weights, gradients and both moments; under autocast also the weights' bfloat16 copies."""
+
+
+def count_params(
+    *, n_features: int, patch_length: int, n_patches: int, d_model: int, n_layers: int, d_ff: int
+) -> int:
+    """Return N, the exact number of trainable parameters (study, section 5).
+
+    Patch embedding + positions + layers (4 attention projections, 2 LayerNorms, feed-forward,
+    all with biases) + final LayerNorm + linear head on the flattened patches.
+    """
+    embedding = patch_length * n_features * d_model + d_model + n_patches * d_model
+    layer = 4 * d_model**2 + 8 * d_model + 2 * d_model * d_ff + d_ff + d_model
+    head = 2 * d_model + n_patches * d_model + 1
+    return embedding + n_layers * layer + head
+
+
+def solve_d_ff(
+    budget: int,
+    *,
+    n_features: int,
+    patch_length: int,
+    n_patches: int,
+    d_model: int,
+    n_layers: int,
+) -> int:
+    """Return the d_ff (a multiple of 8) whose count is nearest to `budget`.
+
+    Raises
+    ------
+    InputError
+        No d_ff between 1 and 8 times d_model brings the count within 2 % of the budget.
+    """
+
+    def count(d_ff: int) -> int:
+        return count_params(
+            n_features=n_features,
+            patch_length=patch_length,
+            n_patches=n_patches,
+            d_model=d_model,
+            n_layers=n_layers,
+            d_ff=d_ff,
+        )
+
+    per_unit = n_layers * (2 * d_model + 1)
+    exact = (budget - count(0)) / per_unit
+    d_ff = max(D_FF_MULTIPLE, D_FF_MULTIPLE * round(exact / D_FF_MULTIPLE))
+    low, high = (ratio * d_model for ratio in D_FF_RATIO)
+    if not low <= d_ff <= high or abs(count(d_ff) / budget - 1) > TOLERANCE:
+        raise InputError(
+            f"d_model={d_model}, n_layers={n_layers} has no d_ff for a budget of {budget:,}: "
+            f"{exact:.0f} would be needed, allowed are multiples of 8 in [{low}, {high}] "
+            f"within {TOLERANCE:.0%} of the budget (reachable: {count(low):,} to {count(high):,})"
+        )
+    return d_ff

@@ -1,0 +1,6 @@
+"""Stages headline and report: compare all forecasts, in words, tables and figures.
+
+Reads metrics/, data/losses/, data/trades/, data/hpo/ and plots/.
+Writes metrics/headline.json, metrics/scaling.json, docs/results.md and plots/.
+Imported by these two stages only.
+"""

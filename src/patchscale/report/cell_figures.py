@@ -1,0 +1,178 @@
+"""Figures with a panel per trained cell: budgets down, horizons across, one scale for all."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from patchscale.report.style import (
+    BASELINES,
+    BLUE,
+    GREY,
+    Style,
+    legend_below,
+    margins,
+    panels,
+    save,
+)
+
+Tables = dict[str, pd.DataFrame]
+CELL: Style = {"color": BLUE}
+RIVAL = BASELINES["vol_logistic"]
+
+
+def reliability(cells: Tables, rivals: Tables, path: Path) -> None:
+    """Draw observed against predicted share of positives in the test year.
+
+    Parameters
+    ----------
+    cells
+        For each trained cell its calibration table.
+    rivals
+        For each horizon that of the volatility logistic.
+    path
+        Where the figure goes.
+    """
+
+    def draw(axis: Any, cell: str, horizon: str) -> None:
+        table, rival = cells[cell], rivals[horizon]
+        axis.plot((0, 1), (0, 1), color=GREY, linewidth=0.6)
+        axis.plot(rival["predicted"], rival["observed"], **RIVAL, linewidth=1)
+        gaps = [
+            table["observed"] - table["observed_low"],
+            table["observed_high"] - table["observed"],
+        ]
+        axis.errorbar(table["predicted"], table["observed"], yerr=gaps, fmt="o", ms=3, lw=1, **CELL)
+
+    marks: dict[str, Style] = {
+        "PatchTST, 95 % interval": CELL | {"marker": "o", "linestyle": ""},
+        "volatility logistic": RIVAL,
+        "calibrated": {"color": GREY, "linewidth": 0.6},
+    }
+    _grid(cells, draw, marks, "predicted share", "observed share", path, unit=True)
+
+
+def precision_recall(
+    cells: Tables, rivals: Tables, frozen: dict[str, dict[str, Any]], path: Path
+) -> None:
+    """Draw precision against recall in the test year, and where the frozen threshold lies.
+
+    Parameters
+    ----------
+    cells, rivals
+        Precision-recall tables, as in `reliability`.
+    frozen
+        For each cell, and each horizon's rival, the test figures `precision`, `recall`, `n`,
+        `positives`.
+    path
+        Where the figure goes.
+    """
+
+    def draw(axis: Any, cell: str, horizon: str) -> None:
+        base = frozen[cell]["positives"] / frozen[cell]["n"]
+        axis.axhline(base, color=GREY, linestyle=":", linewidth=1)
+        for table, at, style in (
+            (rivals[horizon], frozen[horizon], RIVAL),
+            (cells[cell], frozen[cell], CELL),
+        ):
+            axis.step(table["recall"], table["precision"], where="post", linewidth=1, **style)
+            if at["precision"] is not None and at["recall"] is not None:
+                axis.plot(at["recall"], at["precision"], "o", ms=6, mec="white", **style)
+
+    marks: dict[str, Style] = {
+        "PatchTST": CELL,
+        "volatility logistic": RIVAL,
+        "at the threshold frozen on validation": {"color": GREY, "marker": "o", "linestyle": ""},
+        "share of positives": {"color": GREY, "linestyle": ":"},
+    }
+    _grid(cells, draw, marks, "recall", "precision", path, unit=True)
+
+
+def equity(cells: Tables, rivals: Tables, trades: Tables, path: Path) -> None:
+    """Draw the wealth of each strategy in the test year, after costs, with its trades.
+
+    Parameters
+    ----------
+    cells, rivals
+        Equity tables, as in `reliability`.
+    trades
+        For each cell its trades.
+    path
+        Where the figure goes.
+    """
+
+    def draw(axis: Any, cell: str, horizon: str) -> None:
+        table, rival = cells[cell], rivals[horizon]
+        axis.plot(table["date"], table["buy_and_hold"], color=GREY, linewidth=0.8)
+        axis.plot(rival["date"], rival["strategy"], **RIVAL, linewidth=1)
+        axis.plot(table["date"], table["strategy"], **CELL, linewidth=1.2)
+        wealth = table.set_index("date")["strategy"]
+        entries, exits = trades[cell]["entry"], trades[cell]["exit"]
+        axis.plot(entries, wealth.reindex(entries), "^", ms=3, **CELL)
+        axis.plot(exits, wealth.reindex(exits), "v", ms=3, mfc="white", mew=0.7, **CELL)
+        quarters = table.groupby(table["date"].dt.to_period("Q"))["date"].min()
+        axis.set_xticks(quarters, [f"{day:%b %y}" for day in quarters], rotation=30)
+
+    marks: dict[str, Style] = {
+        "PatchTST": CELL,
+        "entry": CELL | {"marker": "^", "linestyle": ""},
+        "exit": CELL | {"marker": "v", "linestyle": "", "mfc": "white"},
+        "volatility logistic": RIVAL,
+        "buy and hold": {"color": GREY, "linewidth": 0.8},
+    }
+    _grid(cells, draw, marks, "", "wealth", path)
+
+
+def learning_curves(cells: Tables, path: Path) -> None:
+    """Draw training and validation log-loss by epoch, a line per seed, its best epoch marked."""
+
+    def draw(axis: Any, cell: str, horizon: str) -> None:
+        for _, curve in cells[cell].groupby("seed"):
+            best = curve.sort_values("val_log_loss").iloc[0]
+            axis.plot(curve["epoch"], curve["train_log_loss"], color=GREY, linewidth=0.8)
+            axis.plot(curve["epoch"], curve["val_log_loss"], **CELL, linewidth=0.8)
+            axis.plot(best["epoch"], best["val_log_loss"], "o", ms=4, mec="white", **CELL)
+
+    marks: dict[str, Style] = {
+        "validation, a line per seed": CELL,
+        "kept epoch": CELL | {"marker": "o", "linestyle": ""},
+        "training": {"color": GREY, "linewidth": 0.8},
+    }
+    _grid(cells, draw, marks, "epoch", "log-loss", path)
+
+
+def _grid(
+    cells: Tables,
+    draw: Callable[[Any, str, str], None],
+    marks: dict[str, Style],
+    x_label: str,
+    y_label: str,
+    path: Path,
+    unit: bool = False,
+) -> None:
+    """Draw a panel per cell on common axes, which go from 0 to 1 if `unit`."""
+    names = [cell.rpartition("-")[::2] for cell in cells]
+    budgets = list(dict.fromkeys(budget for budget, _ in names))
+    horizons = list(dict.fromkeys(horizon for _, horizon in names))
+    rows, columns = max(1, len(budgets)), max(1, len(horizons))
+    size = (2.4 * columns + 0.4, 2.1 * rows + 0.9)
+    figure, grid = panels(rows, columns, size, sharex=True, sharey=True)
+    if not cells:
+        grid[0, 0].set_title("no cell was trained")
+    for axis in grid.flat:
+        axis.set_visible(not cells)
+    for cell, (budget, horizon) in zip(cells, names, strict=True):
+        axis = grid[budgets.index(budget), horizons.index(horizon)]
+        axis.set_visible(True)
+        draw(axis, cell, horizon)
+        axis.set_title(cell)
+        if unit:
+            axis.set_xlim(0, 1)
+            axis.set_ylim(0, 1)
+            axis.set_aspect("equal")
+    figure.supxlabel(x_label, y=0.35 / size[1], fontsize=9)
+    figure.supylabel(y_label, x=0.1 / size[0], fontsize=9)
+    legend_below(figure, marks, columns=len(marks))
+    margins(figure, bottom=0.95)
+    save(figure, path)

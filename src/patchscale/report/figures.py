@@ -1,0 +1,177 @@
+"""Figures as deterministic SVG bytes, in colour-blind safe colours."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchscale.report.style import (
+    BASELINES,
+    BLUE,
+    GREY,
+    ORANGE,
+    Style,
+    legend_below,
+    margins,
+    panels,
+    same_height,
+    save,
+)
+
+
+def loss_vs_n(rows: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw test log-loss against N, a panel per horizon: each seed, their mean forecast, baselines.
+
+    Parameters
+    ----------
+    rows
+        For each horizon: `sessions`, `n`; `cells`, the figures of the test year with `budget` and
+        `n_params`; `absent`, a list of budget and N; `baselines`, the log-loss of each.
+    path
+        Where the figure goes.
+    """
+    figure, grid = panels(1, len(rows), (2.7 * len(rows), 3.3), sharex=True)
+    axes = grid[0]
+    for axis, (horizon, row) in zip(axes, rows.items(), strict=True):
+        cells = row["cells"]
+        seeds = [(c["n_params"], s["log_loss"]) for c in cells for s in c["seeds"].values()]
+        axis.plot(*zip(*seeds, strict=True) if seeds else ((), ()), "_", color=BLUE, alpha=0.6)
+        axis.errorbar(
+            [cell["n_params"] for cell in cells],
+            [cell["log_loss"] for cell in cells],
+            yerr=[
+                [cell["log_loss"] - cell["log_loss_low"] for cell in cells],
+                [cell["log_loss_high"] - cell["log_loss"] for cell in cells],
+            ],
+            fmt="o",
+            color=BLUE,
+            capsize=3,
+        )
+        for name, loss in row["baselines"].items():
+            axis.axhline(loss, **BASELINES[name], linewidth=1)
+        for _, n_params in row["absent"]:
+            axis.annotate(
+                "not\nrun",
+                (n_params, 0.02),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                color=GREY,
+                fontsize=8,
+            )
+        axis.set_xscale("log")
+        sizes = [cell["n_params"] for cell in cells] + [n for _, n in row["absent"]]
+        names = [cell["budget"] for cell in cells] + [name for name, _ in row["absent"]]
+        axis.set_xticks(sizes, names)
+        axis.minorticks_off()
+        axis.set_xlim(1e6, 4e9)
+        ahead = f"{row['sessions']} session{'s' * (row['sessions'] > 1)} ahead"
+        axis.set_title(f"{horizon}: {ahead}, n {row['n']}")
+    same_height(axes)
+    axes[0].set_ylabel("test log-loss (lower is better)")
+    marks: dict[str, Style] = {
+        "PatchTST, mean of seeds, 95 % interval": {"color": BLUE, "marker": "o", "linestyle": ""},
+        "one seed": {"color": BLUE, "marker": "_", "linestyle": "", "alpha": 0.6},
+        **{name.replace("_", " "): style for name, style in BASELINES.items()},
+    }
+    figure.supxlabel("parameters", y=0.55 / 3.3, fontsize=9)
+    legend_below(figure, marks, columns=4)
+    margins(figure, bottom=1.0, across=0.45)
+    save(figure, path)
+
+
+def skill_map(
+    budgets: list[str], horizons: list[str], cells: dict[str, dict[str, Any]], path: Path
+) -> None:
+    """Draw each cell's skill over the volatility logistic, budgets by horizons.
+
+    Parameters
+    ----------
+    budgets, horizons
+        Rows, biggest on top, and columns.
+    cells
+        For each trained cell `skill, skill_low, skill_high, dm_p_holm`.
+    path
+        Where the figure goes.
+    """
+    figure, grid = panels(1, 1, (1.6 * len(horizons) + 1.2, 0.75 * len(budgets) + 1.2))
+    axis = grid[0, 0]
+    rows = budgets[::-1]
+    skills = [[cells.get(f"{b}-{h}", {}).get("skill", np.nan) for h in horizons] for b in rows]
+    ends = [cell[f"skill_{end}"] for cell in cells.values() for end in ("low", "high")]
+    reach = max(map(abs, ends), default=0.01)  # what is within the intervals stays pale
+    image = axis.pcolormesh(skills, cmap="PuOr", vmin=-reach, vmax=reach, edgecolor="white")
+    for y, budget in enumerate(rows):
+        for x, horizon in enumerate(horizons):
+            cell = cells.get(f"{budget}-{horizon}")
+            if cell is None:
+                text, colour = "not run", GREY
+            else:
+                mark = "*" if cell["dm_p_holm"] < 0.05 else ""
+                text = (
+                    f"{cell['skill']:+.1%}{mark}\n"
+                    f"[{cell['skill_low']:+.1%}, {cell['skill_high']:+.1%}]"
+                )
+                colour = "black" if abs(cell["skill"]) < 0.6 * reach else "white"
+            axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, fontsize=8)
+    axis.set_xticks(np.arange(len(horizons)) + 0.5, horizons)
+    axis.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axis, format=lambda value, _: f"{value:+.0%}")
+    axis.set_title("log-loss saved against the volatility logistic\n95 % interval, * Holm p < 0.05")
+    margins(figure, bottom=0.3, top=0.5)
+    save(figure, path)
+
+
+def searches(rows: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw each search as SVG: validation log-loss by trial, and what it depended on.
+
+    Parameters
+    ----------
+    rows
+        For each cell: `trials`, a table of `trial, state, value, curve`, and `importance`, a table
+        of `parameter, importance`.
+    path
+        Where the figure goes.
+    """
+    columns = max(1, len(rows))
+    figure, grid = panels(2, columns, (3.2 * columns, 5.0), height_ratios=(3, 2))
+    if not rows:
+        grid[0, 0].set_title("no search was made")
+    for column, (cell, row) in enumerate(rows.items()):
+        axis, trials = grid[0, column], row["trials"]
+        done = trials[trials["state"] == "COMPLETE"]
+        pruned = trials[trials["state"] == "PRUNED"]
+        axis.plot(done["trial"], done["value"], "o", color=BLUE, markersize=4, label="completed")
+        axis.plot(
+            pruned["trial"],
+            pruned["curve"].map(min).astype(float),
+            "x",
+            color=GREY,
+            markersize=5,
+            label="pruned",
+        )
+        axis.step(
+            [*done["trial"], len(trials) - 1],
+            [*done["value"].cummin(), done["value"].min()],
+            where="post",
+            color=BLUE,
+            linewidth=1,
+            label="best so far",
+        )
+        if trials["state"].iloc[0] == "COMPLETE":
+            axis.axhline(
+                trials["value"].iloc[0], color=ORANGE, linestyle="--", label="trial 0, the table"
+            )
+        axis.set_title(cell)
+        axis.set_xlabel("trial")
+        bars = row["importance"][::-1]
+        grid[1, column].barh(bars["parameter"], bars["importance"], color=BLUE)
+        grid[1, column].set_xlim(0, 1)
+        grid[1, column].set_xlabel("importance for the early loss")
+    same_height(grid[0])
+    grid[0, 0].set_ylabel("validation log-loss")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=min(4, 2 * columns), frameon=False)
+    margins(figure, left=1.15, across=1.0, down=0.5)
+    save(figure, path)

@@ -1,0 +1,38 @@
+"""A lock file that one process holds at a time."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from patchscale.study.errors import Stopped
+from patchscale.study.files import write_text
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; the kernel frees it even where this process is killed.
+
+    Raises
+    ------
+    Stopped
+        Another process holds it; the file `<path>.pid` names it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock, note = FileLock(path), path.with_name(f"{path.name}.pid")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        holder = "unknown"
+        with suppress(OSError):
+            holder = note.read_text(encoding="utf-8").strip()
+        raise Stopped(
+            f"{path} is held by process {holder}; the same command works once it has ended"
+        ) from None
+    try:
+        write_text(note, f"{os.getpid()}\n")
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()

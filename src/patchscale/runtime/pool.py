@@ -1,0 +1,171 @@
+"""Trainings side by side, each in a process of its own."""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Protocol, cast
+
+import torch
+
+from patchscale.model.patchtst import count
+from patchscale.model.size import BYTES_PER_WEIGHT
+from patchscale.runtime.progress import Pulse, Report, display
+from patchscale.runtime.replica import Outcome, Replica, outcome_of
+from patchscale.runtime.stopping import stop_requests
+from patchscale.study.errors import Stopped
+from patchscale.train import device
+from patchscale.train.loop import Trained
+
+POLL = 0.5  # seconds
+
+
+class Pool:
+    """Trains replicas in `free` bytes, one for each of `pulses` at a time; one is this process.
+
+    The bits are the same in any number of processes.
+    """
+
+    def __init__(
+        self, free: int, pulses: list[Path], report: Report, stopped: Callable[[], str]
+    ) -> None:
+        self.report = report
+        self._pulses, self._free, self._stopped = pulses, free // len(pulses), stopped
+        self._workers: dict[Connection, BaseProcess] = {}
+        self._busy: dict[Connection, int] = {}
+
+    def train(self, replicas: Sequence[Replica]) -> Iterator[tuple[int, Outcome]]:
+        """Yield how each replica went, with its place in `replicas`, as they end.
+
+        Raises
+        ------
+        Stopped
+            A stop was asked for; every step is kept.
+        """
+        if len(self._pulses) == 1:
+            for number, each in enumerate(replicas):
+                pulse = Pulse(self._pulses[0], self.report)
+                yield number, outcome_of(each, self._free, pulse, self._stopped)
+                self._refuse_if_stopped()
+            return
+        if not self._workers:
+            self._workers = dict(_start(pulse, self._free) for pulse in self._pulses)
+        waiting, idle = list(enumerate(replicas))[::-1], list(self._workers)
+        while waiting or self._busy:
+            while waiting and idle:
+                end, (number, replica) = idle.pop(0), waiting.pop()
+                self._busy[end] = number
+                with suppress(OSError):  # killed while it waited: `_receive` tells
+                    end.send(replica)
+            for end in cast(list[Connection], wait(self._busy, POLL)):
+                idle.append(end)
+                yield self._busy.pop(end), _receive(self._workers[end], end)
+            self._refuse_if_stopped()
+
+    def close(self) -> None:
+        """End the processes; what they train is kept."""
+        for end, process in self._workers.items():
+            if end in self._busy:
+                process.terminate()
+            end.close()  # without work, a worker ends here
+        for process in self._workers.values():
+            process.join()
+
+    def _refuse_if_stopped(self) -> None:
+        if reason := self._stopped():
+            raise Stopped.between_steps(reason)
+
+
+class Trains(Protocol):
+    """What trains replicas, here or elsewhere."""
+
+    report: Report
+
+    def train(self, replicas: Sequence[Replica]) -> Iterator[tuple[int, Outcome]]:
+        """Yield how each replica went, with its place in `replicas`, as they end."""
+
+    def close(self) -> None:
+        """Stop what is trained; it is kept."""
+
+
+MakePool = Callable[[list[Path], Report, Callable[[], str]], Trains]
+
+
+@contextmanager
+def pool(pulses: list[Path], title: str, make: MakePool) -> Iterator[Trains]:
+    """Open what trains a replica for each of `pulses` at a time, watched and stoppable."""
+    with stop_requests(keys=True) as stopped, display(pulses, title) as report:
+        opened = make(pulses, report, stopped)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def train_replicas(replicas: list[Replica], title: str) -> list[Trained]:
+    """Train the replicates of a cell, as many at a time as there are cores and memory for.
+
+    Raises
+    ------
+    Stopped
+        A stop was asked for, or a process was killed; the replicates go on where they were.
+    """
+    first = replicas[0]
+    free = device.available(first.settings.device)
+    pulses = [
+        replica.checkpoint.path / "progress.json"
+        for replica in replicas[: together(first, len(replicas), free)]
+    ]
+    trained = {}
+    with pool(pulses, title, partial(Pool, free)) as opened:
+        for number, outcome in opened.train(replicas):
+            if isinstance(outcome, Exception):
+                raise outcome
+            trained[number] = outcome
+    return [trained[number] for number in range(len(replicas))]
+
+
+def together(replica: Replica, jobs: int, free: int) -> int:
+    """Return how many of the jobs run at a time: one on a GPU, else a core for each thread."""
+    if replica.settings.device != "cpu":
+        return 1
+    weights = BYTES_PER_WEIGHT[replica.settings.precision] * count(replica.inputs.shape)
+    # half of the memory is for activations
+    return max(1, min(jobs, torch.get_num_threads() // replica.threads, free // (2 * weights)))
+
+
+def _start(pulse: Path, free: int) -> tuple[Connection, BaseProcess]:
+    """Start a worker; return the end of the pipe that replicas go into, and the process."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, pulse, free))
+    # inherited: Ctrl-C is ours to hand on, and no process dies of it while it starts
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process.start()
+    signal.signal(signal.SIGINT, before)
+    theirs.close()  # so that the pipe ends where the process does
+    return ours, process
+
+
+def _receive(process: BaseProcess, end: Connection) -> Outcome:
+    """Return how a replica went; a process that did not tell was killed."""
+    try:
+        outcome: Outcome = end.recv()
+    except (EOFError, ConnectionResetError):
+        process.join()
+        return Stopped.between_steps("a process of the training was killed")
+    return outcome
+
+
+def _work(end: Connection, pulse: Path, free: int) -> None:
+    """Train what comes through the pipe, until it ends."""
+    with suppress(EOFError, OSError):
+        while True:
+            replica: Replica = end.recv()
+            with stop_requests() as stopped:
+                outcome = outcome_of(replica, free, Pulse(pulse), stopped)
+            end.send(outcome)

@@ -1,0 +1,240 @@
+"""What a training says while it runs: replicates write their state, one process displays it."""
+
+import json
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from patchscale.study.files import replacing
+
+BEAT_EVERY = 0.5  # seconds
+SHOW_EVERY = 0.5  # seconds
+LINE_EVERY = 30.0  # seconds, a replicate's lines in a log
+
+BEST = "best {best_val_log_loss:.4f} @{best_epoch}"
+BAR_TEXTS = (
+    "{epoch}/{epochs}",
+    "train {train_log_loss:.4f}",
+    "val {val_log_loss:.4f}",
+    BEST,
+    "{samples_per_second:,.0f}/s",
+    "{left}",
+)
+LINE_TEXTS = (
+    "epoch {epoch}/{epochs}",
+    "train {train_log_loss:.4f}",
+    "val {val_log_loss:.4f}",
+    BEST,
+    "{samples_per_second:,.0f} samples/s",
+    "{left} left",
+)
+
+Report = Callable[[str], None]
+Show = Callable[[list["State"], bool], None]
+
+
+class State(TypedDict, total=False):
+    """Where a replicate is; `epoch` counts finished epochs, `step` those of the one under way.
+
+    Losses are log-losses in nats; `seconds_left` is an upper bound.
+    """
+
+    name: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    train_log_loss: float
+    val_log_loss: float
+    best_val_log_loss: float
+    best_epoch: int
+    samples_per_second: float
+    seconds_left: float
+    notes: list[str]
+
+
+class Pulse:
+    """A replicate's state as a small JSON file, for `display` in this or another process.
+
+    Parameters
+    ----------
+    path
+        The file.
+    report
+        Receives what is said; None in a worker, whose words the display prints.
+    """
+
+    def __init__(self, path: Path, report: Report | None = None) -> None:
+        self._path = path
+        self._report = report
+        self._state: State = {}
+        self._next = 0.0
+
+    def beat(self, **values: Unpack[State]) -> None:
+        """Take over `values`; write twice a second at most, and at every new epoch or note.
+
+        A file that cannot be written is no reason to end a training.
+        """
+        before = self._state.copy()
+        self._state.update(values)
+        news = any(self._state.get(key) != before.get(key) for key in ("epoch", "notes"))
+        now = time.monotonic()
+        if news or now >= self._next:
+            self._next = now + BEAT_EVERY
+            with suppress(OSError), replacing(self._path) as temporary:
+                temporary.write_text(json.dumps(self._state), encoding="utf-8")
+
+    def say(self, line: str) -> None:
+        """Report a line; from a worker the display prints it, once where several say it."""
+        if self._report:
+            self._report(line)
+        else:
+            self.beat(notes=[*self._state.get("notes", []), line])
+
+
+@contextmanager
+def display(paths: list[Path], title: str) -> Iterator[Report]:
+    """Show the states that replicates write to `paths` on stderr; yield what reports a line.
+
+    On a terminal one bar a replicate, redrawn twice a second; elsewhere plain lines, for every
+    replicate one an epoch, or one in `LINE_EVERY` seconds, and its last one. States of an earlier
+    run are deleted first. A terminal that is closed is no reason to end a training.
+    """
+    for path in paths:
+        path.unlink(missing_ok=True)
+    on_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    opened = _bars(len(paths), title) if on_terminal else _lines(len(paths), title)
+    states: list[State] = [{} for _ in paths]
+    said: set[str] = set()
+    ended = threading.Event()
+
+    with opened as (show, report):
+
+        def look(last: bool = False) -> None:
+            for row, path in enumerate(paths):
+                states[row] = _read(path) or states[row]
+                for note in states[row].get("notes", []):
+                    if note not in said:
+                        report(note)
+                        said.add(note)
+            show(states, last)
+
+        def watch() -> None:
+            while not ended.wait(SHOW_EVERY):
+                look()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield report
+        finally:
+            ended.set()
+            thread.join()
+            look(last=True)
+
+
+@contextmanager
+def _bars(rows: int, title: str) -> Iterator[tuple[Show, Report]]:
+    """Open bars of so many rows; yield what redraws them and what prints a line above them."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    nothing = _bar_texts({})
+    texts = [f"{{task.fields[texts][{place}]}}" for place in range(len(nothing))]
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        *(TextColumn(text, markup=False) for text in texts),
+        console=console,
+        auto_refresh=False,
+        redirect_stdout=sys.stdout.isatty(),
+        expand=True,
+    )
+    tasks = [progress.add_task(title, total=1.0, texts=nothing) for _ in range(rows)]
+
+    def show(states: list[State], last: bool) -> None:
+        for task, state in zip(tasks, states, strict=True):
+            name, texts = state.get("name", title), _bar_texts(state)
+            progress.update(task, completed=_share(state), description=name, texts=texts)
+        with suppress(OSError):
+            progress.refresh()
+
+    def report(line: str) -> None:
+        with suppress(OSError):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    try:
+        with suppress(OSError):
+            progress.start()
+        yield show, report
+    finally:
+        with suppress(OSError):
+            progress.stop()
+
+
+@contextmanager
+def _lines(rows: int, title: str) -> Iterator[tuple[Show, Report]]:
+    """Yield what prints the rows that are due, and what prints any line."""
+    shown, due = [0] * rows, [0.0] * rows
+
+    def show(states: list[State], last: bool) -> None:
+        now = time.monotonic()
+        for row, state in enumerate(states):
+            epoch = state.get("epoch", 0)
+            if epoch != shown[row] and (last or now >= due[row]):
+                shown[row], due[row] = epoch, now + LINE_EVERY
+                report(
+                    "  ".join([state.get("name", title), *filter(None, _texts(state, LINE_TEXTS))])
+                )
+
+    def report(line: str) -> None:
+        with suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
+
+    yield show, report
+
+
+def _read(path: Path) -> State:
+    """Read a state; {} where there is none or it is damaged."""
+    try:
+        state: State = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _bar_texts(state: State) -> list[str]:
+    """Return what stands right of a bar, where is little room: one loss, of training at first."""
+    epoch, train, val, *others = _texts(state, BAR_TEXTS)
+    return [epoch, val or train, *others]
+
+
+def _texts(state: State, templates: tuple[str, ...]) -> list[str]:
+    """Fill the templates whose values are known; the others become ''."""
+    known: dict[str, Any] = {**state}
+    with suppress(KeyError, OverflowError, TypeError, ValueError):
+        known["left"] = timedelta(seconds=round(state["seconds_left"]))
+    texts = []
+    for template in templates:
+        try:
+            texts.append(template.format(**known))
+        except (KeyError, TypeError, ValueError):
+            texts.append("")
+    return texts
+
+
+def _share(state: State) -> float:
+    """Return the finished share of all epochs."""
+    try:
+        done = (state["epoch"] + state["step"] / state["steps"]) / state["epochs"]
+    except (KeyError, TypeError, ZeroDivisionError):
+        return 0.0
+    return done if math.isfinite(done) else 0.0

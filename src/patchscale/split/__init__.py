@@ -1,0 +1,6 @@
+"""Stage split: label the prediction dates of a horizon and divide them.
+
+Reads data/raw/.
+Writes data/split/.
+Imported by the stages split, baselines and backtest, and by `train`.
+"""

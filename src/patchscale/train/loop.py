@@ -1,0 +1,344 @@
+"""The training loop: warm-up and cosine, early stopping, best weights kept, nothing lost.
+
+A run is a function of inputs, settings and seed. It keeps its state in a `Checkpoint` after every
+epoch and every ten minutes and, killed at any moment, goes on to the same bits.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from patchscale.model.patchtst import count
+from patchscale.runtime.checkpoint import Checkpoint
+from patchscale.study.errors import Diverged, InputError, Stopped
+from patchscale.train import device, memory
+from patchscale.train.engine import Engine
+from patchscale.train.inputs import Inputs
+from patchscale.train.memory import Plan
+from patchscale.train.schedule import best_epoch, epoch_batches, learning_rate, patience_ended
+from patchscale.train.settings import Settings
+
+CHECKPOINT_SECONDS = 600.0
+PACE_STEPS = 3
+"""Steps after which the time of an epoch is said."""
+
+Log = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Whom a run tells and asks while it goes on; by default only standard error."""
+
+    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr)
+    stopped: Callable[[], str] = lambda: ""
+    """Reason to stop after this step, or nothing."""
+    beat: Callable[..., None] = lambda **values: None
+    """Takes the values of a `progress.State`."""
+    track: Callable[[list[dict[str, float]]], AbstractContextManager[Log]] = lambda past: (
+        nullcontext(lambda values: None)
+    )
+    """Opened with the rows of the epochs done; yields what takes the next ones."""
+    celsius: Callable[[], float | None] = lambda: None
+    agreed: Callable[[bool], bool] = lambda wanted: wanted
+    """Asked in every step: whether one of the processes of this training wants it."""
+    enough: Callable[[list[float]], bool] = lambda losses: False
+    """Asked after every epoch, with the validation log-losses so far, whether to end there."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a run went; its best weights are in its checkpoint."""
+
+    best_epoch: int
+    history: list[dict[str, float]]
+    """`train_log_loss` and `val_log_loss` of every epoch, nats."""
+    plan: Plan
+    rows: list[dict[str, float]]
+    """What trackers were told of every epoch: its history and what differs from run to run."""
+    complete: bool
+    """Whether it came to its end by itself; else `Watch.enough` ended it."""
+
+
+@dataclass
+class _State:
+    """What changes while a run goes on, besides the tensors of the engine."""
+
+    step: int = 0
+    """Optimiser steps made."""
+    seconds: float = 0.0
+    """Spent in the epoch so far."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def losses(self) -> list[float]:
+        """Validation log-loss of every epoch."""
+        return [epoch["val_log_loss"] for epoch in self.history]
+
+
+def train(
+    inputs: Inputs,
+    settings: Settings,
+    seed: int,
+    checkpoint: Checkpoint,
+    *,
+    max_hours: float = math.inf,
+    free: int | None = None,
+    watch: Watch | None = None,
+    engine: Callable[[Inputs, Settings, int], Engine] = Engine,
+) -> Trained:
+    """Train one replicate; resume it where `checkpoint` holds its state.
+
+    Parameters
+    ----------
+    inputs
+        Model shape, windows, and samples; early stopping reads validation log-loss.
+    settings
+        Loop settings.
+    seed
+        Seeds weights, batches and dropout.
+    checkpoint
+        Directory of the run.
+    max_hours
+        Longest run that may start.
+    free
+        Bytes of memory the run may take; by default what is available.
+    watch
+        Whom to tell and ask.
+    engine
+        Makes the model and its steps.
+
+    Raises
+    ------
+    InputError
+        The model does not fit into memory, or the first steps show that all epochs would take
+        longer than `max_hours`.
+    Stopped
+        A stop was asked for; everything done is kept.
+    Diverged
+        A loss is not finite.
+    """
+    watch = watch or Watch()
+    free = device.available(settings.device) if free is None else free
+    memory.refuse_if_large(count(inputs.shape), settings.precision, free)
+    tried: list[Plan] = []
+    while True:
+        run = _Run(inputs, settings, seed, checkpoint, watch, engine)
+        plan = run.choose(free, tried)
+        try:
+            return run.to_the_end(plan, max_hours)
+        except RuntimeError as error:
+            if not device.ran_out(error):
+                raise
+        watch.report(f"out of memory with {run.way(plan)}")
+        tried.append(plan)
+        del run  # and with it model and optimiser, before the next ones are made
+        device.release(settings.device)
+
+
+class _Run:
+    """One attempt: engine and state, from the checkpoint or from the start."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        settings: Settings,
+        seed: int,
+        checkpoint: Checkpoint,
+        watch: Watch,
+        engine: Callable[[Inputs, Settings, int], Engine],
+    ) -> None:
+        self.inputs, self.settings, self.seed = inputs, settings, seed
+        self.checkpoint, self.watch = checkpoint, watch
+        self.per_epoch = math.ceil(len(inputs.train.rows) / settings.batch_size)
+        self.total = self.per_epoch * settings.epochs
+        self.losses = torch.zeros(self.per_epoch, device=settings.device)
+        self.engine = engine(inputs, settings, seed)
+        self.plan: Plan | None = None
+        self.compiling = settings.compiled
+        self.state = _State()
+        if kept := checkpoint.load(settings.device, watch.report, self._tensors):
+            self._restore(*kept)
+
+    def choose(self, free: int, tried: list[Plan]) -> Plan:
+        """Return how to bring a batch through; a resumed run keeps its own way."""
+        if self.plan is not None and self.plan not in tried:
+            return self.plan
+        plan, shape = self.engine.choose(free, tried), self.inputs.shape
+        self.watch.report(
+            f"N = {count(shape):,}: {shape.d_model} wide, {shape.n_layers} layers, "
+            f"{shape.n_heads} heads, d_ff {shape.d_ff}; {self.way(plan)}; "
+            f"{plan.expected / 2**30:.2g} GiB of memory expected, {free / 2**30:.3g} available"
+        )
+        return plan
+
+    def way(self, plan: Plan) -> str:
+        """Say how a batch is brought through the model."""
+        settings = self.settings
+        batch = min(settings.batch_size, len(self.inputs.train.rows))
+        words = [
+            f"{settings.precision} on {settings.device}",
+            f"micro-batch {plan.micro_batch} x {math.ceil(batch / plan.micro_batch)}",
+            *(["recomputed activations"] if plan.recompute else []),
+            *(["compiled"] if settings.compiled else []),
+        ]
+        return ", ".join(words)
+
+    def to_the_end(self, plan: Plan, max_hours: float) -> Trained:
+        """Train until the last epoch or until patience ends."""
+        state = self.state
+        self.plan = plan
+        self.engine.follow(plan)
+        if state.step == 0:
+            self._refuse_if_long(max_hours)
+        else:
+            self.watch.report(f"resumed after epoch {len(state.history)}, step {state.step}")
+            if state.history:
+                self._tell_epoch()
+        with self.watch.track(state.rows) as log:
+            while not self._complete() and not (state.losses and self.watch.enough(state.losses)):
+                if reason := self.watch.stopped():
+                    raise Stopped.between_steps(reason)
+                self._epoch()
+                log(state.rows[-1])
+        best = best_epoch(state.losses)
+        return Trained(best, state.history, plan, state.rows, self._complete())
+
+    def _complete(self) -> bool:
+        losses, settings = self.state.losses, self.settings
+        done = len(losses) == settings.epochs
+        return done or patience_ended(losses, settings.patience, settings.min_delta)
+
+    def _epoch(self) -> None:
+        state, settings = self.state, self.settings
+        epoch = len(state.history)
+        samples = len(self.inputs.train.rows)
+        batches = epoch_batches(samples, settings.batch_size, self.seed, epoch)
+        first = state.step - epoch * self.per_epoch
+        begun = begun_at = saved = time.perf_counter()
+        paced = first
+        spent = state.seconds
+        self.engine.model.train()
+        for number, batch in enumerate(batches[first:], first):
+            rate = learning_rate(state.step, self.total, settings)
+            self.losses[number] = self.engine.step(batch, rate)
+            state.step += 1
+            now = time.perf_counter()
+            state.seconds = spent + now - begun
+            if self.compiling:  # the first step says nothing of the others
+                self.compiling, paced, begun_at = False, number + 1, now
+            else:
+                self._tell_pace((now - begun_at) / (number + 1 - paced))
+            reason, last = self.watch.stopped(), number + 1 == self.per_epoch
+            keep = bool(reason) or now - saved > CHECKPOINT_SECONDS
+            keep = not last and self.watch.agreed(keep)
+            if last or keep or settings.device == "cpu":  # a GPU would have to wait
+                self._refuse_divergence(number)
+            if keep:
+                self._save()
+                saved = now
+                if reason:
+                    raise Stopped.between_steps(reason)
+        self._close_epoch([len(batch) for batch in batches])
+
+    def _close_epoch(self, sizes: list[int]) -> None:
+        """Validate, keep the best weights, save."""
+        state = self.state
+        begun = time.perf_counter()
+        val_loss = self.engine.validate()
+        if not math.isfinite(val_loss):
+            raise self._diverged(f"the validation log-loss of epoch {len(state.history) + 1}")
+        weights = torch.tensor(sizes, dtype=torch.float64)
+        train_loss = float((self.losses.cpu().double() * weights).sum() / weights.sum())
+        values = {"train_log_loss": train_loss, "val_log_loss": val_loss}
+        state.history.append(values)
+        if best_epoch(state.losses) == len(state.history):
+            best = self.engine.model.state_dict()
+            state.best = self.checkpoint.save_best(len(state.history), best)
+        telemetry = {
+            "seconds": state.seconds + time.perf_counter() - begun,
+            "samples_per_second": sum(sizes) / state.seconds,
+            "peak_memory_gib": device.peak(self.settings.device) / 2**30,
+        }
+        if (celsius := self.watch.celsius()) is not None:
+            telemetry["temperature"] = celsius
+        state.rows.append(values | telemetry)
+        state.seconds = 0.0
+        self._save()
+        self._tell_epoch()
+
+    def _tell_epoch(self) -> None:
+        """Say how the last finished epoch went."""
+        losses, row, epochs = self.state.losses, self.state.rows[-1], self.settings.epochs
+        self.watch.beat(
+            epoch=len(losses),
+            epochs=epochs,
+            step=0,
+            best_val_log_loss=min(losses),
+            best_epoch=best_epoch(losses),
+            samples_per_second=row["samples_per_second"],
+            seconds_left=row["seconds"] * (epochs - len(losses)),
+            **self.state.history[-1],
+        )
+
+    def _tell_pace(self, pace: float) -> None:
+        """Say how far the epoch is; `pace` is seconds a step."""
+        done, left = self.state.step, pace * (self.total - self.state.step)
+        if done == PACE_STEPS:
+            seconds = pace * self.per_epoch
+            self.watch.report(f"{seconds:.1f} s an epoch, at most {left / 60:.0f} min for all")
+        epoch = len(self.state.history)
+        self.watch.beat(
+            epoch=epoch,
+            epochs=self.settings.epochs,
+            step=done - epoch * self.per_epoch,
+            steps=self.per_epoch,
+            samples_per_second=len(self.inputs.train.rows) / self.per_epoch / pace,
+            seconds_left=left,
+        )
+
+    def _save(self) -> None:
+        assert self.plan is not None
+        self.checkpoint.save(self._tensors(), vars(self.state) | {"plan": vars(self.plan)})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return self.engine.tensors() | {"losses": self.losses}
+
+    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self.losses.copy_(tensors.pop("losses"))
+        self.engine.restore(tensors)
+        self.plan = Plan(**facts["plan"])
+        self.state = _State(**{name: facts[name] for name in vars(self.state)})
+
+    def _refuse_divergence(self, number: int) -> None:
+        """Raise Diverged where a loss of the epoch so far is not finite."""
+        finite = torch.isfinite(self.losses[: number + 1])
+        if not finite.all():
+            epoch = len(self.state.history)
+            step = epoch * self.per_epoch + int((~finite).nonzero()[0]) + 1
+            raise self._diverged(f"the loss of step {step} (epoch {epoch + 1}) or its gradient")
+
+    def _diverged(self, what: str) -> Diverged:
+        good = "no epoch was good"
+        if losses := self.state.losses:
+            good = f"last good: epoch {len(losses)}, validation log-loss {losses[-1]:.4f}"
+        return Diverged(f"{what} is not finite; {good}; a lower lr or a longer warm-up may help")
+
+    def _refuse_if_long(self, max_hours: float) -> None:
+        """Raise InputError where a tried step shows that all epochs would take too long."""
+        if max_hours == math.inf:
+            return
+        hours = self.engine.hours(self.total, max_hours)
+        if hours > max_hours:
+            raise InputError(
+                f"{self.settings.epochs} epochs would take up to {hours:.1f} h here, the limit is "
+                f"{max_hours:g} h; allow it with PATCHSCALE_MAX_HOURS={math.ceil(hours)}"
+            )

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+from arch.bootstrap import StationaryBootstrap
+
+from patchscale.backtest.bootstrap import (
+    CHUNK,
+    DRAWS,
+    block_length,
+    counts,
+    drawn,
+    estimates,
+    interval,
+    mean,
+    mean_with_interval,
+    p_value,
+    total,
+)
+
+
+def autoregressive(n: int, seed: int = 5) -> np.ndarray:
+    noise = np.random.default_rng(seed).standard_normal(n)
+    series = np.zeros(n)
+    for day in range(1, n):
+        series[day] = 0.8 * series[day - 1] + noise[day]
+    return series
+
+
+@pytest.mark.parametrize(("n", "block"), [(250, 20), (754, 20), (37, 24), (21, 80), (2, 20)])
+def test_the_draws_are_archs_one_by_one(n, block):
+    chunks = counts(n, block)
+    theirs = StationaryBootstrap(block, np.arange(n), seed=0).bootstrap(CHUNK + 50)
+    for draw, (rows, _) in enumerate(theirs):
+        ours = chunks[draw // CHUNK][draw % CHUNK]
+        assert np.array_equal(ours, np.bincount(rows[0], minlength=n))
+
+
+def test_every_draw_has_as_many_days_as_the_sample():
+    chunks = counts(90, 20)
+    assert sum(map(len, chunks)) == DRAWS
+    assert all((chunk.sum(axis=1) == 90).all() for chunk in chunks)
+    assert all((chunk >= 0).all() for chunk in chunks)
+
+
+def test_nobody_can_change_the_draws_that_others_use():
+    with pytest.raises(ValueError, match="read-only"):
+        counts(90, 20)[0][0, 0] = 1
+
+
+def test_blocks_are_never_shorter_than_20_days_nor_than_four_horizons():
+    assert [block_length(horizon) for horizon in (1, 5, 6, 20)] == [20, 20, 24, 80]
+
+
+def test_sums_and_means_over_a_draw_count_a_day_as_often_as_it_is_there():
+    days, values = np.array([[1.0, 1.0, 1.0], [0.0, 3.0, 0.0]]), np.array([1.0, 2.0, 6.0])
+    assert total(days, values).tolist() == [9, 6]
+    assert mean(days, values).tolist() == [3, 2]
+
+
+@pytest.mark.parametrize("horizon", [1, 10])
+def test_the_interval_of_a_mean_is_archs(horizon):
+    series = autoregressive(400)
+    row = mean_with_interval(series, horizon, "x")
+    theirs = StationaryBootstrap(block_length(horizon), series, seed=0).conf_int(
+        np.mean, reps=DRAWS, method="percentile"
+    )
+    assert row["x"] == pytest.approx(series.mean())
+    assert [row["x_low"], row["x_high"]] == pytest.approx(theirs.ravel().tolist(), abs=1e-6)
+
+
+def test_the_interval_is_wider_where_days_resemble_their_neighbours():
+    series = autoregressive(400)
+    width = np.diff(interval(drawn(lambda days: {"x": mean(days, series)}, 400, 1)["x"]))
+    assert width > 1.5 * 2 * 1.96 * series.std() / np.sqrt(400)
+
+
+def test_the_interval_of_a_constant_is_the_constant():
+    row = mean_with_interval(np.full(60, 0.25), 3, "x")
+    assert row == {"x": 0.25, "x_low": 0.25, "x_high": 0.25}
+
+
+def test_two_series_of_the_same_days_are_drawn_together():
+    one, other = autoregressive(200, 1), autoregressive(200, 2)
+
+    def draws(values: np.ndarray) -> np.ndarray:
+        return drawn(lambda days: {"x": mean(days, values)}, 200, 1)["x"]
+
+    assert draws(one) - draws(other) == pytest.approx(draws(one - other), abs=1e-5)
+    common = draws(one + other) - draws(other)
+    assert common == pytest.approx(draws(one), abs=1e-5)
+
+
+def rare(share: float):
+    """Return a statistic that is undefined in a share of the draws."""
+
+    def statistic(days: np.ndarray) -> dict[str, np.ndarray]:
+        place = np.arange(len(days)) / len(days)
+        return {"x": np.where((place < share) & (len(days) > 1), np.nan, days[:, 0])}
+
+    return statistic
+
+
+def test_an_interval_needs_19_of_20_draws():
+    held = estimates(rare(0.05), 50, 1)
+    assert held["x_low"] is not None
+    lost = estimates(rare(0.051), 50, 1)
+    assert (lost["x"], lost["x_low"], lost["x_high"]) == (1.0, None, None)
+
+
+def test_a_figure_that_is_undefined_has_no_interval():
+    row = estimates(lambda days: {"x": np.where(len(days) == 1, np.nan, days[:, 0])}, 50, 1)
+    assert row == {"x": None, "x_low": None, "x_high": None}
+
+
+def test_the_p_of_zero_counts_the_rarer_side_twice():
+    assert p_value(np.arange(1.0, 1000.0)) == pytest.approx(2 / 1000)
+    assert p_value(-np.arange(1.0, 1000.0)) == pytest.approx(2 / 1000)
+    assert p_value(np.repeat([-1.0, 1.0], [100, 899])) == pytest.approx(2 * 101 / 1000)
+    assert p_value(np.repeat([-1.0, 1.0], 500)) == 1
+    assert p_value(np.zeros(10)) == 1

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from arch.bootstrap import StationaryBootstrap
+from skfolio import measures as oracle
+
+from patchscale.backtest.bootstrap import counts
+from patchscale.backtest.returns import (
+    expected_best_sharpe,
+    performance,
+    probabilistic_sharpe,
+    sharpe,
+    sharpe_error,
+)
+
+YEAR = 252**0.5
+
+
+def skewed(seed: int, n: int = 250) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return 0.001 + 0.01 * random.standard_t(4, n) - 0.005 * (random.random(n) < 0.05)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_probabilistic_sharpe_ratio_is_skfolios(seed):
+    returns = skewed(seed)
+    row = performance(returns, 1)
+    assert row["probabilistic_sharpe"] == pytest.approx(oracle.probabilistic_sharpe_ratio(returns))
+    above = probabilistic_sharpe(row["sharpe"], row["sharpe_error"], 0.5 * YEAR)
+    assert above == pytest.approx(
+        oracle.probabilistic_sharpe_ratio(returns, benchmark_sharpe_ratio=0.5)
+    )
+
+
+@pytest.mark.parametrize("tried", [1, 2, 30, 764, 14_323])
+def test_the_best_of_many_without_skill_is_as_good_as_skfolio_expects(tried):
+    theirs = oracle.expected_max_sharpe_ratio(tried, trial_sharpe_ratio_std=(250 - 1) ** -0.5)
+    assert expected_best_sharpe(tried, 250) == pytest.approx(YEAR * theirs)
+
+
+def test_the_deflated_sharpe_ratio_is_skfolios():
+    returns, random = skewed(1), np.random.default_rng(0)
+    ratios = random.standard_normal(100)
+    # as spread out as the sampling error of zero skill over so many sessions
+    ratios *= (len(returns) - 1) ** -0.5 / ratios.std(ddof=1)
+    row = performance(returns, 1)
+    ours = probabilistic_sharpe(row["sharpe"], row["sharpe_error"], expected_best_sharpe(100, 250))
+    assert ours == pytest.approx(oracle.deflated_sharpe_ratio(returns, ratios))
+
+
+def test_luck_among_many_strategies_without_skill_is_what_deflates():
+    random = np.random.default_rng(0)
+    best = [
+        (YEAR * r.mean(axis=1) / r.std(axis=1, ddof=1)).max()
+        for r in random.standard_normal((200, 100, 250))
+    ]
+    assert np.mean(best) == pytest.approx(expected_best_sharpe(100, 250), rel=0.03)
+
+
+def test_the_sharpe_ratio_of_a_draw_is_that_of_its_days():
+    returns = skewed(3)
+    draws = StationaryBootstrap(20, returns, seed=0).bootstrap(20)
+    expected = [YEAR * r[0].mean() / r[0].std(ddof=1) for r, _ in draws]
+    assert sharpe(returns, counts(250, 20)[0][:20]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_figures_of_returns_by_hand():
+    returns = np.array([0.1, -0.5, 0.2])
+    row = performance(returns, 1)
+    assert row["sessions"] == 3
+    assert row["total_return"] == pytest.approx(1.1 * 0.5 * 1.2 - 1)
+    assert row["cagr"] == pytest.approx(0.66 ** (252 / 3) - 1)
+    assert row["max_drawdown"] == pytest.approx(-0.5)
+    assert row["volatility"] == pytest.approx(YEAR * returns.std(ddof=1))
+    assert row["sharpe"] == pytest.approx(YEAR * returns.mean() / returns.std(ddof=1))
+    assert row["sharpe_low"] <= row["sharpe"] <= row["sharpe_high"]
+
+
+def test_the_error_of_normal_returns_is_the_textbooks():
+    returns = np.random.default_rng(0).standard_normal(100_000)
+    assert sharpe_error(returns) == pytest.approx(YEAR * 100_000**-0.5, rel=0.01)
+
+
+def test_returns_that_never_vary_have_no_sharpe_and_say_why():
+    row = performance(np.zeros(60), 1)
+    for name in ("sharpe", "sharpe_low", "sharpe_high", "sharpe_error", "probabilistic_sharpe"):
+        assert row[name] is None
+    assert row["undefined"]["sharpe"] == "no return differs from the others"
+    assert row["total_return"] == row["max_drawdown"] == row["volatility"] == 0
+
+
+@pytest.mark.parametrize("size", [1e-5, 0.01, 0.3])
+def test_a_draw_without_a_trade_has_no_sharpe_however_it_is_rounded(size):
+    returns = np.zeros(250)
+    returns[240:247] = size * np.array([1.0, -0.7, 1.3, 0.4, -0.2, 0.9, 0.1])
+    days = counts(250, 20)[0]
+    traded = (days[:, 240:247] > 0).any(axis=1)
+    assert 0.02 < (~traded).mean() < 0.5
+    assert np.array_equal(np.isfinite(sharpe(returns, days)), traded)
+
+
+def test_one_spell_of_returns_leaves_the_interval_undefined_with_its_reason():
+    returns = np.zeros(250)
+    returns[240:245] = [0.01, -0.02, 0.03, 0.01, -0.01]
+    row = performance(returns, 1)
+    assert row["sharpe"] is not None
+    assert row["sharpe_low"] is None
+    assert list(row["undefined"]) == ["interval of sharpe"]

@@ -1,0 +1,53 @@
+"""What README and docs say is what the pipeline wrote and what params.yaml has."""
+
+import re
+
+import pytest
+from conftest import ROOT
+
+from patchscale.features.dictionary import dictionary, words
+from patchscale.features.formulas import FORMULAS, NUMPY
+from patchscale.features.tiers import TIERS
+from patchscale.study.params import load_params
+
+
+def test_the_readme_quotes_the_finding_of_the_report() -> None:
+    results = (ROOT / "docs/results.md").read_text().split("\n\n")
+    finding = " ".join(results[2].split())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert finding in readme
+
+
+def test_the_readme_names_the_budgets_that_have_not_been_run() -> None:
+    readme = (ROOT / "README.md").read_text()
+    trained = load_params(ROOT).study.train
+    absent = [name for name, is_trained in trained.items() if not is_trained]
+    verb = "has" if len(absent) == 1 else "have"
+    assert f"{' and '.join(absent)} **{verb} not been run**" in readme
+
+
+def test_the_data_dictionary_is_current() -> None:
+    assert (ROOT / "docs/features.md").read_text() == dictionary()
+
+
+def test_the_data_dictionary_has_every_column_and_explains_every_name() -> None:
+    text = (ROOT / "docs/features.md").read_text()
+    explained = {"vix", "pi", *NUMPY, *re.findall(r"^\| `(\w+)", text, re.MULTILINE)}
+    for feature in TIERS["a200c"] + TIERS["a25c"]:
+        assert f"| `{feature.name}` | {feature.kind} |" in text
+    named = {name for formula in FORMULAS.values() for name in words(formula)}
+    assert named <= explained
+
+
+@pytest.mark.parametrize(
+    ("page", "fewer"), [("README.md", 8), ("docs/questions.md", 8), ("docs/remotes.md", 0)]
+)
+def test_every_parameter_that_a_page_sets_exists(page: str, fewer: int) -> None:
+    params = load_params(ROOT).model_dump()
+    keys = re.findall(r"-S '?([\w.]+)=", (ROOT / page).read_text())
+    assert len(keys) > fewer
+    for key in keys:
+        section = params
+        for part in key.split("."):
+            assert part in section, key
+            section = section[part]

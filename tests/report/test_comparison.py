@@ -1,0 +1,102 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from patchscale.report.comparison import against, compare, correct, holm
+
+DAYS = {"val": 120, "test": 80}
+N_PARAMS = {"2M-h1": 2_000_000, "20M-h1": 20_000_000}
+
+
+def losses(seed: int, worse: float = 0.0, seeds: int = 2) -> pd.DataFrame:
+    """Return the losses of a cell, whose ensemble is a bit better than its seeds."""
+    random = np.random.default_rng(seed)
+    n = sum(DAYS.values())
+    alone = 0.6 + worse + 0.1 * random.standard_normal((n, seeds))
+    table = pd.DataFrame(alone, columns=[f"log_loss_seed{k}" for k in range(seeds)])
+    table.insert(0, "log_loss", alone.mean(axis=1) - 0.01)
+    table.insert(0, "subset", np.repeat(list(DAYS), list(DAYS.values())))
+    table.insert(0, "date", pd.bdate_range("2017-01-02", periods=n))
+    return table
+
+
+@pytest.fixture(scope="module")
+def cells() -> dict[str, pd.DataFrame]:
+    return {"2M-h1": losses(0), "20M-h1": losses(1, worse=0.2, seeds=3)}
+
+
+@pytest.fixture(scope="module")
+def baselines() -> pd.DataFrame:
+    table = losses(2)[["date", "subset"]]
+    random = np.random.default_rng(3)
+    for name in ("prior", "vol_logistic", "boosting"):
+        table[name] = 0.6 + 0.1 * random.standard_normal(len(table))
+    return table
+
+
+@pytest.fixture
+def row(cells, baselines) -> dict:
+    return compare(cells, N_PARAMS, baselines, 1)
+
+
+def test_sizes_are_compared_by_their_seeds_on_each_subset(cells, row):
+    for name, n in DAYS.items():
+        assert row[name]["days"] == n
+        assert row[name]["seeds"] == [2, 3]
+        means = [
+            table[table["subset"] == name].filter(like="_seed").to_numpy().mean()
+            for table in cells.values()
+        ]
+        assert row[name]["slope"] == pytest.approx(means[1] - means[0])  # a tenfold apart
+        assert row[name]["trend"] == 1
+    assert row["test"]["slope"] != row["val"]["slope"]
+
+
+def test_forecasts_are_compared_by_their_mean_probability_on_test_days(cells, baselines, row):
+    assert list(row["forecasts"]) == [*cells, "prior", "vol_logistic", "boosting"]
+    test = slice(DAYS["val"], None)
+    expected = against(
+        cells["2M-h1"]["log_loss"][test].to_numpy(), baselines["vol_logistic"][test].to_numpy(), 1
+    )
+    found = row["forecasts"]["2M-h1"]
+    assert {name: found[name] for name in expected} == expected
+    assert list(row["forecasts"]["vol_logistic"]) == ["confidence_set_p"]
+    assert row["forecasts"]["20M-h1"]["confidence_set_p"] < 0.01
+
+
+def test_days_are_matched_by_date(cells, baselines, row):
+    turned = {name: table.iloc[::-1] for name, table in cells.items()}
+    again = compare(turned, N_PARAMS, baselines, 1)
+    assert again["forecasts"]["2M-h1"]["vs_vol_logistic"] == pytest.approx(
+        row["forecasts"]["2M-h1"]["vs_vol_logistic"]
+    )
+
+
+def test_one_size_says_nothing_of_size(cells, baselines):
+    row = compare({"2M-h1": cells["2M-h1"]}, N_PARAMS, baselines, 1)
+    assert (row["sizes"], row["test"], row["val"]) == (1, {}, {})
+    assert "skill" in row["forecasts"]["2M-h1"]
+
+
+def test_without_a_cell_the_baselines_are_still_compared(baselines):
+    row = compare({}, {}, baselines, 1)
+    assert list(row["forecasts"]) == ["prior", "vol_logistic", "boosting"]
+
+
+def test_slopes_are_corrected_for_the_horizons_and_cells_for_all_cells(cells, baselines, row):
+    other = compare({"2M-h3": losses(5)}, {"2M-h3": 2_000_000}, baselines, 3)
+    third = compare(
+        {"2M-h5": losses(6), "20M-h5": losses(7)}, {"2M-h5": 2e6, "20M-h5": 2e7}, baselines, 5
+    )
+    horizons = {"h1": row, "h3": other, "h5": third}
+    names = [*cells, "2M-h3", "2M-h5", "20M-h5"]
+    correct(horizons, names)
+    for subset in DAYS:
+        slopes = {name: horizons[name][subset]["slope_p"] for name in ("h1", "h5")}
+        for name, p in holm(slopes).items():
+            assert horizons[name][subset]["slope_p_holm"] == p
+    assert other["test"] == {}
+    every = {name: found for each in horizons.values() for name, found in each["forecasts"].items()}
+    for name, p in holm({name: every[name]["dm_p"] for name in names}).items():
+        assert every[name]["dm_p_holm"] == p
+    assert "dm_p_holm" not in every["boosting"]

@@ -1,0 +1,116 @@
+import pytest
+
+from patchscale.report.finding import certainty, finding
+
+SP, SIZES = "`sp500`", ["2M", "20M"]
+
+
+def cell(gap: float = -0.01, p: float = 0.5, skill_p: float | None = 0.1) -> dict:
+    return {"vs_vol_logistic": gap, "dm_p_holm": p, "skill_p": skill_p}
+
+
+def horizon(slope: float | None, p: float = 0.5, half: float = 0.02) -> dict:
+    if slope is None:
+        return {"test": {}}
+    ends = {"slope_low": slope - half, "slope_high": slope + half}
+    return {"test": {"slope": slope, "slope_p_holm": p} | ends}
+
+
+def found(cells: dict | None = None, **horizons: dict) -> str:
+    return finding(SP, SIZES, cells or {"2M-h1": cell(), "20M-h1": cell()}, horizons)
+
+
+def test_without_a_trained_cell_nothing_is_claimed():
+    text = finding(SP, [], {}, {"h1": horizon(None), "h5": horizon(None)})
+    assert text == "No cell has been trained, so nothing can be said yet."
+
+
+def test_without_two_sizes_nothing_is_claimed_about_size():
+    text = finding(SP, ["2M"], {"2M-h1": cell()}, {"h1": horizon(None)})
+    assert text.startswith("With one size trained, nothing can be said of size on `sp500`; none of")
+    assert "bigger" not in text
+
+
+def test_slopes_that_survive_no_correction_claim_neither_better_nor_worse():
+    text = found(h1=horizon(-0.1, p=0.05), h5=horizon(0.1, p=0.3))
+    assert text.startswith(
+        "A transformer of 20M parameters forecasts `sp500` neither measurably better nor worse "
+        "than one of 2M at any horizon; "
+    )
+
+
+@pytest.mark.parametrize(
+    ("h1", "h5", "claim"),
+    [
+        ((-0.1, 0.01), (0.1, 0.5), "better at h1 and measurably worse at none"),
+        ((-0.1, 0.01), (-0.1, 0.04), "better at h1, h5 and measurably worse at none"),
+        ((-0.1, 0.2), (0.1, 0.01), "better at no horizon and measurably worse at h5"),
+        ((0.1, 0.01), (-0.1, 0.01), "better at h5 and measurably worse at h1"),
+    ],
+)
+def test_the_claim_about_size_follows_from_the_corrected_slopes(h1, h5, claim):
+    text = found(h1=horizon(*h1), h5=horizon(*h5))
+    start = "From 2M to 20M parameters, a bigger transformer forecasts `sp500` measurably "
+    assert text.startswith(f"{start}{claim}; ")
+
+
+@pytest.mark.parametrize(
+    ("cells", "claim"),
+    [
+        ({"a": cell(p=0.05)}, "none of the 1 transformers trained forecasts it measurably better"),
+        ({"a": cell(p=0.01), "b": cell()}, "; a of the 2 transformers trained forecasts it"),
+        ({"a": cell(0.1, p=0.01)}, "recent volatility and a measurably worse; "),
+    ],
+)
+def test_the_claim_against_the_regression_follows_from_the_corrected_test(cells, claim):
+    assert claim in found(cells, h1=horizon(0.0))
+
+
+@pytest.mark.parametrize(("skill", "who"), [(0.94, "none"), (0.95, "a"), (None, "none")])
+def test_money_is_skill_only_beyond_the_luck_of_all_tries(skill, who):
+    text = found({"a": cell(skill_p=skill)}, h1=horizon(0.0))
+    assert f"trading on {who} of them earned more after costs than luck explains." in text
+
+
+TRAINED = {
+    "as_of": "2018-12-31",
+    "days": "246 to 250",
+    "positives": "54 to 135",
+    "budgets": ["2M", "20M"],
+    "absent": ["2B"],
+    "once": ["200M"],
+    "cells": 8,
+    "tried": 14_323,
+}
+BEST = {"h1": "boosting", "h2": "20M-h2", "h3": "boosting"}
+
+
+def test_how_sure_we_are_names_days_corrections_and_tries():
+    rows = {"h1": horizon(0.0, half=0.031), "h2": horizon(0.1, half=0.08), "h3": horizon(None)}
+    text = certainty(TRAINED, rows, BEST, {"2M", "20M"})
+    for said in (
+        "246 to 250 days up to 2018-12-31, 54 to 135 of them positive",
+        "Holm's correction for 2 slopes and 8 cells",
+        "the best of 14,323 settings and thresholds tried",
+        "smaller than 0.03 to 0.08 per tenfold N could not have been seen",
+        "Trained with one seed: 200M. Not run: 2B.",
+        "is that of gradient boosting (h1, h3) and 20M-h2 (h2).",
+    ):
+        assert said in text
+    assert "search" not in text
+
+
+@pytest.mark.parametrize(
+    ("searched", "said"), [({"2M"}, True), ((), False), ({"2M", "20M"}, False)]
+)
+def test_sizes_that_were_not_searched_alike_are_said_to_differ_in_tuning(searched, said):
+    text = certainty(TRAINED, {"h1": horizon(0.0)}, BEST, searched)
+    tuned = "A search chose the settings of 2M and not those of 20M: a difference between sizes"
+    assert (tuned in text) == said
+
+
+def test_a_complete_grid_says_nothing_of_absent_sizes():
+    text = certainty(TRAINED | {"absent": [], "once": []}, {"h1": horizon(None)}, BEST, ())
+    assert "Not run" not in text
+    assert "one seed" not in text
+    assert "could not have been seen" not in text

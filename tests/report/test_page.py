@@ -1,0 +1,243 @@
+import re
+
+import pytest
+
+from patchscale.report.tables import (
+    calibration_table,
+    forecasts_table,
+    p_text,
+    searches_table,
+    sizes_table,
+    strategies_table,
+    table,
+    with_interval,
+)
+
+
+def figure(name: str, value: float | None, half: float = 0.1) -> dict:
+    low, high = (None, None) if value is None else (value - half, value + half)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("|")[1:-1]]
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """Return the rows below the head, each as wide as it."""
+    lines = [cells_of(line) for line in text.splitlines()]
+    assert len({len(line) for line in lines}) == 1
+    return lines[2:]
+
+
+def test_a_table_is_markdown():
+    assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_a_figure_never_stands_without_its_interval():
+    row = figure("x", 0.51234, 0.1)
+    assert with_interval(row, "x") == "0.512 [0.412, 0.612]"
+    assert with_interval(row, "x", "+.1%") == "+51.2% [+41.2%, +61.2%]"
+    assert with_interval(figure("x", None), "x") == "undefined"
+    row |= {"x_low": None, "x_high": None}
+    assert with_interval(row, "x") == "0.512 [interval undefined]"
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0004, "< 0.001"), (0.001, "0.001"), (1.0, "1.000")])
+def test_a_p_value_is_never_zero(p, text):
+    assert p_text(p) == text
+
+
+def test_sizes_are_shown_for_test_and_validation_with_what_their_seeds_could_prove():
+    found = {
+        **figure("slope", -0.02, 0.01),
+        "slope_p": 0.01,
+        "slope_p_holm": 0.04,
+        "days": 250,
+        "seeds": [3, 1],
+        "trend": -1.0,
+        "trend_p": 0.5,
+        "trend_least_p": 0.5,
+        "power_law": {"says": "three constants cannot be fitted to 2 sizes"},
+    }
+    horizons = {
+        "h1": {"sizes": 2, "test": found, "val": found | {"days": 754}},
+        "h5": {"sizes": 1, "test": {}, "val": {}},
+    }
+    rows = rows_of(sizes_table(horizons))
+    assert [row[:2] for row in rows] == [
+        ["h1", "test"],
+        ["h1", "validation"],
+        ["h5", "test"],
+        ["h5", "validation"],
+    ]
+    assert rows[0][2:] == [
+        "2: 3 + 1 seeds",
+        "250",
+        "-0.0200 [-0.0300, -0.0100]",
+        "0.010 (0.040)",
+        "-1.00, p 0.500 (least 0.500)",
+        "three constants cannot be fitted to 2 sizes",
+    ]
+    assert rows[1][3] == "754"
+    assert rows[2][2:] == ["1", "", "", "", "", "needs two sizes"]
+
+
+def judged(**changes) -> dict:
+    test = {
+        "n": 250,
+        "positives": 54,
+        "signals": 11,
+        **figure("precision", 0.4),
+        **figure("recall", 0.25),
+        **figure("auc", 0.55),
+        **figure("log_loss", 0.61, 0.03),
+        **figure("brier", 0.2),
+        **figure("brier_skill", 0.1),
+        **figure("reliability", 0.01, 0.005),
+        **figure("resolution", 0.03, 0.005),
+        **figure("uncertainty", 0.24),
+        **figure("ece", 0.05, 0.01),
+        **figure("average_precision", None),
+        "p_range": 0.31,
+        "collapsed": False,
+        "seeds": {f"seed{k}": {"log_loss": 0.6 + k} for k in (0.022, 0.011, 0.033)},
+    }
+    return {"trained": True, "n_params": 1_998_017, "test": test | changes}
+
+
+COMPARED = {
+    **figure("skill", 0.012, 0.01),
+    "dm_p": 0.03,
+    "dm_p_holm": 0.24,
+    "confidence_set_p": 0.2,
+}
+
+
+def test_a_forecast_shows_precision_recall_and_range_before_auc_each_with_its_interval():
+    (row,) = rows_of(forecasts_table({"2M-h1": (judged(), COMPARED)}))
+    assert row == [
+        "2M-h1",
+        "1,998,017",
+        "3: 0.611 to 0.633",
+        "0.40 [0.30, 0.50] of 11",
+        "0.25 [0.15, 0.35]",
+        "0.31",
+        "0.550 [0.450, 0.650]",
+        "0.610 [0.580, 0.640]",
+        "+1.2% [+0.2%, +2.2%] p 0.030 (0.240)",
+        "in, p 0.200",
+    ]
+
+
+def test_a_baseline_is_a_row_like_any_other():
+    baseline = {"test": judged(seeds={})["test"]}
+    alone = {name: COMPARED[name] for name in COMPARED if name != "dm_p_holm"}
+    rows = rows_of(
+        forecasts_table(
+            {"boosting": (baseline, alone), "vol_logistic": (baseline, {"confidence_set_p": 0.01})}
+        )
+    )
+    assert rows[0][:3] == ["gradient boosting", "", ""]
+    assert rows[0][8] == "+1.2% [+0.2%, +2.2%] p 0.030"
+    assert rows[1][8:] == ["", "out, p 0.010"]
+
+
+def test_what_is_undefined_or_collapsed_is_said():
+    changes = {**figure("precision", None), "p_range": 0.12, "collapsed": True, "signals": 0}
+    (row,) = rows_of(forecasts_table({"2M-h1": (judged(**changes), COMPARED)}))
+    assert row[3] == "undefined of 0"
+    assert row[5] == "0.12 collapsed"
+
+
+def test_an_absent_cell_says_so_and_shows_no_number_but_its_n():
+    absent = {"trained": False, "n_params": 2_000_123_456}
+    text = forecasts_table({"2M-h1": (judged(), COMPARED), "2B-h1": (absent, {})})
+    row = rows_of(text)[1]
+    assert row[2] == "not run"
+    assert re.findall(r"\d[\d,.]*", " ".join(row[1:])) == ["2,000,123,456"]
+
+
+def test_calibration_shows_the_parts_of_the_brier_score():
+    (row,) = rows_of(calibration_table({"2M-h1": judged()["test"]}))
+    assert row[:5] == [
+        "2M-h1",
+        "250, 54",
+        "0.200 [0.100, 0.300]",
+        "+10.0% [+0.0%, +20.0%]",
+        "0.0100 [0.0050, 0.0150]",
+    ]
+    assert row[-1] == "undefined"
+
+
+def strategy(**changes) -> dict:
+    return {
+        "trades": 9,
+        "signals": 11,
+        "label_hit_rate": 0.45,
+        "win_rate": 0.64,
+        "exposure": 0.04,
+        "turnover": 22.1,
+        "total_return_at_bps": {"10": -0.02, "0": 0.01, "5": -0.005},
+        **figure("minus_buy_and_hold", 0.05),
+        **figure("sharpe", 0.4, 1.0),
+        "probabilistic_sharpe": 0.61,
+        "deflated_sharpe": 0.02,
+        "search_trials": 30,
+        "thresholds": 734,
+        "skill_p": 0.001,
+        "max_drawdown": -0.04,
+    } | changes
+
+
+def test_a_strategy_shows_every_cost_and_what_luck_explains():
+    text = strategies_table({"2M-h1": strategy()})
+    assert "return at 0 / 5 / 10 bp a side" in text
+    (row,) = rows_of(text)
+    assert row == [
+        "2M-h1",
+        "9 of 11",
+        "0.45, 0.64",
+        "4%, 22",
+        "+1.0% / -0.5% / -2.0%",
+        "+5.0% [-5.0%, +15.0%]",
+        "0.40 [-0.60, 1.40]",
+        "0.61, 0.02 of 764, 0.00",
+        "-4.0%",
+    ]
+
+
+def test_a_strategy_that_never_traded_has_no_sharpe_and_no_hit_rate():
+    nothing = {"trades": 0, "signals": 0, "label_hit_rate": None, "win_rate": None}
+    nothing |= {"probabilistic_sharpe": None, "deflated_sharpe": None, "skill_p": None}
+    (row,) = rows_of(strategies_table({"2M-h1": strategy(**nothing, **figure("sharpe", None))}))
+    assert (row[1], row[2], row[6], row[7]) == ("0 of 0", "", "no trade", "")
+
+
+SEARCH = {
+    "trials": 30,
+    "complete": 9,
+    "pruned": 20,
+    "fail": 1,
+    "n": 660,
+    "positives": 154,
+    "trial_0_val_log_loss": 0.4886,
+    "val_log_loss": 0.4801,
+    "best_trial": 17,
+    "epochs": 240,
+}
+
+
+def test_a_search_is_shown_against_its_trial_0_with_its_cost():
+    (row,) = rows_of(searches_table({"2M-h1": SEARCH}))
+    assert row == [
+        "2M-h1",
+        "30: 9, 20, 1",
+        "660, 154",
+        "0.4886",
+        "0.4801 (trial 17)",
+        "0.0085",
+        "240",
+    ]
+    (failed,) = rows_of(searches_table({"2M-h1": SEARCH | {"trial_0_val_log_loss": None}}))
+    assert failed[3:6] == ["failed", "0.4801 (trial 17)", ""]

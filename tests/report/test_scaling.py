@@ -1,0 +1,274 @@
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+from arch.bootstrap import StationaryBootstrap
+from scipy.stats import mannwhitneyu, t
+
+from patchscale.backtest.bootstrap import DRAWS
+from patchscale.report.comparison import against, confidence_set, holm
+from patchscale.report.scaling import EXPONENTS, power_law, size_losses, slope, trend
+
+SIZES = np.array([2.01e6, 1.99e7, 2.02e8, 2.0e9])
+
+
+def daily(days: int = 250, seeds: int = 3, level: float = 0.6, seed: int = 0) -> np.ndarray:
+    """Return daily losses of seeds that share their days."""
+    random = np.random.default_rng(seed)
+    day = 0.2 * random.standard_normal((days, 1))
+    return level + day + 0.1 * random.standard_normal((days, seeds))
+
+
+def sure(losses: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean losses without any doubt about them."""
+    return np.array(losses), np.tile(losses, (DRAWS, 1))
+
+
+# size_losses
+
+
+def test_the_mean_loss_of_a_size_is_over_days_and_seeds():
+    tables = [daily(seeds=seeds) for seeds in (3, 1)]
+    point, draws = size_losses(tables, 1)
+    assert point == pytest.approx([table.mean() for table in tables])
+    assert draws.shape == (DRAWS, 2)
+
+
+def test_one_seed_is_drawn_as_its_days_are():
+    table = daily(seeds=1)
+    _, draws = size_losses([table], 1)
+    theirs = StationaryBootstrap(20, table, seed=0).bootstrap(30)
+    expected = [rows[0].mean() for rows, _ in theirs]
+    assert draws[:30, 0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_days_are_drawn_for_all_sizes_together():
+    table = daily(seeds=1)
+    _, draws = size_losses([table, table + 0.1], 1)
+    assert draws[:, 1] - draws[:, 0] == pytest.approx(np.full(DRAWS, 0.1), abs=1e-6)
+
+
+def test_seeds_that_differ_add_doubt_and_equal_ones_none():
+    one = daily(seeds=1)
+    alike, apart = np.tile(one, 3), one + np.array([-0.1, 0.0, 0.1])
+    spread = [size_losses([table], 1)[1].std() for table in (one, alike, apart)]
+    assert spread[1] == pytest.approx(spread[0], rel=1e-3)
+    # variance of a mean of three draws with replacement of three values
+    added = np.array([-0.1, 0.0, 0.1]).var() / 3
+    assert spread[2] ** 2 - spread[0] ** 2 == pytest.approx(added, rel=0.1)
+
+
+def test_seeds_of_two_sizes_are_drawn_apart():
+    table = daily(seeds=3)
+    _, draws = size_losses([table, table], 1)
+    assert not np.allclose(draws[:, 0], draws[:, 1], atol=1e-3)
+
+
+# slope
+
+
+@pytest.mark.parametrize("sizes", [2, 3, 4])
+def test_the_slope_is_that_of_a_least_squares_line_through_the_losses(sizes):
+    losses = np.random.default_rng(0).random(sizes)
+    row = slope(*sure(list(losses)), SIZES[:sizes])
+    expected = np.polyfit(np.log10(SIZES[:sizes]), losses, 1)[0]
+    assert [row["slope_low"], row["slope"], row["slope_high"]] == pytest.approx([expected] * 3)
+    assert row["slope_p"] == pytest.approx(2 / (DRAWS + 1))
+
+
+def test_a_slope_that_days_cannot_tell_from_none_has_an_interval_over_zero():
+    tables = [daily(level=0.6, seed=seed) for seed in range(4)]
+    row = slope(*size_losses(tables, 1), SIZES)
+    assert row["slope_low"] < 0 < row["slope_high"]
+    assert row["slope_p"] > 0.05
+
+
+def test_the_p_and_the_interval_of_a_slope_agree():
+    for level in np.linspace(0.5, 0.7, 9):
+        tables = [daily(seed=0, level=level), daily(seed=1)]
+        row = slope(*size_losses(tables, 1), SIZES[:2])
+        assert (row["slope_p"] < 0.05) == (row["slope_low"] > 0 or row["slope_high"] < 0)
+
+
+# trend
+
+
+def test_two_sizes_are_ranked_as_mann_and_whitney_do():
+    random = np.random.default_rng(1)
+    for shift in (0.0, 0.5, 2.0):
+        small, big = random.random(4), random.random(5) + shift
+        row = trend([small, big])
+        theirs = mannwhitneyu(big, small, method="exact")
+        assert row["trend_p"] == pytest.approx(theirs.pvalue)
+        assert row["trend"] == pytest.approx(2 * theirs.statistic / 20 - 1)
+
+
+def brute(losses: list[np.ndarray]) -> tuple[float, float]:
+    """Return Jonckheere's statistic scaled to [-1, 1] and its p over every permutation."""
+    sizes = [number for number, each in enumerate(losses) for _ in each]
+
+    def statistic(order: tuple[float, ...]) -> int:
+        return sum(
+            int(np.sign(order[j] - order[i]))
+            for i in range(len(order))
+            for j in range(len(order))
+            if sizes[i] < sizes[j]
+        )
+
+    everything = tuple(np.concatenate(losses).tolist())
+    found = statistic(everything)
+    pairs = statistic(tuple(sizes))
+    null = [statistic(order) for order in permutations(everything)]
+    return found / pairs, float(np.mean([abs(each) >= abs(found) for each in null]))
+
+
+def test_several_sizes_are_ranked_over_every_way_to_deal_the_losses():
+    random = np.random.default_rng(2)
+    losses = [random.random(count) + 0.3 * number for number, count in enumerate((3, 2, 1, 1))]
+    row = trend(losses)
+    assert (row["trend"], row["trend_p"]) == pytest.approx(brute(losses))
+
+
+def test_few_seeds_cannot_prove_an_order():
+    ordered = [np.array([0.6, 0.61, 0.62]), np.array([0.7, 0.71, 0.72])]
+    assert trend(ordered) == {"trend": 1.0, "trend_p": 0.1, "trend_least_p": 0.1}
+    assert trend(ordered[::-1]) == {"trend": -1.0, "trend_p": 0.1, "trend_least_p": 0.1}
+    alone = [np.array([0.6]), np.array([0.7])]
+    assert trend(alone)["trend_p"] == trend(alone)["trend_least_p"] == 1
+
+
+def test_many_seeds_are_dealt_at_random_and_the_same_each_time():
+    losses = [daily(seeds=6, seed=seed)[0] for seed in range(4)]
+    row = trend(losses)
+    assert row == trend(losses)
+    assert 0 < row["trend_p"] <= 1
+    ordered = trend([np.arange(6.0) + 10 * size for size in range(4)])
+    assert (ordered["trend"], ordered["trend_p"]) == (1, pytest.approx(1 / DRAWS))
+
+
+# power law
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.34, 1.1])
+def test_a_law_without_noise_is_found(alpha):
+    exponent = EXPONENTS[np.argmin(abs(EXPONENTS - alpha))]
+    middle = np.exp(np.log(SIZES).mean())
+    row = power_law(*sure(list(0.55 + 0.02 * (SIZES / middle) ** -exponent)), SIZES)
+    assert row["alpha"] == pytest.approx(exponent)
+    assert row["floor"] == pytest.approx(0.55, abs=1e-6)
+    assert row["scale"] == pytest.approx(0.02, abs=1e-6)
+    assert row["identified"]
+    assert row["says"].startswith(f"alpha is {exponent:.2f} [")
+
+
+def test_the_fit_is_the_best_of_all_least_squares_fits_on_the_grid():
+    losses = np.array([0.70, 0.66, 0.655, 0.62])
+    row = power_law(*sure(list(losses)), SIZES)
+    middle = np.exp(np.log(SIZES).mean())
+    errors = []
+    for exponent in EXPONENTS:
+        x = np.column_stack([np.ones(4), (SIZES / middle) ** -exponent])
+        fit, *_ = np.linalg.lstsq(x, losses, rcond=None)
+        errors.append((((x @ fit - losses) ** 2).sum(), exponent, *fit))
+    best = min(errors)
+    assert [row["alpha"], row["floor"], row["scale"]] == pytest.approx(best[1:])
+
+
+def test_two_sizes_cannot_carry_three_constants():
+    assert power_law(*sure([0.7, 0.6]), SIZES[:2]) == {
+        "identified": False,
+        "says": "three constants cannot be fitted to 2 sizes",
+    }
+
+
+def test_three_sizes_identify_nothing_however_well_they_fit():
+    row = power_law(*sure([0.7, 0.65, 0.63]), SIZES[:3])
+    assert not row["identified"]
+    assert row["says"].endswith("three sizes leave nothing to judge the fit by")
+
+
+def test_a_loss_that_is_not_known_to_fall_has_no_exponent():
+    noise = 0.01 * np.random.default_rng(0).standard_normal((DRAWS, 4))
+    row = power_law(np.full(4, 0.6), 0.6 + noise, SIZES)
+    assert not row["identified"]
+    assert row["says"].endswith("the loss is not known to fall with size at all")
+
+
+def test_exponents_that_reach_the_end_of_the_grid_are_not_identified():
+    random = np.random.default_rng(0)
+    law = 0.6 + 0.05 * (SIZES / np.exp(np.log(SIZES).mean())) ** -0.05
+    draws = law + 0.003 * random.standard_normal((DRAWS, 4))
+    row = power_law(law, draws, SIZES)
+    assert row["scale_low"] > 0
+    assert row["alpha_low"] == EXPONENTS[0]
+    assert not row["identified"]
+    assert "fit alike" in row["says"]
+
+
+# comparisons
+
+
+def test_the_test_of_diebold_and_mariano_uses_newey_and_wests_error():
+    random = np.random.default_rng(0)
+    model, rival = 0.6 + 0.1 * random.standard_normal((2, 250))
+    gap = model - rival
+    n, lags, centred = 250, 19, gap - gap.mean()
+    variance = centred @ centred / n
+    for lag in range(1, lags + 1):
+        variance += 2 * (1 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag]) / n
+    error = np.sqrt(variance / (n - 1))  # n / (n - 1) for the small sample
+    row = against(model, rival, 1)
+    assert row["dm"] == pytest.approx(gap.mean() / error)
+    assert row["dm_p"] == pytest.approx(2 * t.sf(abs(gap.mean() / error), n - 1))
+    assert row["vs_vol_logistic"] == pytest.approx(gap.mean())
+    assert row["vs_vol_logistic_low"] < gap.mean() < row["vs_vol_logistic_high"]
+    assert row["skill"] == pytest.approx(1 - model.mean() / rival.mean())
+    assert row["skill_low"] < row["skill"] < row["skill_high"]
+
+
+def test_a_common_loss_of_days_does_not_hide_a_difference():
+    random = np.random.default_rng(0)
+    rival = 0.6 + 0.3 * random.standard_normal(250)
+    row = against(rival - 0.02 + 0.01 * random.standard_normal(250), rival, 1)
+    assert row["vs_vol_logistic_high"] < 0
+    assert row["dm_p"] < 0.001
+
+
+def test_a_forecast_that_is_its_rival_is_no_better_and_no_worse():
+    rival = daily(seeds=1)[:, 0]
+    row = against(rival, rival, 1)
+    assert (row["dm"], row["dm_p"], row["skill"], row["vs_vol_logistic"]) == (0, 1, 0, 0)
+
+
+def test_equal_forecasts_are_one_in_the_confidence_set():
+    losses = pd.DataFrame({"a": daily(seeds=1)[:, 0]})
+    assert confidence_set(losses.assign(b=losses["a"]), 1) == {"a": 1, "b": 1}
+    apart = losses.assign(b=losses["a"] + 0.1 * daily(seeds=1, seed=1)[:, 0])
+    chance = confidence_set(apart.assign(c=apart["b"]), 1)
+    assert chance == confidence_set(apart, 1) | {"c": chance["b"]}
+
+
+def test_holm_corrects_step_by_step():
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
+        {"a": 0.03, "b": 0.06, "c": 0.06}
+    )
+    assert holm({"alone": 0.2}) == {"alone": 0.2}
+    assert holm({}) == {}
+
+
+def test_the_confidence_set_holds_what_may_be_best_and_nothing_measurably_worse():
+    common = daily(seeds=1)[:, 0]
+    random = np.random.default_rng(0)
+    losses = pd.DataFrame(
+        {
+            name: common + worse + 0.05 * random.standard_normal(250)
+            for name, worse in {"bad": 0.1, "good": 0.0, "as good": 0.001}.items()
+        }
+    )
+    chance = confidence_set(losses, 1)
+    assert list(chance) == ["bad", "good", "as good"]
+    assert chance["bad"] < 0.01
+    assert min(chance["good"], chance["as good"]) > 0.05
+    assert max(chance.values()) == 1
+    assert chance == confidence_set(losses, 1)

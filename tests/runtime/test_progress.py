@@ -1,0 +1,271 @@
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from patchscale.runtime import progress
+from patchscale.runtime.progress import Pulse, _bar_texts, _share, display, time
+
+RUN = """
+    import sys, time
+    from pathlib import Path
+    from patchscale import progress
+    from patchscale.progress import Pulse, display
+    folder = Path(sys.argv[1])
+    paths = [folder / f"seed{{seed}}" / "progress.json" for seed in range(2)]
+    progress.SHOW_EVERY = 0.02
+    progress.LINE_EVERY = {line_every}
+    with display(paths, "2M-h1") as report:
+        pulses = [Pulse(paths[0], report), Pulse(paths[1])]
+        for epoch in range(4):
+            for seed, pulse in enumerate(pulses):
+                pulse.beat(
+                    name=f"2M-h1 seed {{seed}}", epoch=epoch, epochs=8, step=0, steps=10,
+                    train_log_loss=0.7, val_log_loss=0.69 + epoch / 1000,
+                    best_val_log_loss=0.6905, best_epoch=1,
+                    samples_per_second=1234.5, seconds_left=75.2 - epoch,
+                )
+            time.sleep(0.1)
+            if epoch == 1:
+                pulses[0].say("said here [red] " + "x" * 80)
+                pulses[1].say("said in a worker")
+                time.sleep(0.1)
+                print("printed", file=sys.stderr)
+        {end}
+"""
+LAST = r"epoch 3/8  train 0\.7000  val 0\.6930  best 0\.6905 @1  1,23[45] samples/s  0:01:12 left"
+
+
+def start(tmp_path, stderr, line_every=0, end=""):
+    script = tmp_path / "run.py"
+    script.write_text(textwrap.dedent(RUN.format(line_every=line_every, end=end)))
+    return subprocess.run(
+        [sys.executable, script, tmp_path / "resume"],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        timeout=20,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"},
+    )
+
+
+def in_terminal(tmp_path, **options):
+    """Run in a pseudo-terminal; return the process and what its terminal received."""
+    reader, writer = pty.openpty()
+    received = []
+
+    def read():
+        while True:
+            try:
+                received.append(os.read(reader, 65536))
+            except OSError:  # the other end is closed
+                return
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        process = start(tmp_path, writer, **options)
+    finally:
+        os.close(writer)
+        thread.join()
+        os.close(reader)
+    return process, b"".join(received).decode()
+
+
+def screen(received: str) -> list[str]:
+    """Return the lines that a terminal would show (no wrapping, no scrolling)."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[?\d;]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", received):
+        if part == "\r":
+            column = 0
+        elif part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part.startswith("\x1b"):
+            count = int(part[2:-1]) if part[2:-1].isdigit() else 1
+            row -= count if part[-1] == "A" else 0
+            lines[row] = "" if part[-1] == "K" else lines[row]
+        else:
+            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
+            column += len(part)
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def test_a_terminal_shows_a_bar_a_replicate_below_untorn_lines(tmp_path):
+    process, received = in_terminal(tmp_path)
+    assert process.returncode == 0
+    assert process.stdout == b""
+    said, worker, printed, *bars = screen(received)
+    assert said == "said here [red] " + "x" * 80
+    assert worker == "said in a worker"
+    assert printed == "printed"
+    assert len(bars) == 2
+    for seed, bar in enumerate(bars):
+        name, share, rest = re.split(r"\s*(━.*━)\s*", bar)
+        assert name == f"2M-h1 seed {seed}"
+        assert len(share) > 10
+        assert rest == "3/8 val 0.6930 best 0.6905 @1 1,234/s 0:01:12"
+
+
+@pytest.mark.parametrize(("end", "code"), [("", 0), ("raise SystemExit(75)", 75), ("1 / 0", 1)])
+def test_the_cursor_is_restored_however_it_ends(end, code, tmp_path):
+    process, received = in_terminal(tmp_path, end=end)
+    assert process.returncode == code
+    assert received.count("\x1b[?25l") == received.count("\x1b[?25h") == 1
+    bars, _, after = received.partition("\x1b[?25h")
+    assert "3/8" in bars[-400:]
+    assert ("ZeroDivisionError" in after) == (code == 1)
+
+
+@pytest.mark.parametrize("end", ["", "raise SystemExit(75)"])
+def test_a_log_gets_plain_lines(end, tmp_path):
+    process = start(tmp_path, subprocess.PIPE, end=end)
+    assert process.stdout == b""
+    lines = process.stderr.decode().splitlines()
+    assert b"\x1b" not in process.stderr
+    assert b"\r" not in process.stderr
+    assert "\u2501" not in process.stderr.decode()
+    assert "said here [red] " + "x" * 80 in lines
+    assert "said in a worker" in lines
+    for seed in range(2):
+        of_seed = [line for line in lines if line.startswith(f"2M-h1 seed {seed}  ")]
+        assert [line.split()[4] for line in of_seed] == ["1/8", "2/8", "3/8"]
+        assert re.fullmatch(f"2M-h1 seed {seed}  {LAST}", of_seed[-1])
+
+
+def test_a_log_gets_a_replicates_lines_seldom_and_its_last_one(tmp_path):
+    process = start(tmp_path, subprocess.PIPE, line_every=60)
+    lines = process.stderr.decode().splitlines()
+    for seed in range(2):
+        of_seed = [line for line in lines if line.startswith(f"2M-h1 seed {seed}  ")]
+        assert [line.split()[4] for line in of_seed] == ["1/8", "3/8"]
+
+
+def test_a_bar_shows_the_training_loss_until_there_is_a_validation_loss():
+    first = {"epoch": 0, "epochs": 9, "train_log_loss": 0.71}
+    assert _bar_texts(first) == ["0/9", "train 0.7100", "", "", ""]
+    assert _bar_texts({**first, "val_log_loss": 0.7})[1] == "val 0.7000"
+
+
+def test_a_bar_is_as_long_as_the_finished_share_of_all_epochs():
+    assert _share({"epoch": 2, "epochs": 8, "step": 5, "steps": 10}) == 2.5 / 8
+    assert _share({"epoch": 2, "epochs": 0, "step": 0, "steps": 10}) == 0
+    assert _share({"epoch": 2}) == 0
+
+
+def test_a_dumb_terminal_is_a_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(progress, "_bars", None)
+    with display([tmp_path / "a.json"], "2M-h1"):
+        pass
+
+
+def test_missing_and_damaged_states_are_ignored(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SHOW_EVERY", 0.01)
+    paths = [tmp_path / name for name in ("absent.json", "damaged.json", "odd.json", "good.json")]
+    with display(paths, "2M-h1"):
+        Pulse(paths[3]).beat(name="2M-h1 seed 3", epoch=2, epochs=5, seconds_left=float("nan"))
+        paths[1].write_bytes(b'{"name": 1, "epo\xff')
+        paths[2].write_text("[1, 2]")
+        time.sleep(0.05)
+        paths[3].write_text('{"name": 3, "epoch"')
+    assert capsys.readouterr().err == "2M-h1 seed 3  epoch 2/5\n"
+
+
+def test_states_of_an_earlier_run_are_not_shown(tmp_path, capsys):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"name": "old", "epoch": 7, "epochs": 9, "notes": ["old"]}))
+    with display([path], "2M-h1"):
+        assert not path.exists()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_pulse_writes_twice_a_second_at_most_and_at_every_epochs_end(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    path = tmp_path / "seed0" / "progress.json"
+    pulse = Pulse(path)
+
+    def written(**values):
+        path.unlink(missing_ok=True)
+        pulse.beat(**values)
+        return json.loads(path.read_text()) if path.exists() else None
+
+    assert written(name="a", epoch=0, step=1) == {"name": "a", "epoch": 0, "step": 1}
+    assert written(step=2) is None
+    now[0] += 0.49
+    assert written(step=3) is None
+    now[0] += 0.01
+    assert written() == {"name": "a", "epoch": 0, "step": 3}
+    assert written(epoch=1, step=0) == {"name": "a", "epoch": 1, "step": 0}
+    assert written(step=1) is None
+    assert written(epoch=1, step=2) is None
+    now[0] += 0.49
+    assert written(step=3) is None
+
+
+def test_a_beat_between_two_writes_is_cheap(tmp_path):
+    pulse = Pulse(tmp_path / "a.json")
+    pulse.beat(step=0)
+    started = time.perf_counter()
+    for step in range(1000):
+        pulse.beat(step=step)
+    assert time.perf_counter() - started < 0.1
+
+
+def test_a_file_problem_does_not_end_a_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    pulse = Pulse(tmp_path / "file" / "a.json")
+    pulse.beat(epoch=1)
+    pulse.say("a line")
+
+
+def test_what_is_said_goes_to_the_report_or_else_into_the_state(tmp_path):
+    said = []
+    Pulse(tmp_path / "here.json", said.append).say("here")
+    assert said == ["here"]
+    assert not (tmp_path / "here.json").exists()
+    Pulse(tmp_path / "worker.json").say("there")
+    assert json.loads((tmp_path / "worker.json").read_text()) == {"notes": ["there"]}
+
+
+def test_what_workers_say_is_shown_in_order_and_once_where_several_say_it(tmp_path, capsys):
+    paths = [tmp_path / name for name in ("a.json", "b.json")]
+    with display(paths, "2M-h1"):
+        for path in paths:
+            pulse = Pulse(path)
+            pulse.say("the plan")
+            pulse.say(f"the pace of {path.stem}")
+    assert capsys.readouterr().err == "the plan\nthe pace of a\nthe pace of b\n"
+
+
+@pytest.mark.parametrize("lines", ["", "a line\n"])
+def test_a_closed_terminal_does_not_end_a_training(lines, tmp_path):
+    text = """
+        import os, sys
+        from pathlib import Path
+        from patchscale.progress import Pulse, display
+        path = Path(sys.argv[1])
+        with display([path], "2M-h1") as report:
+            for line in sys.stdin:
+                report(line)
+            Pulse(path).beat(epoch=1)
+        print("trained")
+    """
+    (tmp_path / "run.py").write_text(textwrap.dedent(text))
+    reader, writer = pty.openpty()
+    command = [sys.executable, tmp_path / "run.py", tmp_path / "a.json"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=writer, text=True)
+    os.close(writer)
+    assert os.read(reader, 1024)
+    os.close(reader)
+    assert process.communicate(lines, timeout=10)[0] == "trained\n"
+    assert process.returncode == 0

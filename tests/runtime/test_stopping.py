@@ -1,0 +1,414 @@
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import textwrap
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from patchscale.runtime.lockfile import exclusive
+from patchscale.runtime.stopping import STARTERS_EVERY, _is_dvc, starters, stop_requests
+from patchscale.study.errors import Stopped
+
+WAITS = """
+    import os, subprocess, sys, time
+    from patchscale import stopping
+    stopping.STARTERS_EVERY = {every}
+    with stopping.stop_requests({arguments}) as stopped:
+        assert stopped() == ""
+        print("ready", os.getpid(), flush=True)
+        until = time.monotonic() + 20
+        while not stopped() and time.monotonic() < until:
+            time.sleep(0.02)
+    print("stopped", stopped(), flush=True)
+"""
+TERMINAL = """
+    import fcntl, termios
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+"""
+STARTS = """
+    import subprocess, sys
+    print("ready", subprocess.Popen({command}).pid, flush=True)
+    import time; time.sleep(20)
+"""
+
+
+def write(path: Path, text: str, **values: object) -> str:
+    path.write_text(textwrap.dedent(text.format(**values) if values else text))
+    return str(path)
+
+
+def waits(path: Path, arguments: str = "", every: float = 0.1, before: str = "") -> list[str]:
+    """Return the command of a process that prints ready, waits until stopped, and says why."""
+    return [sys.executable, write(path, before + WAITS.format(arguments=arguments, every=every))]
+
+
+@pytest.fixture
+def start():
+    """Start processes that are gone after the test, with all that they started."""
+    started = []
+
+    def end():
+        for process in started:
+            with suppress(psutil.Error):
+                for each in psutil.Process(process.pid).children(recursive=True):
+                    each.kill()
+            process.kill()
+
+    def start(command, **options):
+        options = {"stdout": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True} | options
+        started.append(subprocess.Popen(command, **options))
+        return started[-1]
+
+    timer = threading.Timer(15, end)  # a test that waits for ever fails
+    timer.start()
+    yield start
+    timer.cancel()
+    end()
+    for process in started:
+        process.communicate()
+
+
+def ready(process) -> int:
+    word, pid = process.stdout.readline().split()
+    assert word == "ready"
+    return int(pid)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_becomes_the_reason(name, start, tmp_path):
+    process = start(waits(tmp_path / "child.py"))
+    ready(process)
+    process.send_signal(getattr(signal, name))
+    assert process.stdout.readline() == f"stopped {name}\n"
+    assert process.wait(timeout=5) == 0
+
+
+def test_a_second_ctrl_c_does_not_interrupt_what_is_being_written(start, tmp_path):
+    text = """
+        import time
+        from patchscale.stopping import stop_requests
+        with stop_requests() as stopped:
+            print("ready", 0, flush=True)
+            while not stopped():
+                time.sleep(0.02)
+            print("writing", flush=True)
+            input()
+            print("written", flush=True)
+    """
+    process = start([sys.executable, write(tmp_path / "child.py", text)], stdin=subprocess.PIPE)
+    ready(process)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "writing\n"
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    assert process.communicate("\n", timeout=5)[0] == "written\n"
+    assert process.returncode == 0
+
+
+def test_nohup_still_keeps_a_training_alive(start, tmp_path):
+    process = start(["nohup", *waits(tmp_path / "child.py")], stderr=subprocess.DEVNULL)
+    ready(process)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "stopped SIGTERM\n"
+
+
+def test_handlers_are_restored_also_after_an_exception():
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    with pytest.raises(KeyError), stop_requests():
+        raise KeyError(inside := [signal.getsignal(number) for number in numbers])
+    assert not set(inside) & set(before)
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_outside_the_main_thread_there_are_just_no_signals():
+    reasons = []
+
+    def body():
+        with stop_requests(keys=True) as stopped:
+            reasons.append(stopped())
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert reasons == [""]
+
+
+@pytest.fixture
+def terminal():
+    """Yield both ends of a pseudo-terminal."""
+    ends = pty.openpty()
+    yield ends
+    for end in ends:
+        with suppress(OSError):
+            os.close(end)
+
+
+def on_terminal(start, terminal, command):
+    return start(command, stdin=terminal[1], start_new_session=True)
+
+
+def is_line_buffered(terminal) -> bool:
+    return bool(termios.tcgetattr(terminal[1])[3] & termios.ICANON)
+
+
+def test_q_stops_and_other_keys_do_not(start, terminal, tmp_path):
+    command = waits(tmp_path / "child.py", "keys=True", before=TERMINAL)
+    before = termios.tcgetattr(terminal[1])
+    process = on_terminal(start, terminal, command)
+    ready(process)
+    assert not is_line_buffered(terminal)
+    os.write(terminal[0], b"x\n")
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.4)
+    os.write(terminal[0], b"q")
+    assert process.stdout.readline() == "stopped q\n"
+    assert process.wait(timeout=5) == 0
+    assert termios.tcgetattr(terminal[1]) == before
+
+
+def test_the_terminal_is_restored_after_an_exception(start, terminal, tmp_path):
+    text = """
+        from patchscale.stopping import stop_requests
+        with stop_requests(keys=True):
+            print("ready", 0, flush=True)
+            raise SystemExit(input() and 3)
+    """
+    before = termios.tcgetattr(terminal[1])
+    script = write(tmp_path / "child.py", textwrap.dedent(TERMINAL) + textwrap.dedent(text))
+    process = on_terminal(start, terminal, [sys.executable, script])
+    ready(process)
+    assert not is_line_buffered(terminal)
+    os.write(terminal[0], b"y\n")
+    assert process.wait(timeout=5) == 3
+    assert termios.tcgetattr(terminal[1]) == before
+
+
+def test_ctrl_c_on_the_terminal_is_a_request_while_keys_are_read(start, terminal, tmp_path):
+    command = waits(tmp_path / "child.py", "keys=True", before=TERMINAL)
+    process = on_terminal(start, terminal, command)
+    ready(process)
+    os.write(terminal[0], b"\x03\x03")
+    assert process.stdout.readline() == "stopped SIGINT\n"
+    assert process.wait(timeout=5) == 0
+
+
+def test_without_keys_the_terminal_is_left_alone(start, terminal, tmp_path):
+    command = waits(tmp_path / "child.py", "", before=TERMINAL)
+    process = on_terminal(start, terminal, command)
+    ready(process)
+    assert is_line_buffered(terminal)
+
+
+def test_in_the_background_the_terminal_is_left_alone(start, terminal, tmp_path):
+    command = waits(tmp_path / "child.py", "keys=True")
+    text = "import subprocess\n" + f"subprocess.run({command!r}, process_group=0)"
+    script = write(tmp_path / "job.py", textwrap.dedent(TERMINAL) + text)
+    process = on_terminal(start, terminal, [sys.executable, script])
+    pid = ready(process)
+    os.write(terminal[0], b"q\n")
+    time.sleep(0.4)
+    assert is_line_buffered(terminal)
+    assert psutil.Process(pid).status() != psutil.STATUS_STOPPED
+    os.kill(pid, signal.SIGTERM)
+    assert process.stdout.readline() == "stopped SIGTERM\n"
+
+
+def test_a_terminal_of_another_session_is_left_alone(start, terminal, tmp_path):
+    process = on_terminal(start, terminal, waits(tmp_path / "child.py", "keys=True"))
+    ready(process)
+    assert is_line_buffered(terminal)
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "stopped SIGTERM\n"
+
+
+def test_a_closed_terminal_is_a_hang_up_and_no_error(start, terminal, tmp_path):
+    command = waits(tmp_path / "child.py", "keys=True", before=TERMINAL)
+    process = on_terminal(start, terminal, command)
+    ready(process)
+    for end in terminal:
+        os.close(end)
+    assert process.stdout.readline() == "stopped SIGHUP\n"
+    assert process.wait(timeout=5) == 0
+
+
+def start_dvc(start, tmp_path, command):
+    """Start what looks like `dvc repro`: it runs `command` in a shell, and lives on."""
+    words = ["sh", "-c", f"{' '.join(command)}; true"]
+    text = f"import subprocess, time\nsubprocess.run({words!r})\ntime.sleep(20)"
+    environment = os.environ | {"DVC_STAGE": "train@2M-h1", "DVC_ROOT": str(tmp_path)}
+    return start([sys.executable, write(tmp_path / "dvc", text), "repro"], env=environment)
+
+
+def test_a_stage_notices_that_dvc_was_killed(start, tmp_path):
+    command = waits(tmp_path / "stage.py", every=STARTERS_EVERY)
+    dvc = start_dvc(start, tmp_path, command)
+    pid = ready(dvc)
+    shell = psutil.Process(pid).parent()
+    assert shell.name() != "python"
+    os.kill(dvc.pid, signal.SIGKILL)
+    killed = time.monotonic()
+    assert dvc.stdout.readline() == "stopped dvc ended\n"
+    assert time.monotonic() - killed < 2
+
+
+def test_a_worker_notices_that_dvc_was_killed(start, tmp_path):
+    worker = waits(tmp_path / "worker.py")
+    stage = f"import subprocess; subprocess.run({worker!r})"
+    stage = [sys.executable, write(tmp_path / "stage.py", stage)]
+    dvc = start_dvc(start, tmp_path, stage)
+    ready(dvc)
+    os.kill(dvc.pid, signal.SIGKILL)
+    assert dvc.stdout.readline() == "stopped dvc ended\n"
+
+
+def test_a_worker_below_dvc_notices_that_its_stage_was_killed(start, tmp_path):
+    worker = waits(tmp_path / "worker.py")
+    stage = f"import subprocess; subprocess.run({worker!r})"
+    dvc = start_dvc(start, tmp_path, [sys.executable, write(tmp_path / "stage.py", stage)])
+    psutil.Process(ready(dvc)).parent().kill()
+    assert dvc.stdout.readline() == "stopped parent ended\n"
+
+
+def test_the_end_of_dvc_is_told_where_all_ended(start, tmp_path):
+    dvc = start_dvc(start, tmp_path, waits(tmp_path / "stage.py"))
+    shell = psutil.Process(ready(dvc)).parent()
+    shell.kill()
+    dvc.kill()
+    assert dvc.stdout.readline() == "stopped dvc ended\n"
+
+
+def test_nothing_is_noticed_while_all_live(start, tmp_path):
+    text = """
+        import os, time
+        from patchscale import stopping
+        stopping.STARTERS_EVERY = 0
+        with stopping.stop_requests() as stopped:
+            reasons = {stopped() for _ in range(100)}
+            print("ready", len(stopping.starters(os.getpid())), reasons == {""}, flush=True)
+    """
+    dvc = start_dvc(start, tmp_path, [sys.executable, write(tmp_path / "stage.py", text)])
+    assert dvc.stdout.readline() == "ready 2 True\n"
+
+
+def test_a_second_block_knows_who_ended_before_it(start, tmp_path):
+    text = """
+        import os, time, psutil
+        from patchscale.stopping import stop_requests
+        parent = psutil.Process(os.getppid())
+        with stop_requests():
+            pass
+        print("ready", os.getpid(), flush=True)
+        while parent.is_running():
+            time.sleep(0.01)
+        with stop_requests() as stopped:
+            print("stopped", stopped(), flush=True)
+    """
+    dvc = start_dvc(start, tmp_path, [sys.executable, write(tmp_path / "stage.py", text)])
+    psutil.Process(ready(dvc)).parent().kill()
+    assert dvc.stdout.readline() == "stopped parent ended\n"
+
+
+def test_outside_dvc_a_stage_outlives_who_started_it():
+    assert starters(os.getpid()) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "named"),
+    [
+        ("dvc", [sys.executable, "{path}", "repro"], True),
+        ("dvc", ["{path}", "repro"], True),
+        ("dvc.py", [sys.executable, "-u", "-m", "dvc", "repro"], True),
+        ("other.py", [sys.executable, "{path}", "dvc"], False),
+        ("dvc", ["sh", "-c", f"{sys.executable} {{path}}; true /dvc"], True),
+    ],
+)
+def test_dvc_is_known_however_it_was_started(name, command, named, start, tmp_path, monkeypatch):
+    child = [sys.executable, "-c", "import time; time.sleep(20)"]
+    text = f"#!{sys.executable}\n" + textwrap.dedent(STARTS).format(command=child)
+    path = tmp_path / name
+    write(path, text)
+    path.chmod(0o755)
+    process = start([word.format(path=path) for word in command], cwd=tmp_path)
+    pid = ready(process)
+    parent = psutil.Process(pid).parent()
+    assert starters(pid) == {}
+    starters.cache_clear()
+    monkeypatch.setenv("DVC_STAGE", "train@2M-h1")
+    assert starters(pid) == ({parent: "dvc"} if named else {})
+    starters.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["/venv/bin/python", "/venv/bin/dvc", "repro"], True),
+        (["dvc.exe", "repro"], True),
+        (["python", "-Xdev", "-m", "dvc", "repro"], True),
+        (["python", "-m", "pytest", "dvc"], False),
+        (["sh", "-c", "python stages/train.py /home/dvc"], False),
+        (["python", "stages/train.py", "dvc"], False),
+        ([], False),
+    ],
+)
+def test_a_command_is_dvc_or_it_is_not(words, answer):
+    class Process:
+        def cmdline(self):
+            return words
+
+    assert _is_dvc(Process()) is answer
+
+
+HOLDS = """
+    import os, sys, time
+    from pathlib import Path
+    from patchscale.stopping import exclusive
+    with exclusive(Path(sys.argv[1])):
+        print("ready", os.getpid(), flush=True)
+        time.sleep(20)
+"""
+
+
+def test_a_held_lock_refuses_in_one_line_that_names_the_holder(start, tmp_path):
+    path = tmp_path / "2M-h1" / "lock"
+    process = start([sys.executable, write(tmp_path / "holder.py", HOLDS), str(path)])
+    pid = ready(process)
+    with pytest.raises(Stopped) as refusal, exclusive(path):
+        pytest.fail("two hold the lock")
+    assert str(refusal.value) == (
+        f"{path} is held by process {pid}; the same command works once it has ended"
+    )
+    process.kill()
+    process.wait()
+    with exclusive(path):
+        assert path.with_name("lock.pid").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_lock_is_freed_at_the_end_of_its_block_also_after_an_exception(tmp_path):
+    path = tmp_path / "lock"
+    with pytest.raises(KeyError), exclusive(path):
+        raise KeyError
+    with exclusive(path), pytest.raises(Stopped, match=f"process {os.getpid()};"), exclusive(path):
+        pass
+    with exclusive(path):
+        assert path.with_name("lock.pid").exists()
+    assert not path.with_name("lock.pid").exists()
+
+
+def test_a_holder_that_has_not_yet_named_itself_is_unknown(tmp_path):
+    path = tmp_path / "lock"
+    with exclusive(path):
+        path.with_name("lock.pid").unlink()
+        with pytest.raises(Stopped, match="held by process unknown;"), exclusive(path):
+            pass
