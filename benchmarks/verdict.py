@@ -19,22 +19,21 @@ from pathlib import Path
 
 from patchscale.study import paths
 from patchscale.study.files import read_arrow, read_json, write_arrow, write_json
-from patchscale.study.params import Params, load_params, split_cell
+from patchscale.study.params import Params, load_params
 
 ROUNDS = 3
 LIMIT = 60.0
-READ = ("data", "metrics", "plots", "stages", "params.yaml")
+READ = ("data", "metrics", "plots", "stages", "params.yaml", "grid.yaml")
 
 
 def fill(root: Path, params: Params) -> None:
     """Give every absent cell the predictions, card and curves of a trained one."""
     cards = {cell: root / paths.card(cell) for cell in params.cells}
-    trained = {
-        split_cell(cell)[1]: cell for cell, card in cards.items() if read_json(card)["trained"]
-    }
+    horizon_of = {cell: row.horizon for cell, row in params.cells.items()}
+    trained = {horizon_of[cell]: cell for cell in cards if read_json(cards[cell])["trained"]}
     for cell, card in cards.items():
         if not read_json(card)["trained"]:
-            source = trained[split_cell(cell)[1]]
+            source = trained[horizon_of[cell]]
             own = read_json(card)["n_params"]
             write_json(card, read_json(cards[source]) | {"cell": cell, "n_params": own})
             table = read_arrow(root / paths.predictions(source))

@@ -95,16 +95,17 @@ def draw(study: Study, trained: list[str]) -> None:
         }
         for cell in study.searched
     }
+    grid = study.params.cells
     budgets, names = list(study.params.budgets), list(study.horizons)
     figures.loss_vs_n(study.losses_against_n(), paths.figure("loss_vs_n"))
     figures.skill_map(budgets, names, compared, paths.figure("skill"))
     figures.searches(searches, paths.figure("searches"))
-    cell_figures.reliability(*tables("calibration"), paths.figure("reliability"))
+    cell_figures.reliability(grid, *tables("calibration"), paths.figure("reliability"))
     cell_figures.precision_recall(
-        *tables("precision_recall"), frozen, paths.figure("precision_recall")
+        grid, *tables("precision_recall"), frozen, paths.figure("precision_recall")
     )
-    cell_figures.equity(*tables("equity"), trades, paths.figure("equity"))
-    cell_figures.learning_curves(curves, paths.figure("learning_curves"))
+    cell_figures.equity(grid, *tables("equity"), trades, paths.figure("equity"))
+    cell_figures.learning_curves(grid, curves, paths.figure("learning_curves"))
 
 
 def read(path: Path) -> pd.DataFrame:

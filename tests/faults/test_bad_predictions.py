@@ -15,6 +15,7 @@ from conftest import ROOT, random_bars
 from patchscale.bars import canonical_csv
 from patchscale.split.dates import make_split
 from patchscale.split.labels import touch_labels
+from patchscale.split.table import read_split
 from patchscale.study.files import write_arrow, write_json, write_text
 from patchscale.study.params import Dataset, Split, Target, load_params
 
@@ -23,7 +24,8 @@ from patchscale.study.params import Dataset, Split, Target, load_params
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with what `backtest` reads of 2M-h1."""
     path = tmp_path_factory.mktemp("study")
-    shutil.copy(ROOT / "params.yaml", path)
+    for name in ("params.yaml", "grid.yaml"):
+        shutil.copy(ROOT / name, path)
     params = load_params(path)
     bars = random_bars(900)
     labels = touch_labels(bars, Target(side="up", reference="extreme", theta=0.01), 1)
@@ -36,15 +38,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         1,
     )
     write_text(path / "data/raw/gspc/sp500.csv", canonical_csv(bars))
-    write_arrow(path / "data/splits/h1.arrow", split)
+    write_arrow(path / "data/split/h1.arrow", split)
     write_json(path / "metrics/cards/2M-h1.json", {"trained": True, "n_params": 2_000_000})
     return path
 
 
 def predictions(study: Path) -> pd.DataFrame:
-    from patchscale.split.table import read_split
-
-    split = read_split(study / "data/splits/h1.arrow", labels_of=set())
+    split = read_split(study / "data/split/h1.arrow", labels_of=set())
     judged = split[split["subset"].isin(["val", "test"])]
     p = np.random.default_rng(0).random(len(judged))
     return pd.DataFrame({"date": judged["date"], "subset": judged["subset"], "p": p, "p_seed0": p})

@@ -1,8 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t
 
-from patchscale.report.comparison import against, compare, correct, holm
+from patchscale.report.comparison import against, compare, confidence_set, correct, holm
 
 DAYS = {"val": 120, "test": 80}
 N_PARAMS = {"2M-h1": 2_000_000, "20M-h1": 20_000_000}
@@ -100,3 +101,74 @@ def test_slopes_are_corrected_for_the_horizons_and_cells_for_all_cells(cells, ba
     for name, p in holm({name: every[name]["dm_p"] for name in names}).items():
         assert every[name]["dm_p_holm"] == p
     assert "dm_p_holm" not in every["boosting"]
+
+
+def daily(seed: int = 0) -> np.ndarray:
+    """Return the daily losses of a forecast."""
+    day, own = np.random.default_rng(seed).standard_normal((2, 250))
+    return 0.6 + 0.2 * day + 0.1 * own
+
+
+def test_the_test_of_diebold_and_mariano_uses_newey_and_wests_error():
+    random = np.random.default_rng(0)
+    model, rival = 0.6 + 0.1 * random.standard_normal((2, 250))
+    gap = model - rival
+    n, lags, centred = 250, 19, gap - gap.mean()
+    variance = centred @ centred / n
+    for lag in range(1, lags + 1):
+        variance += 2 * (1 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag]) / n
+    error = np.sqrt(variance / (n - 1))  # n / (n - 1) for the small sample
+    row = against(model, rival, 1)
+    assert row["dm"] == pytest.approx(gap.mean() / error)
+    assert row["dm_p"] == pytest.approx(2 * t.sf(abs(gap.mean() / error), n - 1))
+    assert row["vs_vol_logistic"] == pytest.approx(gap.mean())
+    assert row["vs_vol_logistic_low"] < gap.mean() < row["vs_vol_logistic_high"]
+    assert row["skill"] == pytest.approx(1 - model.mean() / rival.mean())
+    assert row["skill_low"] < row["skill"] < row["skill_high"]
+
+
+def test_a_common_loss_of_days_does_not_hide_a_difference():
+    random = np.random.default_rng(0)
+    rival = 0.6 + 0.3 * random.standard_normal(250)
+    row = against(rival - 0.02 + 0.01 * random.standard_normal(250), rival, 1)
+    assert row["vs_vol_logistic_high"] < 0
+    assert row["dm_p"] < 0.001
+
+
+def test_a_forecast_that_is_its_rival_is_no_better_and_no_worse():
+    rival = daily()
+    row = against(rival, rival, 1)
+    assert (row["dm"], row["dm_p"], row["skill"], row["vs_vol_logistic"]) == (0, 1, 0, 0)
+
+
+def test_equal_forecasts_are_one_in_the_confidence_set():
+    losses = pd.DataFrame({"a": daily()})
+    assert confidence_set(losses.assign(b=losses["a"]), 1) == {"a": 1, "b": 1}
+    apart = losses.assign(b=losses["a"] + 0.1 * daily(1))
+    chance = confidence_set(apart.assign(c=apart["b"]), 1)
+    assert chance == confidence_set(apart, 1) | {"c": chance["b"]}
+
+
+def test_holm_corrects_step_by_step():
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
+        {"a": 0.03, "b": 0.06, "c": 0.06}
+    )
+    assert holm({"alone": 0.2}) == {"alone": 0.2}
+    assert holm({}) == {}
+
+
+def test_the_confidence_set_holds_what_may_be_best_and_nothing_measurably_worse():
+    common = daily()
+    random = np.random.default_rng(0)
+    losses = pd.DataFrame(
+        {
+            name: common + worse + 0.05 * random.standard_normal(250)
+            for name, worse in {"bad": 0.1, "good": 0.0, "as good": 0.001}.items()
+        }
+    )
+    chance = confidence_set(losses, 1)
+    assert list(chance) == ["bad", "good", "as good"]
+    assert chance["bad"] < 0.01
+    assert min(chance["good"], chance["as good"]) > 0.05
+    assert max(chance.values()) == 1
+    assert chance == confidence_set(losses, 1)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from patchscale.report import cell_figures, figures, style
+from patchscale.report import cell_figures, figures
 from patchscale.report.style import BASELINES
+from patchscale.study.params import Cell
 
 TEST = {
     "n": 250,
@@ -20,7 +21,13 @@ TEST = {
 }
 SKILL = {"skill": 0.02, "skill_low": -0.01, "skill_high": 0.05, "dm_p_holm": 0.03}
 DAYS = pd.bdate_range("2018-01-02", periods=5)
-CELLS = ("2M-h1", "2M-h5", "20M-h5")
+GRID = {
+    f"{budget}-{horizon}": Cell(
+        budget=budget, horizon=horizon, search="2M-h1", d_model=8, n_layers=1, n_heads=1
+    )
+    for budget, horizon in (("2M", "h1"), ("2M", "h5"), ("20M", "h5"))
+}
+CELLS = tuple(GRID)
 
 
 def loss_rows(cells: int) -> dict[str, dict]:
@@ -83,12 +90,12 @@ FIGURES: dict[str, Callable[[Path], None]] = {
     "searches": lambda path: figures.searches(search_rows("COMPLETE"), path),
     "searches, trial 0 failed": lambda path: figures.searches(search_rows("FAIL"), path),
     "searches, none": lambda path: figures.searches({}, path),
-    "reliability": lambda path: cell_figures.reliability(*CALIBRATION, path),
-    "reliability, nothing trained": lambda path: cell_figures.reliability({}, {}, path),
-    "precision_recall": lambda path: cell_figures.precision_recall(*CURVE, FROZEN, path),
-    "equity": lambda path: cell_figures.equity(*EQUITY, TRADES, path),
-    "equity, no trade": lambda path: cell_figures.equity(*EQUITY, NO_TRADES, path),
-    "learning_curves": lambda path: cell_figures.learning_curves(EPOCHS, path),
+    "reliability": lambda path: cell_figures.reliability(GRID, *CALIBRATION, path),
+    "reliability, nothing trained": lambda path: cell_figures.reliability(GRID, {}, {}, path),
+    "precision_recall": lambda path: cell_figures.precision_recall(GRID, *CURVE, FROZEN, path),
+    "equity": lambda path: cell_figures.equity(GRID, *EQUITY, TRADES, path),
+    "equity, no trade": lambda path: cell_figures.equity(GRID, *EQUITY, NO_TRADES, path),
+    "learning_curves": lambda path: cell_figures.learning_curves(GRID, EPOCHS, path),
 }
 
 
@@ -142,9 +149,9 @@ def test_every_trained_cell_has_a_panel_and_no_other(tmp_path):
 
 def test_panels_share_their_scales():
     for draw in (
-        lambda path: cell_figures.equity(*EQUITY, TRADES, path),
-        lambda path: cell_figures.learning_curves(EPOCHS, path),
-        lambda path: cell_figures.reliability(*CALIBRATION, path),
+        lambda path: cell_figures.equity(GRID, *EQUITY, TRADES, path),
+        lambda path: cell_figures.learning_curves(GRID, EPOCHS, path),
+        lambda path: cell_figures.reliability(GRID, *CALIBRATION, path),
     ):
         limits = []
 
@@ -168,7 +175,7 @@ def test_a_unit_of_loss_is_as_long_in_every_panel():
     rows = loss_rows(1)
     rows["h5"]["baselines"] = dict.fromkeys(BASELINES, 0.9)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "save", look)
+        patch.setattr(figures, "save", look)
         figures.loss_vs_n(rows, Path("nowhere"))
     assert heights[0] == pytest.approx(heights[1])
 

@@ -1,13 +1,11 @@
 from itertools import permutations
 
 import numpy as np
-import pandas as pd
 import pytest
 from arch.bootstrap import StationaryBootstrap
-from scipy.stats import mannwhitneyu, t
+from scipy.stats import mannwhitneyu
 
 from patchscale.backtest.bootstrap import DRAWS
-from patchscale.report.comparison import against, confidence_set, holm
 from patchscale.report.scaling import EXPONENTS, power_law, size_losses, slope, trend
 
 SIZES = np.array([2.01e6, 1.99e7, 2.02e8, 2.0e9])
@@ -204,71 +202,3 @@ def test_exponents_that_reach_the_end_of_the_grid_are_not_identified():
     assert row["alpha_low"] == EXPONENTS[0]
     assert not row["identified"]
     assert "fit alike" in row["says"]
-
-
-# comparisons
-
-
-def test_the_test_of_diebold_and_mariano_uses_newey_and_wests_error():
-    random = np.random.default_rng(0)
-    model, rival = 0.6 + 0.1 * random.standard_normal((2, 250))
-    gap = model - rival
-    n, lags, centred = 250, 19, gap - gap.mean()
-    variance = centred @ centred / n
-    for lag in range(1, lags + 1):
-        variance += 2 * (1 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag]) / n
-    error = np.sqrt(variance / (n - 1))  # n / (n - 1) for the small sample
-    row = against(model, rival, 1)
-    assert row["dm"] == pytest.approx(gap.mean() / error)
-    assert row["dm_p"] == pytest.approx(2 * t.sf(abs(gap.mean() / error), n - 1))
-    assert row["vs_vol_logistic"] == pytest.approx(gap.mean())
-    assert row["vs_vol_logistic_low"] < gap.mean() < row["vs_vol_logistic_high"]
-    assert row["skill"] == pytest.approx(1 - model.mean() / rival.mean())
-    assert row["skill_low"] < row["skill"] < row["skill_high"]
-
-
-def test_a_common_loss_of_days_does_not_hide_a_difference():
-    random = np.random.default_rng(0)
-    rival = 0.6 + 0.3 * random.standard_normal(250)
-    row = against(rival - 0.02 + 0.01 * random.standard_normal(250), rival, 1)
-    assert row["vs_vol_logistic_high"] < 0
-    assert row["dm_p"] < 0.001
-
-
-def test_a_forecast_that_is_its_rival_is_no_better_and_no_worse():
-    rival = daily(seeds=1)[:, 0]
-    row = against(rival, rival, 1)
-    assert (row["dm"], row["dm_p"], row["skill"], row["vs_vol_logistic"]) == (0, 1, 0, 0)
-
-
-def test_equal_forecasts_are_one_in_the_confidence_set():
-    losses = pd.DataFrame({"a": daily(seeds=1)[:, 0]})
-    assert confidence_set(losses.assign(b=losses["a"]), 1) == {"a": 1, "b": 1}
-    apart = losses.assign(b=losses["a"] + 0.1 * daily(seeds=1, seed=1)[:, 0])
-    chance = confidence_set(apart.assign(c=apart["b"]), 1)
-    assert chance == confidence_set(apart, 1) | {"c": chance["b"]}
-
-
-def test_holm_corrects_step_by_step():
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
-        {"a": 0.03, "b": 0.06, "c": 0.06}
-    )
-    assert holm({"alone": 0.2}) == {"alone": 0.2}
-    assert holm({}) == {}
-
-
-def test_the_confidence_set_holds_what_may_be_best_and_nothing_measurably_worse():
-    common = daily(seeds=1)[:, 0]
-    random = np.random.default_rng(0)
-    losses = pd.DataFrame(
-        {
-            name: common + worse + 0.05 * random.standard_normal(250)
-            for name, worse in {"bad": 0.1, "good": 0.0, "as good": 0.001}.items()
-        }
-    )
-    chance = confidence_set(losses, 1)
-    assert list(chance) == ["bad", "good", "as good"]
-    assert chance["bad"] < 0.01
-    assert min(chance["good"], chance["as good"]) > 0.05
-    assert max(chance.values()) == 1
-    assert chance == confidence_set(losses, 1)

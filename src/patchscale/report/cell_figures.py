@@ -16,17 +16,21 @@ from patchscale.report.style import (
     panels,
     save,
 )
+from patchscale.study.params import Cell
 
+Grid = dict[str, Cell]
 Tables = dict[str, pd.DataFrame]
 CELL: Style = {"color": BLUE}
 RIVAL = BASELINES["vol_logistic"]
 
 
-def reliability(cells: Tables, rivals: Tables, path: Path) -> None:
+def reliability(grid: Grid, cells: Tables, rivals: Tables, path: Path) -> None:
     """Draw observed against predicted share of positives in the test year.
 
     Parameters
     ----------
+    grid
+        Rows of grid.yaml, which give each cell's budget and horizon.
     cells
         For each trained cell its calibration table.
     rivals
@@ -50,18 +54,18 @@ def reliability(cells: Tables, rivals: Tables, path: Path) -> None:
         "volatility logistic": RIVAL,
         "calibrated": {"color": GREY, "linewidth": 0.6},
     }
-    _grid(cells, draw, marks, "predicted share", "observed share", path, unit=True)
+    _panels(grid, cells, draw, marks, "predicted share", "observed share", path, unit=True)
 
 
 def precision_recall(
-    cells: Tables, rivals: Tables, frozen: dict[str, dict[str, Any]], path: Path
+    grid: Grid, cells: Tables, rivals: Tables, frozen: dict[str, dict[str, Any]], path: Path
 ) -> None:
     """Draw precision against recall in the test year, and where the frozen threshold lies.
 
     Parameters
     ----------
-    cells, rivals
-        Precision-recall tables, as in `reliability`.
+    grid, cells, rivals
+        Grid and precision-recall tables, as in `reliability`.
     frozen
         For each cell, and each horizon's rival, the test figures `precision`, `recall`, `n`,
         `positives`.
@@ -86,16 +90,16 @@ def precision_recall(
         "at the threshold frozen on validation": {"color": GREY, "marker": "o", "linestyle": ""},
         "share of positives": {"color": GREY, "linestyle": ":"},
     }
-    _grid(cells, draw, marks, "recall", "precision", path, unit=True)
+    _panels(grid, cells, draw, marks, "recall", "precision", path, unit=True)
 
 
-def equity(cells: Tables, rivals: Tables, trades: Tables, path: Path) -> None:
+def equity(grid: Grid, cells: Tables, rivals: Tables, trades: Tables, path: Path) -> None:
     """Draw the wealth of each strategy in the test year, after costs, with its trades.
 
     Parameters
     ----------
-    cells, rivals
-        Equity tables, as in `reliability`.
+    grid, cells, rivals
+        Grid and equity tables, as in `reliability`.
     trades
         For each cell its trades.
     path
@@ -121,10 +125,10 @@ def equity(cells: Tables, rivals: Tables, trades: Tables, path: Path) -> None:
         "volatility logistic": RIVAL,
         "buy and hold": {"color": GREY, "linewidth": 0.8},
     }
-    _grid(cells, draw, marks, "", "wealth", path)
+    _panels(grid, cells, draw, marks, "", "wealth", path)
 
 
-def learning_curves(cells: Tables, path: Path) -> None:
+def learning_curves(grid: Grid, cells: Tables, path: Path) -> None:
     """Draw training and validation log-loss by epoch, a line per seed, its best epoch marked."""
 
     def draw(axis: Any, cell: str, horizon: str) -> None:
@@ -139,10 +143,11 @@ def learning_curves(cells: Tables, path: Path) -> None:
         "kept epoch": CELL | {"marker": "o", "linestyle": ""},
         "training": {"color": GREY, "linewidth": 0.8},
     }
-    _grid(cells, draw, marks, "epoch", "log-loss", path)
+    _panels(grid, cells, draw, marks, "epoch", "log-loss", path)
 
 
-def _grid(
+def _panels(
+    grid: Grid,
     cells: Tables,
     draw: Callable[[Any, str, str], None],
     marks: dict[str, Style],
@@ -152,20 +157,20 @@ def _grid(
     unit: bool = False,
 ) -> None:
     """Draw a panel per cell on common axes, which go from 0 to 1 if `unit`."""
-    names = [cell.rpartition("-")[::2] for cell in cells]
-    budgets = list(dict.fromkeys(budget for budget, _ in names))
-    horizons = list(dict.fromkeys(horizon for _, horizon in names))
+    budgets = list(dict.fromkeys(grid[cell].budget for cell in cells))
+    horizons = list(dict.fromkeys(grid[cell].horizon for cell in cells))
     rows, columns = max(1, len(budgets)), max(1, len(horizons))
     size = (2.4 * columns + 0.4, 2.1 * rows + 0.9)
-    figure, grid = panels(rows, columns, size, sharex=True, sharey=True)
+    figure, axes = panels(rows, columns, size, sharex=True, sharey=True)
     if not cells:
-        grid[0, 0].set_title("no cell was trained")
-    for axis in grid.flat:
+        axes[0, 0].set_title("no cell was trained")
+    for axis in axes.flat:
         axis.set_visible(not cells)
-    for cell, (budget, horizon) in zip(cells, names, strict=True):
-        axis = grid[budgets.index(budget), horizons.index(horizon)]
+    for cell in cells:
+        row = grid[cell]
+        axis = axes[budgets.index(row.budget), horizons.index(row.horizon)]
         axis.set_visible(True)
-        draw(axis, cell, horizon)
+        draw(axis, cell, row.horizon)
         axis.set_title(cell)
         if unit:
             axis.set_xlim(0, 1)
