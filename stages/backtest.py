@@ -1,8 +1,10 @@
-"""Judge a cell: threshold frozen on validation, the test year scored and traded once."""
+"""Judge a cell: choose its threshold on validation, then score and trade the test year."""
 
 import pandas as pd
 
+from patchscale.backtest.flatten import flatten
 from patchscale.backtest.judge import judge
+from patchscale.backtest.trading import Question
 from patchscale.bars import forward_adjust, read_bars
 from patchscale.split.table import read_split
 from patchscale.study import paths
@@ -25,9 +27,7 @@ def main(cell: str) -> None:
         read_arrow(predictions),
         read_split(paths.split(row.horizon), labels_of={"train", "val", "test"}),
         forward_adjust(read_bars(paths.raw(params.dataset, params.data.series))),
-        params.backtest,
-        params.target,
-        params.horizons[row.horizon],
+        Question(params.horizons[row.horizon], params.target, params.backtest),
         search_trials=params.trials_of(row.budget),
         source=str(predictions),
     )
@@ -35,11 +35,11 @@ def main(cell: str) -> None:
         write_csv(paths.plot(kind, cell), tables[kind])
     write_csv(paths.trades(cell), tables["trades"])
     write_arrow(paths.losses(cell), tables["losses"])
-    write_json(paths.backtest_metrics(cell), figures | judged)
+    write_json(paths.backtest_metrics(cell), figures | flatten(judged))
 
 
 def write_absent(cell: str) -> None:
-    """Write the empty outputs of a cell that is not trained; report and headline pass them over."""
+    """Write empty outputs for a cell that is not trained."""
     for kind in ("calibration", "equity", "precision_recall"):
         write_csv(paths.plot(kind, cell), pd.DataFrame(columns=["absent"]))
     write_csv(paths.trades(cell), pd.DataFrame(columns=["absent"]))

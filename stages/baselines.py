@@ -1,8 +1,10 @@
-"""Fit and judge the baselines of a horizon on the dates of the cells."""
+"""Fit the baselines of a horizon and judge them on the same dates as the cells."""
 
 import pandas as pd
 
-from patchscale.backtest.judge import judge
+from patchscale.backtest.flatten import flatten
+from patchscale.backtest.judge import BENCHMARK, judge
+from patchscale.backtest.trading import Question
 from patchscale.bars import forward_adjust, read_bars
 from patchscale.baselines import (
     boosting_inputs,
@@ -20,14 +22,15 @@ from patchscale.study.stage import run
 
 def main(horizon: str) -> None:
     params = load_params()
-    data, tier, ahead = params.data, params.features.tier, params.horizons[horizon]
+    data, tier = params.data, params.features.tier
+    question = Question(params.horizons[horizon], params.target, params.backtest)
     bars = forward_adjust(read_bars(paths.raw(params.dataset, data.series)))
     vix = read_bars(paths.raw(params.dataset, data.volatility)) if data.volatility else None
     split = read_split(paths.split(horizon), labels_of={"train", "val", "test"})
     table = forecasts(
         split,
         {
-            "persistence": persistence_inputs(bars, params.target, ahead),
+            "persistence": persistence_inputs(bars, question.target, question.horizon),
             "vol_logistic": volatility_inputs(bars, vix),
             "har_logistic": har_inputs(bars),
             "boosting": boosting_inputs(
@@ -39,18 +42,17 @@ def main(horizon: str) -> None:
     )
     figures, losses = {}, table[["date", "subset"]].copy()
     for name in table.columns[2:]:
-        figures[name], tables = judge(
+        judgement, tables = judge(
             table[["date", "subset"]].assign(p=table[name]),
             split,
             bars,
-            params.backtest,
-            params.target,
-            ahead,
+            question,
             search_trials=0,
             source=f"baseline {name} of {horizon}",
         )
+        figures[name] = flatten(judgement)
         losses[name] = tables["losses"]["log_loss"]
-        if name == paths.RIVAL:
+        if name == BENCHMARK:
             write_plots(f"{name}-{horizon}", tables)
     write_json(paths.baseline_metrics(horizon), figures)
     write_arrow(paths.losses(f"baselines-{horizon}"), losses)

@@ -1,4 +1,4 @@
-"""Show one cell: copy its figures and plots to fixed names."""
+"""Copy the figures and plots of one cell to fixed names."""
 
 import shutil
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 import pandas as pd
 
 from patchscale.backtest.bootstrap import mean_with_interval
+from patchscale.backtest.flatten import ENDS, flatten_estimate
+from patchscale.backtest.judge import BENCHMARK
 from patchscale.study import paths
 from patchscale.study.files import read_arrow, read_json, replacing, write_csv, write_json
 from patchscale.study.params import load_params
-from patchscale.study.paths import RIVAL
 from patchscale.study.stage import run
 
 SCORES = ("precision", "recall", "auc", "log_loss", "brier_skill", "ece")
@@ -24,10 +25,11 @@ def main() -> None:
     budget, horizon = params.model.budget, params.model.horizon
     cell = f"{budget}-{horizon}"
     card, judged = read_json(paths.card(cell)), read_json(paths.backtest_metrics(cell))
-    rival = read_json(paths.baseline_metrics(horizon))[RIVAL]
+    benchmark = read_json(paths.baseline_metrics(horizon))[BENCHMARK]
     ours, theirs = read_arrow(paths.losses(cell)), read_arrow(paths.losses(f"baselines-{horizon}"))
     is_test = ours["subset"] == "test"
-    gap = (ours["log_loss"] - theirs[RIVAL])[is_test].to_numpy()
+    difference = (ours["log_loss"] - theirs[BENCHMARK])[is_test].to_numpy()
+    estimate = mean_with_interval(difference, params.horizons[horizon])
     for kind in ("calibration", "precision_recall"):
         with replacing(paths.plot("headline", kind)) as temporary:
             shutil.copyfile(paths.plot(kind, cell), temporary)
@@ -45,34 +47,34 @@ def main() -> None:
             "threshold": judged["threshold"],
             "val": scores(judged["val"]),
             "test": scores(judged["test"]),
-            **mean_with_interval(gap, params.horizons[horizon], "minus_vol_logistic"),
+            **flatten_estimate(f"minus_{BENCHMARK}", estimate),
             "strategy": {name: strategy[name] for name in (*RETURNS, *RISKS, *TRIES)}
             | {"undefined": strategy["undefined"]}
             | {"buy_and_hold": strategy["buy_and_hold"]["total_return"]}
-            | {RIVAL: rival["strategy"]["total_return"]},
+            | {BENCHMARK: benchmark["strategy"]["total_return"]},
         },
     )
 
 
 def scores(judged: dict[str, Any]) -> dict[str, Any]:
-    """Return the scores of a subset that lead, with their intervals."""
-    ends = ("", "_low", "_high")
+    """Return the main scores of a subset with their intervals."""
     return (
         {name: judged[name] for name in FACTS}
-        | {f"{name}{end}": judged[f"{name}{end}"] for name in SCORES for end in ends}
+        | {f"{name}{end}": judged[f"{name}{end}"] for name in SCORES for end in ENDS}
         | {"undefined": judged["undefined"]}
     )
 
 
 def equity(cell: str, horizon: str) -> pd.DataFrame:
-    """Return the wealth of the cell, of holding the market and of the volatility logistic."""
-    rival = pd.read_csv(paths.plot("equity", f"{RIVAL}-{horizon}"))
-    rival = rival[["date", "strategy"]].rename(columns={"strategy": RIVAL})
-    return pd.read_csv(paths.plot("equity", cell)).merge(rival, on="date", validate="one_to_one")
+    """Return the wealth of the cell, of holding the market and of the benchmark."""
+    benchmark = pd.read_csv(paths.plot("equity", f"{BENCHMARK}-{horizon}"))
+    benchmark = benchmark[["date", "strategy"]].rename(columns={"strategy": BENCHMARK})
+    cells = pd.read_csv(paths.plot("equity", cell))
+    return cells.merge(benchmark, on="date", validate="one_to_one")
 
 
 def mean_curve(curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean over seeds of every epoch that all of them reached."""
+    """Return the mean over seeds of every epoch that all seeds reached."""
     epochs = curves.groupby("epoch")
     means = epochs[["train_log_loss", "val_log_loss"]].mean()
     return means[epochs.size() == curves["seed"].nunique()].reset_index()

@@ -1,59 +1,67 @@
-"""Put all cells beside each other: verdict, figures, and docs/results.md."""
+"""Compare all cells: metrics/scaling.json, the figures, and docs/results.md."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from patchscale.backtest.trading import deflated_sharpe
+from patchscale.backtest.flatten import restore
+from patchscale.backtest.judge import BENCHMARK, Judgement
 from patchscale.report import cell_figures, figures
 from patchscale.report.comparison import compare, correct
-from patchscale.report.page import Study, page
+from patchscale.report.page import Results, page
 from patchscale.study import paths
 from patchscale.study.files import read_arrow, read_json, write_csv, write_json, write_text
 from patchscale.study.params import Params, load_params
-from patchscale.study.paths import RIVAL
 from patchscale.study.stage import run
 
 
 def main() -> None:
     params = load_params()
-    judged = {cell: read_json(paths.backtest_metrics(cell)) for cell in params.cells}
-    baselines = {name: read_json(paths.baseline_metrics(name)) for name in params.horizons}
-    trained = [cell for cell in judged if judged[cell]["trained"]]
-    searches = [read_json(paths.hpo_metrics(cell)) for cell in searches_of(params)]
+    rows = {cell: read_json(paths.backtest_metrics(cell)) for cell in params.cells}
+    n_params = {cell: row["n_params"] for cell, row in rows.items()}
+    trained = {cell: restore(Judgement, row) for cell, row in rows.items() if row["trained"]}
+    baselines = {
+        horizon: {
+            name: restore(Judgement, row)
+            for name, row in read_json(paths.baseline_metrics(horizon)).items()
+        }
+        for horizon in params.horizons
+    }
+    found = {cell: read_json(paths.hpo_metrics(cell)) for cell in searches_of(params)}
 
-    horizons = {}
+    comparisons = {}
     for horizon, ahead in params.horizons.items():
         present = [cell for cell in trained if params.cells[cell].horizon == horizon]
-        horizons[horizon] = compare(
+        comparisons[horizon] = compare(
             {cell: read_arrow(paths.losses(cell)) for cell in present},
-            {cell: judged[cell]["n_params"] for cell in present},
+            n_params,
             read_arrow(paths.losses(f"baselines-{horizon}")),
             ahead,
         )
-    correct(horizons, trained)
-    strategies = [judged[cell]["strategy"] for cell in trained]
-    strategies += [row["strategy"] for each in baselines.values() for row in each.values()]
-    tried = sum(search["trials"] for search in searches)
-    tried += sum(strategy["thresholds"] for strategy in strategies)
-    for strategy in strategies:
-        strategy["skill_p"] = deflated_sharpe(strategy, tried)
-    as_of = next(iter(baselines.values()))[RIVAL]["data_as_of"]
+    judged = [*trained.values(), *(row for each in baselines.values() for row in each.values())]
+    results = Results(
+        params=params,
+        n_params=n_params,
+        trained=trained,
+        baselines=baselines,
+        comparisons=correct(comparisons, list(trained)),
+        searched={cell: row for cell, row in found.items() if row["trials"]},
+        tried=sum(row["trials"] for row in found.values())
+        + sum(row.strategy.thresholds for row in judged),
+        as_of=next(iter(baselines.values()))[BENCHMARK].data_as_of,
+    )
     write_json(
         paths.SCALING,
         {
-            "data_as_of": as_of,
-            "tried": tried,
-            "skill_p": {cell: judged[cell]["strategy"]["skill_p"] for cell in trained},
-            "horizons": horizons,
+            "data_as_of": results.as_of,
+            "tried": results.tried,
+            "skill_p": results.skill,
+            "horizons": {name: row.as_json() for name, row in results.comparisons.items()},
         },
     )
-    found = dict(zip(searches_of(params), searches, strict=True))
-    searched = {cell: figures for cell, figures in found.items() if figures["trials"]}
-    study = Study(params, judged, baselines, horizons, searched, tried, as_of)
-    write_csv(paths.SCALING_CSV, scaling_rows(study))
-    draw(study, trained)
-    write_text(paths.RESULTS, page(study))
+    write_csv(paths.SCALING_CSV, scaling_rows(results))
+    draw(results)
+    write_text(paths.RESULTS, page(results))
 
 
 def searches_of(params: Params) -> list[str]:
@@ -61,48 +69,44 @@ def searches_of(params: Params) -> list[str]:
     return list(dict.fromkeys(row.search for row in params.cells.values()))
 
 
-def scaling_rows(study: Study) -> pd.DataFrame:
+def scaling_rows(results: Results) -> pd.DataFrame:
     """Return a row per trained budget: its name and the test log-loss at each horizon."""
-    rows = []
-    for budget in study.trained_budgets:
-        cells = {h: study.judged[f"{budget}-{h}"]["test"]["log_loss"] for h in study.horizons}
+    rows, horizons = [], list(results.params.horizons)
+    for budget in results.trained_budgets:
+        cells = {h: results.trained[f"{budget}-{h}"].test.log_loss.value for h in horizons}
         rows.append({"budget": budget, **cells})
-    return pd.DataFrame(rows, columns=["budget", *study.horizons])
+    return pd.DataFrame(rows, columns=["budget", *horizons])
 
 
-def draw(study: Study, trained: list[str]) -> None:
-    """Draw every figure of the study."""
+def draw(results: Results) -> None:
+    """Draw every figure of the report."""
+    params, cells = results.params, list(results.trained)
 
-    def tables(path_of: str) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-        """Return a kind of plot table: of the trained cells, and of each horizon's rival."""
+    def tables(kind: str) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+        """Return the tables behind a kind of plot, of trained cells and of each benchmark."""
         return (
-            {cell: read(paths.plot(path_of, cell)) for cell in trained},
-            {h: read(paths.plot(path_of, f"{RIVAL}-{h}")) for h in study.horizons},
+            {cell: read(paths.plot(kind, cell)) for cell in cells},
+            {h: read(paths.plot(kind, f"{BENCHMARK}-{h}")) for h in params.horizons},
         )
 
-    frozen = {cell: study.judged[cell]["test"] for cell in trained}
-    frozen |= {h: rows[RIVAL]["test"] for h, rows in study.baselines.items()}
-    compared = {
-        cell: study.horizons[study.params.cells[cell].horizon]["forecasts"][cell]
-        for cell in trained
-    }
-    trades = {cell: read(paths.trades(cell)) for cell in trained}
-    curves = {cell: read(paths.plot("curves", cell)) for cell in trained}
+    test = {cell: row.test for cell, row in results.trained.items()}
+    test |= {horizon: rows[BENCHMARK].test for horizon, rows in results.baselines.items()}
+    trades = {cell: read(paths.trades(cell)) for cell in cells}
+    curves = {cell: read(paths.plot("curves", cell)) for cell in cells}
     searches = {
         cell: {
             "trials": read_arrow(paths.hpo(cell, "trials.arrow")),
             "importance": read(paths.hpo(cell, "importance.csv")),
         }
-        for cell in study.searched
+        for cell in results.searched
     }
-    grid = study.params.cells
-    budgets, names = list(study.params.budgets), list(study.horizons)
-    figures.loss_vs_n(study.losses_against_n(), paths.figure("loss_vs_n"))
-    figures.skill_map(budgets, names, compared, paths.figure("skill"))
+    grid, budgets, horizons = params.cells, list(params.budgets), list(params.horizons)
+    figures.loss_vs_n(results.loss_panels(), paths.figure("loss_vs_n"))
+    figures.skill_map(budgets, horizons, results.differences, paths.figure("skill"))
     figures.searches(searches, paths.figure("searches"))
     cell_figures.reliability(grid, *tables("calibration"), paths.figure("reliability"))
     cell_figures.precision_recall(
-        grid, *tables("precision_recall"), frozen, paths.figure("precision_recall")
+        grid, *tables("precision_recall"), test, paths.figure("precision_recall")
     )
     cell_figures.equity(grid, *tables("equity"), trades, paths.figure("equity"))
     cell_figures.learning_curves(grid, curves, paths.figure("learning_curves"))

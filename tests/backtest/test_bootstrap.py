@@ -1,3 +1,5 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from arch.bootstrap import StationaryBootstrap
@@ -5,6 +7,7 @@ from arch.bootstrap import StationaryBootstrap
 from patchscale.backtest.bootstrap import (
     CHUNK,
     DRAWS,
+    Estimate,
     block_length,
     counts,
     drawn,
@@ -59,12 +62,12 @@ def test_sums_and_means_over_a_draw_count_a_day_as_often_as_it_is_there():
 @pytest.mark.parametrize("horizon", [1, 10])
 def test_the_interval_of_a_mean_is_archs(horizon):
     series = autoregressive(400)
-    row = mean_with_interval(series, horizon, "x")
+    found = mean_with_interval(series, horizon)
     theirs = StationaryBootstrap(block_length(horizon), series, seed=0).conf_int(
         np.mean, reps=DRAWS, method="percentile"
     )
-    assert row["x"] == pytest.approx(series.mean())
-    assert [row["x_low"], row["x_high"]] == pytest.approx(theirs.ravel().tolist(), abs=1e-6)
+    assert found.value == pytest.approx(series.mean())
+    assert [found.low, found.high] == pytest.approx(theirs.ravel().tolist(), abs=1e-6)
 
 
 def test_the_interval_is_wider_where_days_resemble_their_neighbours():
@@ -74,8 +77,7 @@ def test_the_interval_is_wider_where_days_resemble_their_neighbours():
 
 
 def test_the_interval_of_a_constant_is_the_constant():
-    row = mean_with_interval(np.full(60, 0.25), 3, "x")
-    assert row == {"x": 0.25, "x_low": 0.25, "x_high": 0.25}
+    assert mean_with_interval(np.full(60, 0.25), 3) == Estimate(0.25, 0.25, 0.25)
 
 
 def test_two_series_of_the_same_days_are_drawn_together():
@@ -101,14 +103,15 @@ def rare(share: float):
 
 def test_an_interval_needs_19_of_20_draws():
     held = estimates(rare(0.05), 50, 1)
-    assert held["x_low"] is not None
-    lost = estimates(rare(0.051), 50, 1)
-    assert (lost["x"], lost["x_low"], lost["x_high"]) == (1.0, None, None)
+    assert np.isfinite([held["x"].low, held["x"].high]).all()
+    lost = estimates(rare(0.051), 50, 1)["x"]
+    assert lost.value == 1.0
+    assert np.isnan([lost.low, lost.high]).all()
 
 
 def test_a_figure_that_is_undefined_has_no_interval():
     row = estimates(lambda days: {"x": np.where(len(days) == 1, np.nan, days[:, 0])}, 50, 1)
-    assert row == {"x": None, "x_low": None, "x_high": None}
+    assert np.isnan(astuple(row["x"])).all()
 
 
 def test_the_p_of_zero_counts_the_rarer_side_twice():

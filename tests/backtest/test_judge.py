@@ -7,8 +7,11 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from patchscale.backtest.judge import judge
+from patchscale.backtest.bootstrap import UNDEFINED
+from patchscale.backtest.flatten import flatten, restore
+from patchscale.backtest.judge import Judgement, judge
 from patchscale.backtest.scores import choose_threshold
+from patchscale.backtest.trading import Question
 from patchscale.split.labels import touch_labels
 from patchscale.study.errors import InputError
 from patchscale.study.params import Backtest, Target, Threshold
@@ -17,6 +20,7 @@ TARGET = Target(side="up", reference="extreme", theta=0.01)
 THRESHOLD = Threshold(rule="precision", min_recall=0.1)
 RULES = Backtest(threshold=THRESHOLD, cost_bps=2.0, sensitivity_bps=[0.0, 2.0])
 HORIZON = 2
+QUESTION = Question(HORIZON, TARGET, RULES)
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +41,20 @@ def forecast(split: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged(bars, split, forecast):
-    return judge(forecast, split, bars, RULES, TARGET, HORIZON, search_trials=30, source="p.arrow")
+    return judge(forecast, split, bars, QUESTION, search_trials=30, source="p.arrow")
 
 
 def test_each_seed_is_scored_alone(bars, split, forecast):
     seeds = forecast.assign(p_seed0=forecast["p"], p_seed1=1 - forecast["p"])
     figures, _ = judged(bars, split, seeds)
-    assert figures.keys() == judged(bars, split, forecast)[0].keys()
+    assert judged(bars, split, forecast)[0].test.seeds == {}
     for name in ("val", "test"):
-        alone = figures[name]["seeds"]
+        found = getattr(figures, name)
+        alone = found.seeds
         assert list(alone) == ["seed0", "seed1"]
-        assert alone["seed0"]["log_loss"] == pytest.approx(figures[name]["log_loss"])
-        assert alone["seed0"]["auc"] == pytest.approx(figures[name]["auc"])
-        assert alone["seed1"]["auc"] == pytest.approx(1 - figures[name]["auc"])
+        assert alone["seed0"].log_loss == pytest.approx(found.log_loss.value)
+        assert alone["seed0"].auc == pytest.approx(found.auc.value)
+        assert alone["seed1"].auc == pytest.approx(1 - found.auc.value)
 
 
 def shuffled(table: pd.DataFrame, column: str, rows: pd.Series) -> pd.DataFrame:
@@ -66,13 +71,13 @@ def test_the_threshold_is_a_function_of_validation_only(bars, split, forecast):
     test_p = shuffled(forecast, "p", forecast["subset"] == "test")
     test_p.loc[test_p["subset"] == "test", "p"] *= 0.9
     other, _ = judged(bars, test_labels, test_p)
-    assert other["threshold"] == figures["threshold"]
-    assert other["val"] == figures["val"]
-    assert other["test"] != figures["test"]
+    assert other.threshold == figures.threshold
+    assert flatten(other.val) == flatten(figures.val)
+    assert flatten(other.test) != flatten(figures.test)
 
     val_p = forecast.copy()
     val_p.loc[val_p["subset"] == "val", "p"] /= 2
-    assert judged(bars, split, val_p)[0]["threshold"] == figures["threshold"] / 2
+    assert judged(bars, split, val_p)[0].threshold == figures.threshold / 2
 
 
 def test_the_figures_are_those_of_each_subset_at_the_frozen_threshold(bars, split, forecast):
@@ -80,21 +85,21 @@ def test_the_figures_are_those_of_each_subset_at_the_frozen_threshold(bars, spli
     joined = forecast.merge(split.drop(columns="subset"), on="date")
     val, test = (joined[joined["subset"] == name] for name in ("val", "test"))
     threshold, tried = choose_threshold(val["label"].to_numpy(), val["p"].to_numpy(), THRESHOLD)
-    assert (figures["strategy"]["search_trials"], figures["strategy"]["thresholds"]) == (30, tried)
-    assert figures["data_as_of"] == f"{bars['date'].iloc[-1]:%Y-%m-%d}"
-    assert figures["threshold"] == threshold
-    assert figures["prior"] == split["label"][:200].mean()
+    assert (figures.strategy.search_trials, figures.strategy.thresholds) == (30, tried)
+    assert figures.data_as_of == f"{bars['date'].iloc[-1]:%Y-%m-%d}"
+    assert figures.threshold == threshold
+    assert figures.prior == split["label"][:200].mean()
     called = test[test["p"] >= threshold]
-    assert figures["test"]["signals"] == figures["strategy"]["signals"] == len(called) > 0
-    assert figures["test"]["precision"] == pytest.approx(called["label"].mean())
-    assert figures["test"]["n"] == 80
-    assert figures["val"]["n"] == 100
+    assert figures.test.signals == figures.strategy.signals == len(called) > 0
+    assert figures.test.precision.value == pytest.approx(called["label"].mean())
+    assert figures.test.n == 80
+    assert figures.val.n == 100
     assert tables["equity"]["date"].iloc[0] == test["date"].iloc[0]
     assert tables["calibration"]["n"].sum() == 80
-    assert len(tables["trades"]) == figures["strategy"]["trades"]
+    assert len(tables["trades"]) == figures.strategy.trades
     frozen = tables["precision_recall"].set_index("threshold")
     lowest = frozen.index[frozen.index >= threshold].min()
-    assert frozen["precision"][lowest] == pytest.approx(figures["test"]["precision"])
+    assert frozen["precision"][lowest] == pytest.approx(figures.test.precision.value)
 
 
 def test_the_losses_are_those_of_each_day(bars, split, forecast):
@@ -111,7 +116,7 @@ def test_the_losses_are_those_of_each_day(bars, split, forecast):
     assert alone["log_loss_seed1"].to_numpy() == pytest.approx(-np.log(1 - right))
     for name in ("val", "test"):
         mean = losses.loc[losses["subset"] == name, "log_loss"].mean()
-        assert figures[name]["log_loss"] == pytest.approx(mean)
+        assert getattr(figures, name).log_loss.value == pytest.approx(mean)
 
 
 def test_a_forecast_without_a_judged_date_is_refused(bars, split, forecast):
@@ -150,7 +155,8 @@ def test_a_test_date_called_validation_is_refused(bars, split, forecast):
 
 
 def test_the_order_of_a_forecasts_rows_does_not_matter(bars, split, forecast):
-    assert judged(bars, split, forecast.iloc[::-1])[0] == judged(bars, split, forecast)[0]
+    turned, figures = (judged(bars, split, f)[0] for f in (forecast.iloc[::-1], forecast))
+    assert flatten(turned) == flatten(figures)
 
 
 def test_validation_days_of_one_class_leave_no_threshold_to_choose(bars, split, forecast):
@@ -167,25 +173,34 @@ def test_test_days_of_one_class_are_judged_as_far_as_they_can_be(bars, split, fo
     one.loc[split["subset"] == "test", "label"] = 0.0
     seeds = forecast.assign(p_seed0=forecast["p"])
     figures, _ = judged(bars, one, seeds)
-    assert figures["test"]["auc"] is figures["test"]["seeds"]["seed0"]["auc"] is None
-    assert "one class only" in figures["test"]["undefined"]["auc"]
-    assert figures["test"]["log_loss"] > 0
-    assert figures["val"]["undefined"] == {}
+    assert figures.test.auc is UNDEFINED
+    assert figures.test.seeds["seed0"].auc is None
+    assert "one class only" in figures.test.undefined["auc"]
+    assert figures.test.log_loss.value > 0
+    assert figures.val.undefined == {}
 
 
 def test_a_constant_forecast_is_judged_and_says_what_is_undefined(bars, split, forecast):
     figures, _ = judged(bars, split, forecast.assign(p=0.4))
     for name in ("val", "test"):
-        assert figures[name]["collapsed"]
-        assert figures[name]["auc"] is None
-        assert "probabilities are equal" in figures[name]["undefined"]["auc"]
-    assert figures["strategy"]["thresholds"] == 1
-    assert figures["strategy"]["deflated_sharpe"] is not None
+        found = getattr(figures, name)
+        assert found.collapsed
+        assert found.auc is UNDEFINED
+        assert "probabilities are equal" in found.undefined["auc"]
+    assert figures.strategy.thresholds == 1
+    assert figures.strategy.deflated_sharpe is not None
+
+
+def test_figures_are_restored_from_their_json(bars, split, forecast):
+    for p in (forecast["p"], 0.4, 0.0):
+        row = flatten(judged(bars, split, forecast.assign(p=p, p_seed0=p))[0])
+        assert flatten(restore(Judgement, json.loads(json.dumps(row)))) == row
 
 
 def test_no_figure_is_ever_nan(bars, split, forecast):
     for p in (forecast["p"], 0.4, forecast["p"].where(forecast["subset"] == "val", 0.0)):
-        write = json.dumps(judged(bars, split, forecast.assign(p=p))[0], allow_nan=False)
+        figures, _ = judged(bars, split, forecast.assign(p=p))
+        write = json.dumps(flatten(figures), allow_nan=False)
         assert "undefined" in write
 
 

@@ -3,7 +3,7 @@ import pytest
 from arch.bootstrap import StationaryBootstrap
 from skfolio import measures as oracle
 
-from patchscale.backtest.bootstrap import counts
+from patchscale.backtest.bootstrap import UNDEFINED, counts
 from patchscale.backtest.returns import (
     expected_best_sharpe,
     performance,
@@ -24,8 +24,8 @@ def skewed(seed: int, n: int = 250) -> np.ndarray:
 def test_the_probabilistic_sharpe_ratio_is_skfolios(seed):
     returns = skewed(seed)
     row = performance(returns, 1)
-    assert row["probabilistic_sharpe"] == pytest.approx(oracle.probabilistic_sharpe_ratio(returns))
-    above = probabilistic_sharpe(row["sharpe"], row["sharpe_error"], 0.5 * YEAR)
+    assert row.probabilistic_sharpe == pytest.approx(oracle.probabilistic_sharpe_ratio(returns))
+    above = probabilistic_sharpe(row.sharpe.value, row.sharpe_error, 0.5 * YEAR)
     assert above == pytest.approx(
         oracle.probabilistic_sharpe_ratio(returns, benchmark_sharpe_ratio=0.5)
     )
@@ -43,7 +43,7 @@ def test_the_deflated_sharpe_ratio_is_skfolios():
     # as spread out as the sampling error of zero skill over so many sessions
     ratios *= (len(returns) - 1) ** -0.5 / ratios.std(ddof=1)
     row = performance(returns, 1)
-    ours = probabilistic_sharpe(row["sharpe"], row["sharpe_error"], expected_best_sharpe(100, 250))
+    ours = probabilistic_sharpe(row.sharpe.value, row.sharpe_error, expected_best_sharpe(100, 250))
     assert ours == pytest.approx(oracle.deflated_sharpe_ratio(returns, ratios))
 
 
@@ -66,13 +66,13 @@ def test_the_sharpe_ratio_of_a_draw_is_that_of_its_days():
 def test_the_figures_of_returns_by_hand():
     returns = np.array([0.1, -0.5, 0.2])
     row = performance(returns, 1)
-    assert row["sessions"] == 3
-    assert row["total_return"] == pytest.approx(1.1 * 0.5 * 1.2 - 1)
-    assert row["cagr"] == pytest.approx(0.66 ** (252 / 3) - 1)
-    assert row["max_drawdown"] == pytest.approx(-0.5)
-    assert row["volatility"] == pytest.approx(YEAR * returns.std(ddof=1))
-    assert row["sharpe"] == pytest.approx(YEAR * returns.mean() / returns.std(ddof=1))
-    assert row["sharpe_low"] <= row["sharpe"] <= row["sharpe_high"]
+    assert row.sessions == 3
+    assert row.total_return == pytest.approx(1.1 * 0.5 * 1.2 - 1)
+    assert row.cagr == pytest.approx(0.66 ** (252 / 3) - 1)
+    assert row.max_drawdown == pytest.approx(-0.5)
+    assert row.volatility == pytest.approx(YEAR * returns.std(ddof=1))
+    assert row.sharpe.value == pytest.approx(YEAR * returns.mean() / returns.std(ddof=1))
+    assert row.sharpe.low <= row.sharpe.value <= row.sharpe.high
 
 
 def test_the_error_of_normal_returns_is_the_textbooks():
@@ -82,10 +82,10 @@ def test_the_error_of_normal_returns_is_the_textbooks():
 
 def test_returns_that_never_vary_have_no_sharpe_and_say_why():
     row = performance(np.zeros(60), 1)
-    for name in ("sharpe", "sharpe_low", "sharpe_high", "sharpe_error", "probabilistic_sharpe"):
-        assert row[name] is None
-    assert row["undefined"]["sharpe"] == "no return differs from the others"
-    assert row["total_return"] == row["max_drawdown"] == row["volatility"] == 0
+    assert row.sharpe is UNDEFINED
+    assert row.sharpe_error is row.probabilistic_sharpe is None
+    assert row.undefined["sharpe"] == "no return differs from the others"
+    assert row.total_return == row.max_drawdown == row.volatility == 0
 
 
 @pytest.mark.parametrize("size", [1e-5, 0.01, 0.3])
@@ -102,6 +102,6 @@ def test_one_spell_of_returns_leaves_the_interval_undefined_with_its_reason():
     returns = np.zeros(250)
     returns[240:245] = [0.01, -0.02, 0.03, 0.01, -0.01]
     row = performance(returns, 1)
-    assert row["sharpe"] is not None
-    assert row["sharpe_low"] is None
-    assert list(row["undefined"]) == ["interval of sharpe"]
+    assert np.isfinite(row.sharpe.value)
+    assert np.isnan([row.sharpe.low, row.sharpe.high]).all()
+    assert list(row.undefined) == ["interval of sharpe"]

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from patchscale.backtest.bootstrap import counts
+from patchscale.backtest.bootstrap import UNDEFINED, counts
+from patchscale.backtest.ranked import Ranked
 from patchscale.backtest.scores import (
-    Ranked,
+    Scores,
     at_threshold,
     calibration,
     calibration_scores,
@@ -23,6 +24,13 @@ def forecasts(seed: int, n: int = 300, digits: int = 16) -> tuple[np.ndarray, np
     p = np.round(random.random(n), digits)
     labels = (random.random(n) < 0.2 + 0.5 * p).astype(float)
     return labels, p
+
+
+def score(
+    labels: np.ndarray, p: np.ndarray, prior: float, threshold: float, horizon: int
+) -> Scores:
+    """Return the scores of a forecast without seeds."""
+    return scores(labels, p, prior, threshold, horizon, {})
 
 
 CASES = [(seed, digits) for seed in range(4) for digits in (16, 1)]
@@ -52,13 +60,13 @@ def test_rankings_equal_scikit_learns_on_the_days_and_on_draws_of_them(seed, dig
 def test_losses_equal_scikit_learns(seed, digits):
     labels, p = forecasts(seed, digits=digits)
     inside = np.clip(p, 0.01, 0.99)  # scikit-learn clips elsewhere
-    row = scores(labels, inside, 0.4, 0.5, 1)
+    row = score(labels, inside, 0.4, 0.5, 1)
     assert log_losses(labels, inside).mean() == pytest.approx(oracle.log_loss(labels, inside))
-    assert row["log_loss"] == pytest.approx(oracle.log_loss(labels, inside))
-    assert row["brier"] == pytest.approx(oracle.brier_score_loss(labels, inside))
+    assert row.log_loss.value == pytest.approx(oracle.log_loss(labels, inside))
+    assert row.brier.value == pytest.approx(oracle.brier_score_loss(labels, inside))
     called = inside >= 0.5
-    assert row["precision"] == pytest.approx(oracle.precision_score(labels, called))
-    assert row["recall"] == pytest.approx(oracle.recall_score(labels, called))
+    assert row.precision.value == pytest.approx(oracle.precision_score(labels, called))
+    assert row.recall.value == pytest.approx(oracle.recall_score(labels, called))
 
 
 @pytest.mark.parametrize(("seed", "digits"), CASES)
@@ -178,71 +186,73 @@ def test_precision_and_recall_at_a_threshold_count_it_as_a_signal():
 @pytest.mark.parametrize(("low", "high", "collapsed"), [(0.45, 0.6, True), (0.3, 0.6, False)])
 def test_forecasts_within_a_fifth_are_flagged_as_collapsed(low, high, collapsed):
     labels = (np.arange(60) % 3 == 0).astype(float)
-    row = scores(labels, np.linspace(low, high, 60), 0.3, 0.5, 1)
-    assert row["collapsed"] is collapsed
-    assert (row["p_min"], row["p_max"]) == (low, high)
-    assert row["p_range"] == pytest.approx(high - low)
+    row = score(labels, np.linspace(low, high, 60), 0.3, 0.5, 1)
+    assert row.collapsed is collapsed
+    assert (row.p_min, row.p_max) == (low, high)
+    assert row.p_range == pytest.approx(high - low)
 
 
 def test_every_score_has_n_and_an_interval_around_it():
     labels, p = forecasts(0, n=200)
-    row = scores(labels, p, 0.4, 0.5, 5)
-    assert (row["n"], row["positives"]) == (200, int(labels.sum()))
-    assert row["signals"] == (p >= 0.5).sum()
-    assert row["undefined"] == {}
+    row = score(labels, p, 0.4, 0.5, 5)
+    assert (row.n, row.positives) == (200, int(labels.sum()))
+    assert row.signals == (p >= 0.5).sum()
+    assert row.undefined == {}
     for name in ("precision", "recall", "log_loss", "brier", "brier_skill", "auc"):
-        assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
+        estimate = getattr(row, name)
+        assert estimate.low < estimate.value < estimate.high
     reference = np.mean((0.4 - labels) ** 2)
-    assert row["brier_skill"] == pytest.approx(1 - np.mean((p - labels) ** 2) / reference)
-    assert scores(labels, np.full(200, 0.4), 0.4, 0.5, 5)["brier_skill"] == 0
+    assert row.brier_skill.value == pytest.approx(1 - np.mean((p - labels) ** 2) / reference)
+    assert score(labels, np.full(200, 0.4), 0.4, 0.5, 5).brier_skill.value == 0
 
 
 def test_a_constant_forecast_ranks_nothing_and_says_so():
     labels, _ = forecasts(0, n=200)
-    row = scores(labels, np.full(200, 0.4), 0.4, 0.3, 1)
+    row = score(labels, np.full(200, 0.4), 0.4, 0.3, 1)
     for name in ("auc", "average_precision"):
-        assert row[name] is row[f"{name}_low"] is row[f"{name}_high"] is None
-        assert row["undefined"][name] == "all 200 probabilities are equal"
-    assert row["collapsed"]
-    assert row["precision"] == pytest.approx(labels.mean())
+        assert getattr(row, name) is UNDEFINED
+        assert row.undefined[name] == "all 200 probabilities are equal"
+    assert row.collapsed
+    assert row.precision.value == pytest.approx(labels.mean())
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_one_class_only_is_said_of_all_that_needs_two(label):
-    row = scores(np.full(100, label), np.linspace(0, 1, 100), 0.4, 0.5, 1)
+    row = score(np.full(100, label), np.linspace(0, 1, 100), 0.4, 0.5, 1)
     why = f"{int(100 * label)} of 100 days are positive, one class only"
-    assert row["auc"] is None
-    assert row["undefined"]["auc"] == why
+    assert row.auc is UNDEFINED
+    assert row.undefined["auc"] == why
     if not label:
-        assert row["average_precision"] is row["recall"] is None
-        assert row["undefined"]["recall"] == "none of 100 days is positive"
-        assert row["undefined"]["average_precision"] == why
-    assert row["log_loss"] > 0
-    assert row["brier"] > 0
+        assert row.average_precision is row.recall is UNDEFINED
+        assert row.undefined["recall"] == "none of 100 days is positive"
+        assert row.undefined["average_precision"] == why
+    assert row.log_loss.value > 0
+    assert row.brier.value > 0
 
 
 def test_a_threshold_that_nothing_reaches_has_no_precision():
     labels, p = forecasts(0, n=200)
-    row = scores(labels, p, 0.4, 1.5, 1)
-    assert (row["signals"], row["recall"], row["precision"]) == (0, 0.0, None)
-    assert row["undefined"] == {"precision": "no probability reaches the threshold 1.5000"}
+    row = score(labels, p, 0.4, 1.5, 1)
+    assert (row.signals, row.recall.value) == (0, 0.0)
+    assert row.precision is UNDEFINED
+    assert row.undefined == {"precision": "no probability reaches the threshold 1.5000"}
 
 
 def test_an_interval_of_a_few_signals_in_one_spell_is_undefined_with_its_reason():
     labels, p = forecasts(0, n=200)
     p[:190], p[190:] = 0.1, 0.9
-    row = scores(labels, p, 0.4, 0.5, 1)
-    assert row["precision"] == pytest.approx(labels[190:].mean())
-    assert row["precision_low"] is row["precision_high"] is None
-    assert row["undefined"] == {
+    row = score(labels, p, 0.4, 0.5, 1)
+    assert row.precision.value == pytest.approx(labels[190:].mean())
+    assert np.isnan([row.precision.low, row.precision.high]).all()
+    assert row.undefined == {
         "interval of precision": "more than 5 % of the resamples have no precision"
     }
 
 
 def test_a_prior_that_makes_no_error_leaves_no_skill_to_measure():
-    row = scores(np.zeros(50), np.linspace(0.1, 0.3, 50), 0.0, 0.2, 1)
-    assert row["brier_skill"] is None
-    assert row["undefined"]["brier_skill"] == "the prior makes no error here"
+    row = score(np.zeros(50), np.linspace(0.1, 0.3, 50), 0.0, 0.2, 1)
+    assert row.brier_skill is UNDEFINED
+    assert row.undefined["brier_skill"] == "the prior makes no error here"
 
 
 def test_calibration_bins_hold_equally_many_days_in_order_of_the_forecast():

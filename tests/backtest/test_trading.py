@@ -6,12 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchscale.backtest.returns import expected_best_sharpe, probabilistic_sharpe
+from patchscale.backtest.bootstrap import UNDEFINED
+from patchscale.backtest.returns import (
+    deflated_sharpe,
+    expected_best_sharpe,
+    probabilistic_sharpe,
+)
 from patchscale.backtest.trading import (
+    Question,
     Trade,
     buy_and_hold,
     daily_returns,
-    deflated_sharpe,
     run_strategy,
     trades,
 )
@@ -46,7 +51,7 @@ def strategy(bars, p, horizon, target=UP, cost=0.0, first=0, searched=30):
     days = slice(first, first + len(p))
     label = touch_labels(bars, target, horizon)[days]
     test = pd.DataFrame({"date": bars["date"][days], "label": label, "p": p})
-    figures, tables = run_strategy(bars, test, 0.5, target, horizon, rules, searched, 70)
+    figures, tables = run_strategy(bars, test, Question(horizon, target, rules), 0.5, searched, 70)
     return figures, tables["equity"], tables["trades"]
 
 
@@ -184,27 +189,27 @@ def test_buy_and_hold_buys_the_next_open_and_sells_the_last_close(make_bars):
 def test_no_signal_leaves_wealth_at_one_and_ratios_undefined(make_bars):
     bars = make_bars(60)
     figures, equity, _ = strategy(bars, np.full(30, 0.1), 2, first=20)
-    assert (figures["trades"], figures["signals"], figures["exposure"]) == (0, 0, 0.0)
+    assert (figures.trades, figures.signals, figures.exposure) == (0, 0, 0.0)
     for name in ("label_hit_rate", "touch_rate", "win_rate", "mean_trade_bps", "sharpe"):
-        assert figures[name] is None
-        assert figures["undefined"][name] == "no trade was made"
-    assert figures["sharpe_low"] is figures["deflated_sharpe"] is None
-    assert figures["total_return"] == figures["max_drawdown"] == figures["turnover"] == 0
+        assert getattr(figures, name) is (UNDEFINED if name == "sharpe" else None)
+        assert figures.undefined[name] == "no trade was made"
+    assert figures.deflated_sharpe is None
+    assert figures.total_return == figures.max_drawdown == figures.turnover == 0
     assert (equity["strategy"] == 1).all()
-    assert figures["buy_and_hold"]["sharpe"] is not None
+    assert np.isfinite(figures.buy_and_hold.sharpe.value)
 
 
 def test_signals_on_all_days_give_back_to_back_trades():
     bars = market(*[QUIET] * 12)
     figures, equity, _ = strategy(bars, np.full(10, 0.9), 1, cost=10.0)
-    assert (figures["trades"], figures["signals"]) == (10, 10)
-    assert figures["exposure"] == pytest.approx(10 / 12)
-    assert figures["touch_rate"] == figures["win_rate"] == 0
-    assert figures["mean_trade_bps"] == pytest.approx(-19.99)
-    assert figures["total_return"] == pytest.approx(0.999**20 - 1)
-    assert figures["total_return_at_bps"]["0"] == pytest.approx(0)
-    assert figures["total_return_at_bps"]["10"] == pytest.approx(figures["total_return"])
-    assert figures["turnover"] == pytest.approx(20 * 252 / 12)
+    assert (figures.trades, figures.signals) == (10, 10)
+    assert figures.exposure == pytest.approx(10 / 12)
+    assert figures.touch_rate == figures.win_rate == 0
+    assert figures.mean_trade_bps == pytest.approx(-19.99)
+    assert figures.total_return == pytest.approx(0.999**20 - 1)
+    assert figures.total_return_at_bps["0"] == pytest.approx(0)
+    assert figures.total_return_at_bps["10"] == pytest.approx(figures.total_return)
+    assert figures.turnover == pytest.approx(20 * 252 / 12)
     assert len(equity) == 12
 
 
@@ -212,30 +217,30 @@ def test_the_first_and_the_last_test_day_can_be_traded():
     bars = market(*[QUIET] * 4, (100, 100.6, 99.9, 100.5), *[QUIET] * 3, (100, 100.9, 99, 100.8))
     p = np.array([0.5, 0.1, 0.1, 0.1, 0.5])  # the threshold itself is a signal
     figures, equity, _ = strategy(bars, p, 1, first=3)
-    assert (figures["trades"], figures["sessions"]) == (2, 6)
+    assert (figures.trades, figures.sessions) == (2, 6)
     assert equity["date"].tolist() == bars["date"].iloc[3:].tolist()
     assert equity["strategy"].tolist() == pytest.approx([1, 1.005, 1.005, 1.005, 1.005, 1.01304])
-    assert figures["total_return"] == pytest.approx(1.005 * 1.008 - 1)
-    assert figures["win_rate"] == 1
-    assert figures["exposure"] == pytest.approx(2 / 6)
+    assert figures.total_return == pytest.approx(1.005 * 1.008 - 1)
+    assert figures.win_rate == 1
+    assert figures.exposure == pytest.approx(2 / 6)
 
 
 def test_max_drawdown_is_measured_from_the_highest_wealth_including_the_start():
     bars = market(QUIET, (100, 100, 94, 95), (95, 95.5, 94, 95), (95, 95.9, 95, 95.9), QUIET)
     figures, _, _ = strategy(bars, np.array([0.9, 0.1, 0.9, 0.1]), 1)
-    assert figures["max_drawdown"] == pytest.approx(-0.05)
-    assert figures["total_return"] == pytest.approx(0.95 * 95.9 / 95 - 1)
+    assert figures.max_drawdown == pytest.approx(-0.05)
+    assert figures.total_return == pytest.approx(0.95 * 95.9 / 95 - 1)
 
 
 def test_sharpe_and_volatility_are_annualised_with_252_sessions(make_bars):
     bars = make_bars(80, seed=2)
     figures, equity, _ = strategy(bars, np.tile([0.9, 0.2, 0.3], 20), 2, first=10)
     returns = equity["strategy"].pct_change().fillna(equity["strategy"].iloc[0] - 1)
-    assert figures["volatility"] == pytest.approx(returns.std() * 252**0.5)
-    assert figures["sharpe"] == pytest.approx(returns.mean() / returns.std() * 252**0.5)
-    assert figures["sharpe_low"] < figures["sharpe"] < figures["sharpe_high"]
+    assert figures.volatility == pytest.approx(returns.std() * 252**0.5)
+    assert figures.sharpe.value == pytest.approx(returns.mean() / returns.std() * 252**0.5)
+    assert figures.sharpe.low < figures.sharpe.value < figures.sharpe.high
     growth = equity["strategy"].iloc[-1]
-    assert figures["cagr"] == pytest.approx(growth ** (252 / len(equity)) - 1)
+    assert figures.cagr == pytest.approx(growth ** (252 / len(equity)) - 1)
 
 
 def test_a_dividend_paid_while_in_the_market_is_earned_and_counts_towards_the_target():
@@ -265,8 +270,8 @@ def test_each_trade_is_a_row_with_its_dates_probability_and_gain_after_costs():
     assert table["touched"].tolist() == [1, 0]
     gains = [101 / 100.1 * 0.999**2 - 1, 99.5 / 100.2 * 0.999**2 - 1]
     assert table["gain"].tolist() == pytest.approx(gains)
-    assert np.prod(1 + table["gain"]) - 1 == pytest.approx(figures["total_return"])
-    assert (figures["label_hit_rate"], figures["win_rate"]) == (0.5, 0.5)
+    assert np.prod(1 + table["gain"]) - 1 == pytest.approx(figures.total_return)
+    assert (figures.label_hit_rate, figures.win_rate) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize("target", [UP, DOWN], ids=["up", "down"])
@@ -274,16 +279,16 @@ def test_gains_compound_to_the_return_and_short_trades_earn_what_falls(make_bars
     bars = make_bars(200, seed=3)
     figures, _, table = strategy(bars, np.tile([0.9, 0.1, 0.1], 60), 3, target, cost=5.0, first=10)
     assert len(table) > 20
-    assert np.prod(1 + table["gain"]) - 1 == pytest.approx(figures["total_return"])
+    assert np.prod(1 + table["gain"]) - 1 == pytest.approx(figures.total_return)
 
 
 def test_the_label_hit_rate_is_of_all_signals_and_the_touch_rate_of_trades(make_bars):
     bars = make_bars(200, seed=3)
     figures, _, _ = strategy(bars, np.full(150, 0.9), 3, first=20)
     labels = touch_labels(bars, UP, 3)[20:170]
-    assert figures["signals"] == 150 > figures["trades"]
-    assert figures["label_hit_rate"] == labels.mean()
-    assert figures["touch_rate"] != labels.mean()
+    assert figures.signals == 150 > figures.trades
+    assert figures.label_hit_rate == labels.mean()
+    assert figures.touch_rate != labels.mean()
 
 
 def test_a_strategy_is_set_against_holding_the_market_day_by_day(make_bars):
@@ -292,21 +297,21 @@ def test_a_strategy_is_set_against_holding_the_market_day_by_day(make_bars):
     wealth = pd.concat([pd.DataFrame({"strategy": [1.0], "buy_and_hold": [1.0]}), equity])
     daily = wealth[["strategy", "buy_and_hold"]].pct_change().dropna()
     gap = 252 * (daily["strategy"] - daily["buy_and_hold"]).mean()
-    assert figures["minus_buy_and_hold"] == pytest.approx(gap)
-    assert figures["minus_buy_and_hold_low"] < gap < figures["minus_buy_and_hold_high"]
+    assert figures.minus_buy_and_hold.value == pytest.approx(gap)
+    assert figures.minus_buy_and_hold.low < gap < figures.minus_buy_and_hold.high
 
 
 def test_everything_tried_deflates_the_sharpe_ratio(make_bars):
     bars = make_bars(200, seed=3)
     p = np.tile([0.9, 0.1, 0.1], 50)
     figures, _, _ = strategy(bars, p, 3, first=20, searched=30)
-    assert (figures["search_trials"], figures["thresholds"]) == (30, 70)
-    best = expected_best_sharpe(100, figures["sessions"])
-    expected = probabilistic_sharpe(figures["sharpe"], figures["sharpe_error"], best)
-    assert figures["deflated_sharpe"] == deflated_sharpe(figures, 100) == expected
-    assert figures["deflated_sharpe"] < figures["probabilistic_sharpe"]
+    assert (figures.search_trials, figures.thresholds) == (30, 70)
+    best = expected_best_sharpe(100, figures.sessions)
+    expected = probabilistic_sharpe(figures.sharpe.value, figures.sharpe_error, best)
+    assert figures.deflated_sharpe == deflated_sharpe(figures, 100) == expected
+    assert figures.deflated_sharpe < figures.probabilistic_sharpe
     more, _, _ = strategy(bars, p, 3, first=20, searched=3000)
-    assert more["deflated_sharpe"] < figures["deflated_sharpe"]
+    assert more.deflated_sharpe < figures.deflated_sharpe
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)

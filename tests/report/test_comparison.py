@@ -1,9 +1,20 @@
+import json
+from dataclasses import astuple
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t
 
-from patchscale.report.comparison import against, compare, confidence_set, correct, holm
+from patchscale.backtest.flatten import flatten
+from patchscale.report.comparison import (
+    HorizonComparison,
+    against,
+    compare,
+    confidence_set,
+    correct,
+    holm,
+)
 
 DAYS = {"val": 120, "test": 80}
 N_PARAMS = {"2M-h1": 2_000_000, "20M-h1": 20_000_000}
@@ -35,53 +46,53 @@ def baselines() -> pd.DataFrame:
     return table
 
 
-@pytest.fixture
-def row(cells, baselines) -> dict:
+@pytest.fixture(scope="module")
+def row(cells, baselines) -> HorizonComparison:
     return compare(cells, N_PARAMS, baselines, 1)
 
 
 def test_sizes_are_compared_by_their_seeds_on_each_subset(cells, row):
     for name, n in DAYS.items():
-        assert row[name]["days"] == n
-        assert row[name]["seeds"] == [2, 3]
+        effect = row.effects[name]
+        assert effect.days == n
+        assert effect.seeds == [2, 3]
         means = [
             table[table["subset"] == name].filter(like="_seed").to_numpy().mean()
             for table in cells.values()
         ]
-        assert row[name]["slope"] == pytest.approx(means[1] - means[0])  # a tenfold apart
-        assert row[name]["trend"] == 1
-    assert row["test"]["slope"] != row["val"]["slope"]
+        assert effect.slope.value == pytest.approx(means[1] - means[0])  # a tenfold apart
+        assert effect.trend == 1
+    assert row.effects["test"].slope != row.effects["val"].slope
 
 
 def test_forecasts_are_compared_by_their_mean_probability_on_test_days(cells, baselines, row):
-    assert list(row["forecasts"]) == [*cells, "prior", "vol_logistic", "boosting"]
+    assert list(row.confidence_set) == [*cells, "prior", "vol_logistic", "boosting"]
+    assert list(row.differences) == [*cells, "prior", "boosting"]
     test = slice(DAYS["val"], None)
     expected = against(
         cells["2M-h1"]["log_loss"][test].to_numpy(), baselines["vol_logistic"][test].to_numpy(), 1
     )
-    found = row["forecasts"]["2M-h1"]
-    assert {name: found[name] for name in expected} == expected
-    assert list(row["forecasts"]["vol_logistic"]) == ["confidence_set_p"]
-    assert row["forecasts"]["20M-h1"]["confidence_set_p"] < 0.01
+    assert flatten(row.differences["2M-h1"]) == flatten(expected)
+    assert row.confidence_set["20M-h1"] < 0.01
 
 
 def test_days_are_matched_by_date(cells, baselines, row):
     turned = {name: table.iloc[::-1] for name, table in cells.items()}
     again = compare(turned, N_PARAMS, baselines, 1)
-    assert again["forecasts"]["2M-h1"]["vs_vol_logistic"] == pytest.approx(
-        row["forecasts"]["2M-h1"]["vs_vol_logistic"]
+    assert astuple(again.differences["2M-h1"].vs_vol_logistic) == pytest.approx(
+        astuple(row.differences["2M-h1"].vs_vol_logistic)
     )
 
 
 def test_one_size_says_nothing_of_size(cells, baselines):
     row = compare({"2M-h1": cells["2M-h1"]}, N_PARAMS, baselines, 1)
-    assert (row["sizes"], row["test"], row["val"]) == (1, {}, {})
-    assert "skill" in row["forecasts"]["2M-h1"]
+    assert (row.sizes, row.effects) == (1, {})
+    assert "2M-h1" in row.differences
 
 
 def test_without_a_cell_the_baselines_are_still_compared(baselines):
     row = compare({}, {}, baselines, 1)
-    assert list(row["forecasts"]) == ["prior", "vol_logistic", "boosting"]
+    assert list(row.confidence_set) == ["prior", "vol_logistic", "boosting"]
 
 
 def test_slopes_are_corrected_for_the_horizons_and_cells_for_all_cells(cells, baselines, row):
@@ -91,16 +102,37 @@ def test_slopes_are_corrected_for_the_horizons_and_cells_for_all_cells(cells, ba
     )
     horizons = {"h1": row, "h3": other, "h5": third}
     names = [*cells, "2M-h3", "2M-h5", "20M-h5"]
-    correct(horizons, names)
+    corrected = correct(horizons, names)
     for subset in DAYS:
-        slopes = {name: horizons[name][subset]["slope_p"] for name in ("h1", "h5")}
+        slopes = {name: horizons[name].effects[subset].slope_p for name in ("h1", "h5")}
         for name, p in holm(slopes).items():
-            assert horizons[name][subset]["slope_p_holm"] == p
-    assert other["test"] == {}
-    every = {name: found for each in horizons.values() for name, found in each["forecasts"].items()}
-    for name, p in holm({name: every[name]["dm_p"] for name in names}).items():
-        assert every[name]["dm_p_holm"] == p
-    assert "dm_p_holm" not in every["boosting"]
+            assert corrected[name].effects[subset].slope_p_holm == p
+    assert corrected["h3"].effects == {}
+    every = {name: found for each in corrected.values() for name, found in each.differences.items()}
+    for name, p in holm({name: every[name].dm_p for name in names}).items():
+        assert every[name].dm_p_holm == p
+    assert np.isnan(every["boosting"].dm_p_holm)
+
+
+def test_a_comparison_in_json_has_a_record_for_each_forecast(cells, row):
+    whole = correct({"h1": row}, list(cells))["h1"].as_json()
+    assert whole["sizes"] == 2
+    assert {"slope", "slope_low", "slope_high", "slope_p_holm"} < whole["val"].keys()
+    forecasts = whole["forecasts"]
+    assert {name: "dm_p_holm" in each for name, each in forecasts.items()} == {
+        "2M-h1": True,
+        "20M-h1": True,
+        "prior": False,
+        "vol_logistic": False,
+        "boosting": False,
+    }
+    assert list(forecasts["vol_logistic"]) == ["confidence_set_p"]
+    assert json.loads(json.dumps(whole, allow_nan=False)) == whole
+
+
+def test_one_size_has_no_effect_in_json(cells, baselines):
+    whole = compare({"2M-h1": cells["2M-h1"]}, N_PARAMS, baselines, 1).as_json()
+    assert (whole["sizes"], whole["test"], whole["val"]) == (1, {}, {})
 
 
 def daily(seed: int = 0) -> np.ndarray:
@@ -111,34 +143,34 @@ def daily(seed: int = 0) -> np.ndarray:
 
 def test_the_test_of_diebold_and_mariano_uses_newey_and_wests_error():
     random = np.random.default_rng(0)
-    model, rival = 0.6 + 0.1 * random.standard_normal((2, 250))
-    gap = model - rival
+    model, benchmark = 0.6 + 0.1 * random.standard_normal((2, 250))
+    gap = model - benchmark
     n, lags, centred = 250, 19, gap - gap.mean()
     variance = centred @ centred / n
     for lag in range(1, lags + 1):
         variance += 2 * (1 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag]) / n
     error = np.sqrt(variance / (n - 1))  # n / (n - 1) for the small sample
-    row = against(model, rival, 1)
-    assert row["dm"] == pytest.approx(gap.mean() / error)
-    assert row["dm_p"] == pytest.approx(2 * t.sf(abs(gap.mean() / error), n - 1))
-    assert row["vs_vol_logistic"] == pytest.approx(gap.mean())
-    assert row["vs_vol_logistic_low"] < gap.mean() < row["vs_vol_logistic_high"]
-    assert row["skill"] == pytest.approx(1 - model.mean() / rival.mean())
-    assert row["skill_low"] < row["skill"] < row["skill_high"]
+    row = against(model, benchmark, 1)
+    assert row.dm == pytest.approx(gap.mean() / error)
+    assert row.dm_p == pytest.approx(2 * t.sf(abs(gap.mean() / error), n - 1))
+    assert row.vs_vol_logistic.value == pytest.approx(gap.mean())
+    assert row.vs_vol_logistic.low < gap.mean() < row.vs_vol_logistic.high
+    assert row.skill.value == pytest.approx(1 - model.mean() / benchmark.mean())
+    assert row.skill.low < row.skill.value < row.skill.high
 
 
 def test_a_common_loss_of_days_does_not_hide_a_difference():
     random = np.random.default_rng(0)
-    rival = 0.6 + 0.3 * random.standard_normal(250)
-    row = against(rival - 0.02 + 0.01 * random.standard_normal(250), rival, 1)
-    assert row["vs_vol_logistic_high"] < 0
-    assert row["dm_p"] < 0.001
+    benchmark = 0.6 + 0.3 * random.standard_normal(250)
+    row = against(benchmark - 0.02 + 0.01 * random.standard_normal(250), benchmark, 1)
+    assert row.vs_vol_logistic.high < 0
+    assert row.dm_p < 0.001
 
 
-def test_a_forecast_that_is_its_rival_is_no_better_and_no_worse():
-    rival = daily()
-    row = against(rival, rival, 1)
-    assert (row["dm"], row["dm_p"], row["skill"], row["vs_vol_logistic"]) == (0, 1, 0, 0)
+def test_a_forecast_that_is_its_benchmark_is_no_better_and_no_worse():
+    benchmark = daily()
+    row = against(benchmark, benchmark, 1)
+    assert (row.dm, row.dm_p, row.skill.value, row.vs_vol_logistic.value) == (0, 1, 0, 0)
 
 
 def test_equal_forecasts_are_one_in_the_confidence_set():

@@ -1,25 +1,22 @@
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from patchscale.backtest.bootstrap import UNDEFINED, Estimate
+from patchscale.backtest.scores import scores
 from patchscale.report import cell_figures, figures
+from patchscale.report.comparison import Difference
 from patchscale.report.style import BASELINES
 from patchscale.study.params import Cell
 
-TEST = {
-    "n": 250,
-    "positives": 54,
-    "log_loss": 0.61,
-    "log_loss_low": 0.58,
-    "log_loss_high": 0.64,
-    "precision": 0.5,
-    "recall": 0.2,
-    "seeds": {"seed0": {"log_loss": 0.6}, "seed1": {"log_loss": 0.63}},
-}
-SKILL = {"skill": 0.02, "skill_low": -0.01, "skill_high": 0.05, "dm_p_holm": 0.03}
+LABELS, P = (np.arange(50) % 3 == 0).astype(float), np.linspace(0.1, 0.9, 50)
+TEST = scores(LABELS, P, 0.3, 0.5, 1, {"seed0": P, "seed1": P / 2})
+SKILL = Difference(UNDEFINED, Estimate(0.02, -0.01, 0.05), -2.0, 0.01, dm_p_holm=0.03)
 DAYS = pd.bdate_range("2018-01-02", periods=5)
 GRID = {
     f"{budget}-{horizon}": Cell(
@@ -30,16 +27,10 @@ GRID = {
 CELLS = tuple(GRID)
 
 
-def loss_rows(cells: int) -> dict[str, dict]:
-    cell = {"budget": "2M", "n_params": 2e6} | TEST
+def loss_rows(cells: int) -> dict[str, figures.LossPanel]:
+    cell, baselines = ("2M", 2_000_000, TEST), dict.fromkeys(BASELINES, 0.66)
     return {
-        name: {
-            "sessions": sessions,
-            "n": 250,
-            "cells": [cell] * cells,
-            "absent": [("2B", 2e9)],
-            "baselines": dict.fromkeys(BASELINES, 0.66),
-        }
+        name: figures.LossPanel(sessions, 250, [cell] * cells, [("2B", 2_000_000_000)], baselines)
         for name, sessions in (("h1", 1), ("h5", 5))
     }
 
@@ -59,7 +50,7 @@ def search_rows(state: str) -> dict:
 
 
 def tables(**columns: list) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-    """Return the table for each cell, and for each horizon's rival."""
+    """Return the table for each cell, and for each horizon's benchmark."""
     table = pd.DataFrame(columns)
     return dict.fromkeys(CELLS, table), dict.fromkeys(("h1", "h5"), table)
 
@@ -137,7 +128,8 @@ def test_a_skill_stands_with_its_interval_and_a_star_if_it_survives_correction(t
     said = drawn(tmp_path, "skill")
     assert "+2.0%*" in said
     assert "[-1.0%, +5.0%]" in said
-    figures.skill_map(["2M"], ["h1"], {"2M-h1": SKILL | {"dm_p_holm": 0.06}}, tmp_path / "no.svg")
+    unsure = {"2M-h1": replace(SKILL, dm_p_holm=0.06)}
+    figures.skill_map(["2M"], ["h1"], unsure, tmp_path / "no.svg")
     assert "+2.0%" in texts(tmp_path / "no.svg")
 
 
@@ -173,7 +165,7 @@ def test_a_unit_of_loss_is_as_long_in_every_panel():
         heights.extend(axis.get_ylim()[1] - axis.get_ylim()[0] for axis in figure.axes)
 
     rows = loss_rows(1)
-    rows["h5"]["baselines"] = dict.fromkeys(BASELINES, 0.9)
+    rows["h5"] = replace(rows["h5"], baselines=dict.fromkeys(BASELINES, 0.9))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "save", look)
         figures.loss_vs_n(rows, Path("nowhere"))

@@ -1,38 +1,55 @@
+from dataclasses import replace
+
 import pytest
 
-from patchscale.report.finding import certainty, finding
+from patchscale.backtest.bootstrap import UNDEFINED, Estimate
+from patchscale.report.comparison import Difference
+from patchscale.report.finding import Scope, certainty, finding
+from patchscale.report.scaling import PowerLaw, SizeEffect
 
 SP, SIZES = "`sp500`", ["2M", "20M"]
 
 
-def cell(gap: float = -0.01, p: float = 0.5, skill_p: float | None = 0.1) -> dict:
-    return {"vs_vol_logistic": gap, "dm_p_holm": p, "skill_p": skill_p}
+def cell(gap: float = -0.01, p: float = 0.5) -> Difference:
+    return Difference(Estimate(gap, gap - 0.1, gap + 0.1), UNDEFINED, 0.0, 0.01, dm_p_holm=p)
 
 
-def horizon(slope: float | None, p: float = 0.5, half: float = 0.02) -> dict:
-    if slope is None:
-        return {"test": {}}
-    ends = {"slope_low": slope - half, "slope_high": slope + half}
-    return {"test": {"slope": slope, "slope_p_holm": p} | ends}
+def effect(slope: float, p: float = 0.5, half: float = 0.02) -> SizeEffect:
+    return SizeEffect(
+        trend=0.0,
+        trend_p=1.0,
+        trend_least_p=1.0,
+        days=250,
+        seeds=[3, 3],
+        slope=Estimate(slope, slope - half, slope + half),
+        slope_p=0.001,
+        power_law=PowerLaw(identified=False, says=""),
+        slope_p_holm=p,
+    )
 
 
-def found(cells: dict | None = None, **horizons: dict) -> str:
-    return finding(SP, SIZES, cells or {"2M-h1": cell(), "20M-h1": cell()}, horizons)
+def found(
+    cells: dict[str, Difference] | None = None,
+    skill: dict[str, float | None] | None = None,
+    **effects: SizeEffect,
+) -> str:
+    cells = cells or {"2M-h1": cell(), "20M-h1": cell()}
+    return finding(SP, SIZES, cells, skill or dict.fromkeys(cells, 0.1), effects)
 
 
 def test_without_a_trained_cell_nothing_is_claimed():
-    text = finding(SP, [], {}, {"h1": horizon(None), "h5": horizon(None)})
+    text = finding(SP, [], {}, {}, {})
     assert text == "No cell has been trained, so nothing can be said yet."
 
 
 def test_without_two_sizes_nothing_is_claimed_about_size():
-    text = finding(SP, ["2M"], {"2M-h1": cell()}, {"h1": horizon(None)})
+    text = finding(SP, ["2M"], {"2M-h1": cell()}, {"2M-h1": 0.1}, {})
     assert text.startswith("With one size trained, nothing can be said of size on `sp500`; none of")
     assert "bigger" not in text
 
 
 def test_slopes_that_survive_no_correction_claim_neither_better_nor_worse():
-    text = found(h1=horizon(-0.1, p=0.05), h5=horizon(0.1, p=0.3))
+    text = found(h1=effect(-0.1, p=0.05), h5=effect(0.1, p=0.3))
     assert text.startswith(
         "A transformer of 20M parameters forecasts `sp500` neither measurably better nor worse "
         "than one of 2M at any horizon; "
@@ -49,7 +66,7 @@ def test_slopes_that_survive_no_correction_claim_neither_better_nor_worse():
     ],
 )
 def test_the_claim_about_size_follows_from_the_corrected_slopes(h1, h5, claim):
-    text = found(h1=horizon(*h1), h5=horizon(*h5))
+    text = found(h1=effect(*h1), h5=effect(*h5))
     start = "From 2M to 20M parameters, a bigger transformer forecasts `sp500` measurably "
     assert text.startswith(f"{start}{claim}; ")
 
@@ -63,31 +80,32 @@ def test_the_claim_about_size_follows_from_the_corrected_slopes(h1, h5, claim):
     ],
 )
 def test_the_claim_against_the_regression_follows_from_the_corrected_test(cells, claim):
-    assert claim in found(cells, h1=horizon(0.0))
+    assert claim in found(cells, h1=effect(0.0))
 
 
 @pytest.mark.parametrize(("skill", "who"), [(0.94, "none"), (0.95, "a"), (None, "none")])
 def test_money_is_skill_only_beyond_the_luck_of_all_tries(skill, who):
-    text = found({"a": cell(skill_p=skill)}, h1=horizon(0.0))
+    text = found({"a": cell()}, {"a": skill}, h1=effect(0.0))
     assert f"trading on {who} of them earned more after costs than luck explains." in text
 
 
-TRAINED = {
-    "as_of": "2018-12-31",
-    "days": "246 to 250",
-    "positives": "54 to 135",
-    "budgets": ["2M", "20M"],
-    "absent": ["2B"],
-    "once": ["200M"],
-    "cells": 8,
-    "tried": 14_323,
-}
+SCOPE = Scope(
+    as_of="2018-12-31",
+    days="246 to 250",
+    positives="54 to 135",
+    budgets=["2M", "20M"],
+    absent=["2B"],
+    once=["200M"],
+    searched={"2M", "20M"},
+    cells=8,
+    tried=14_323,
+)
 BEST = {"h1": "boosting", "h2": "20M-h2", "h3": "boosting"}
 
 
 def test_how_sure_we_are_names_days_corrections_and_tries():
-    rows = {"h1": horizon(0.0, half=0.031), "h2": horizon(0.1, half=0.08), "h3": horizon(None)}
-    text = certainty(TRAINED, rows, BEST, {"2M", "20M"})
+    effects = {"h1": effect(0.0, half=0.031), "h2": effect(0.1, half=0.08)}
+    text = certainty(SCOPE, effects, BEST)
     for said in (
         "246 to 250 days up to 2018-12-31, 54 to 135 of them positive",
         "Holm's correction for 2 slopes and 8 cells",
@@ -104,13 +122,13 @@ def test_how_sure_we_are_names_days_corrections_and_tries():
     ("searched", "said"), [({"2M"}, True), ((), False), ({"2M", "20M"}, False)]
 )
 def test_sizes_that_were_not_searched_alike_are_said_to_differ_in_tuning(searched, said):
-    text = certainty(TRAINED, {"h1": horizon(0.0)}, BEST, searched)
+    text = certainty(replace(SCOPE, searched=searched), {"h1": effect(0.0)}, BEST)
     tuned = "A search chose the settings of 2M and not those of 20M: a difference between sizes"
     assert (tuned in text) == said
 
 
 def test_a_complete_grid_says_nothing_of_absent_sizes():
-    text = certainty(TRAINED | {"absent": [], "once": []}, {"h1": horizon(None)}, BEST, ())
+    text = certainty(replace(SCOPE, absent=[], once=[], searched=()), {}, BEST)
     assert "Not run" not in text
     assert "one seed" not in text
     assert "could not have been seen" not in text

@@ -1,3 +1,4 @@
+from dataclasses import astuple
 from itertools import permutations
 
 import numpy as np
@@ -6,7 +7,15 @@ from arch.bootstrap import StationaryBootstrap
 from scipy.stats import mannwhitneyu
 
 from patchscale.backtest.bootstrap import DRAWS
-from patchscale.report.scaling import EXPONENTS, power_law, size_losses, slope, trend
+from patchscale.report.scaling import (
+    EXPONENTS,
+    PowerLaw,
+    Trend,
+    power_law,
+    size_losses,
+    slope,
+    trend,
+)
 
 SIZES = np.array([2.01e6, 1.99e7, 2.02e8, 2.0e9])
 
@@ -69,24 +78,24 @@ def test_seeds_of_two_sizes_are_drawn_apart():
 @pytest.mark.parametrize("sizes", [2, 3, 4])
 def test_the_slope_is_that_of_a_least_squares_line_through_the_losses(sizes):
     losses = np.random.default_rng(0).random(sizes)
-    row = slope(*sure(list(losses)), SIZES[:sizes])
+    found, p = slope(*sure(list(losses)), SIZES[:sizes])
     expected = np.polyfit(np.log10(SIZES[:sizes]), losses, 1)[0]
-    assert [row["slope_low"], row["slope"], row["slope_high"]] == pytest.approx([expected] * 3)
-    assert row["slope_p"] == pytest.approx(2 / (DRAWS + 1))
+    assert astuple(found) == pytest.approx((expected,) * 3)
+    assert p == pytest.approx(2 / (DRAWS + 1))
 
 
 def test_a_slope_that_days_cannot_tell_from_none_has_an_interval_over_zero():
     tables = [daily(level=0.6, seed=seed) for seed in range(4)]
-    row = slope(*size_losses(tables, 1), SIZES)
-    assert row["slope_low"] < 0 < row["slope_high"]
-    assert row["slope_p"] > 0.05
+    found, p = slope(*size_losses(tables, 1), SIZES)
+    assert found.low < 0 < found.high
+    assert p > 0.05
 
 
 def test_the_p_and_the_interval_of_a_slope_agree():
     for level in np.linspace(0.5, 0.7, 9):
         tables = [daily(seed=0, level=level), daily(seed=1)]
-        row = slope(*size_losses(tables, 1), SIZES[:2])
-        assert (row["slope_p"] < 0.05) == (row["slope_low"] > 0 or row["slope_high"] < 0)
+        found, p = slope(*size_losses(tables, 1), SIZES[:2])
+        assert (p < 0.05) == (found.low > 0 or found.high < 0)
 
 
 # trend
@@ -98,8 +107,8 @@ def test_two_sizes_are_ranked_as_mann_and_whitney_do():
         small, big = random.random(4), random.random(5) + shift
         row = trend([small, big])
         theirs = mannwhitneyu(big, small, method="exact")
-        assert row["trend_p"] == pytest.approx(theirs.pvalue)
-        assert row["trend"] == pytest.approx(2 * theirs.statistic / 20 - 1)
+        assert row.trend_p == pytest.approx(theirs.pvalue)
+        assert row.trend == pytest.approx(2 * theirs.statistic / 20 - 1)
 
 
 def brute(losses: list[np.ndarray]) -> tuple[float, float]:
@@ -125,24 +134,24 @@ def test_several_sizes_are_ranked_over_every_way_to_deal_the_losses():
     random = np.random.default_rng(2)
     losses = [random.random(count) + 0.3 * number for number, count in enumerate((3, 2, 1, 1))]
     row = trend(losses)
-    assert (row["trend"], row["trend_p"]) == pytest.approx(brute(losses))
+    assert (row.trend, row.trend_p) == pytest.approx(brute(losses))
 
 
 def test_few_seeds_cannot_prove_an_order():
     ordered = [np.array([0.6, 0.61, 0.62]), np.array([0.7, 0.71, 0.72])]
-    assert trend(ordered) == {"trend": 1.0, "trend_p": 0.1, "trend_least_p": 0.1}
-    assert trend(ordered[::-1]) == {"trend": -1.0, "trend_p": 0.1, "trend_least_p": 0.1}
+    assert trend(ordered) == Trend(1.0, 0.1, 0.1)
+    assert trend(ordered[::-1]) == Trend(-1.0, 0.1, 0.1)
     alone = [np.array([0.6]), np.array([0.7])]
-    assert trend(alone)["trend_p"] == trend(alone)["trend_least_p"] == 1
+    assert trend(alone).trend_p == trend(alone).trend_least_p == 1
 
 
 def test_many_seeds_are_dealt_at_random_and_the_same_each_time():
     losses = [daily(seeds=6, seed=seed)[0] for seed in range(4)]
     row = trend(losses)
     assert row == trend(losses)
-    assert 0 < row["trend_p"] <= 1
+    assert 0 < row.trend_p <= 1
     ordered = trend([np.arange(6.0) + 10 * size for size in range(4)])
-    assert (ordered["trend"], ordered["trend_p"]) == (1, pytest.approx(1 / DRAWS))
+    assert (ordered.trend, ordered.trend_p) == (1, pytest.approx(1 / DRAWS))
 
 
 # power law
@@ -153,11 +162,11 @@ def test_a_law_without_noise_is_found(alpha):
     exponent = EXPONENTS[np.argmin(abs(EXPONENTS - alpha))]
     middle = np.exp(np.log(SIZES).mean())
     row = power_law(*sure(list(0.55 + 0.02 * (SIZES / middle) ** -exponent)), SIZES)
-    assert row["alpha"] == pytest.approx(exponent)
-    assert row["floor"] == pytest.approx(0.55, abs=1e-6)
-    assert row["scale"] == pytest.approx(0.02, abs=1e-6)
-    assert row["identified"]
-    assert row["says"].startswith(f"alpha is {exponent:.2f} [")
+    assert row.alpha.value == pytest.approx(exponent)
+    assert row.floor.value == pytest.approx(0.55, abs=1e-6)
+    assert row.scale.value == pytest.approx(0.02, abs=1e-6)
+    assert row.identified
+    assert row.says.startswith(f"alpha is {exponent:.2f} [")
 
 
 def test_the_fit_is_the_best_of_all_least_squares_fits_on_the_grid():
@@ -170,27 +179,26 @@ def test_the_fit_is_the_best_of_all_least_squares_fits_on_the_grid():
         fit, *_ = np.linalg.lstsq(x, losses, rcond=None)
         errors.append((((x @ fit - losses) ** 2).sum(), exponent, *fit))
     best = min(errors)
-    assert [row["alpha"], row["floor"], row["scale"]] == pytest.approx(best[1:])
+    assert [row.alpha.value, row.floor.value, row.scale.value] == pytest.approx(best[1:])
 
 
 def test_two_sizes_cannot_carry_three_constants():
-    assert power_law(*sure([0.7, 0.6]), SIZES[:2]) == {
-        "identified": False,
-        "says": "three constants cannot be fitted to 2 sizes",
-    }
+    assert power_law(*sure([0.7, 0.6]), SIZES[:2]) == PowerLaw(
+        identified=False, says="three constants cannot be fitted to 2 sizes"
+    )
 
 
 def test_three_sizes_identify_nothing_however_well_they_fit():
     row = power_law(*sure([0.7, 0.65, 0.63]), SIZES[:3])
-    assert not row["identified"]
-    assert row["says"].endswith("three sizes leave nothing to judge the fit by")
+    assert not row.identified
+    assert row.says.endswith("three sizes leave nothing to judge the fit by")
 
 
 def test_a_loss_that_is_not_known_to_fall_has_no_exponent():
     noise = 0.01 * np.random.default_rng(0).standard_normal((DRAWS, 4))
     row = power_law(np.full(4, 0.6), 0.6 + noise, SIZES)
-    assert not row["identified"]
-    assert row["says"].endswith("the loss is not known to fall with size at all")
+    assert not row.identified
+    assert row.says.endswith("the loss is not known to fall with size at all")
 
 
 def test_exponents_that_reach_the_end_of_the_grid_are_not_identified():
@@ -198,7 +206,7 @@ def test_exponents_that_reach_the_end_of_the_grid_are_not_identified():
     law = 0.6 + 0.05 * (SIZES / np.exp(np.log(SIZES).mean())) ** -0.05
     draws = law + 0.003 * random.standard_normal((DRAWS, 4))
     row = power_law(law, draws, SIZES)
-    assert row["scale_low"] > 0
-    assert row["alpha_low"] == EXPONENTS[0]
-    assert not row["identified"]
-    assert "fit alike" in row["says"]
+    assert row.scale.low > 0
+    assert row.alpha.low == EXPONENTS[0]
+    assert not row.identified
+    assert "fit alike" in row.says

@@ -1,7 +1,17 @@
 import re
+from dataclasses import replace
+from math import nan
+from typing import Any
 
 import pytest
 
+from patchscale.backtest.bootstrap import UNDEFINED, Estimate
+from patchscale.backtest.judge import Judgement
+from patchscale.backtest.returns import Performance
+from patchscale.backtest.scores import Scores, SeedScores
+from patchscale.backtest.trading import Strategy
+from patchscale.report.comparison import Difference, HorizonComparison
+from patchscale.report.scaling import PowerLaw, SizeEffect
 from patchscale.report.tables import (
     calibration_table,
     forecasts_table,
@@ -14,9 +24,8 @@ from patchscale.report.tables import (
 )
 
 
-def figure(name: str, value: float | None, half: float = 0.1) -> dict:
-    low, high = (None, None) if value is None else (value - half, value + half)
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
+def estimate(value: float, half: float = 0.1) -> Estimate:
+    return Estimate(value, value - half, value + half)
 
 
 def cells_of(line: str) -> list[str]:
@@ -35,12 +44,10 @@ def test_a_table_is_markdown():
 
 
 def test_a_figure_never_stands_without_its_interval():
-    row = figure("x", 0.51234, 0.1)
-    assert with_interval(row, "x") == "0.512 [0.412, 0.612]"
-    assert with_interval(row, "x", "+.1%") == "+51.2% [+41.2%, +61.2%]"
-    assert with_interval(figure("x", None), "x") == "undefined"
-    row |= {"x_low": None, "x_high": None}
-    assert with_interval(row, "x") == "0.512 [interval undefined]"
+    assert with_interval(estimate(0.51234)) == "0.512 [0.412, 0.612]"
+    assert with_interval(estimate(0.51234), "+.1%") == "+51.2% [+41.2%, +61.2%]"
+    assert with_interval(UNDEFINED) == "undefined"
+    assert with_interval(Estimate(0.51234, nan, nan)) == "0.512 [interval undefined]"
 
 
 @pytest.mark.parametrize(("p", "text"), [(0.0004, "< 0.001"), (0.001, "0.001"), (1.0, "1.000")])
@@ -49,20 +56,21 @@ def test_a_p_value_is_never_zero(p, text):
 
 
 def test_sizes_are_shown_for_test_and_validation_with_what_their_seeds_could_prove():
-    found = {
-        **figure("slope", -0.02, 0.01),
-        "slope_p": 0.01,
-        "slope_p_holm": 0.04,
-        "days": 250,
-        "seeds": [3, 1],
-        "trend": -1.0,
-        "trend_p": 0.5,
-        "trend_least_p": 0.5,
-        "power_law": {"says": "three constants cannot be fitted to 2 sizes"},
-    }
+    found = SizeEffect(
+        slope=estimate(-0.02, 0.01),
+        slope_p=0.01,
+        slope_p_holm=0.04,
+        days=250,
+        seeds=[3, 1],
+        trend=-1.0,
+        trend_p=0.5,
+        trend_least_p=0.5,
+        power_law=PowerLaw(False, "three constants cannot be fitted to 2 sizes"),
+    )
+    effects = {"test": found, "val": replace(found, days=754)}
     horizons = {
-        "h1": {"sizes": 2, "test": found, "val": found | {"days": 754}},
-        "h5": {"sizes": 1, "test": {}, "val": {}},
+        "h1": HorizonComparison(2, effects, {}, {}),
+        "h5": HorizonComparison(1, {}, {}, {}),
     }
     rows = rows_of(sizes_table(horizons))
     assert [row[:2] for row in rows] == [
@@ -83,39 +91,78 @@ def test_sizes_are_shown_for_test_and_validation_with_what_their_seeds_could_pro
     assert rows[2][2:] == ["1", "", "", "", "", "needs two sizes"]
 
 
-def judged(**changes) -> dict:
-    test = {
-        "n": 250,
-        "positives": 54,
-        "signals": 11,
-        **figure("precision", 0.4),
-        **figure("recall", 0.25),
-        **figure("auc", 0.55),
-        **figure("log_loss", 0.61, 0.03),
-        **figure("brier", 0.2),
-        **figure("brier_skill", 0.1),
-        **figure("reliability", 0.01, 0.005),
-        **figure("resolution", 0.03, 0.005),
-        **figure("uncertainty", 0.24),
-        **figure("ece", 0.05, 0.01),
-        **figure("average_precision", None),
-        "p_range": 0.31,
-        "collapsed": False,
-        "seeds": {f"seed{k}": {"log_loss": 0.6 + k} for k in (0.022, 0.011, 0.033)},
-    }
-    return {"trained": True, "n_params": 1_998_017, "test": test | changes}
+SCORES = Scores(
+    n=250,
+    positives=54,
+    signals=11,
+    precision=estimate(0.4),
+    recall=estimate(0.25),
+    log_loss=estimate(0.61, 0.03),
+    brier=estimate(0.2),
+    brier_skill=estimate(0.1),
+    auc=estimate(0.55),
+    average_precision=UNDEFINED,
+    ece=estimate(0.05, 0.01),
+    reliability=estimate(0.01, 0.005),
+    resolution=estimate(0.03, 0.005),
+    uncertainty=estimate(0.24),
+    within_bins=estimate(0.0),
+    p_min=0.1,
+    p_max=0.41,
+    p_range=0.31,
+    collapsed=False,
+    undefined={},
+    seeds={f"seed{k}": SeedScores(0.6 + k, 0.5) for k in (0.022, 0.011, 0.033)},
+)
+BUY_AND_HOLD = Performance(
+    sessions=250,
+    total_return=0.1,
+    cagr=0.1,
+    volatility=0.2,
+    max_drawdown=-0.04,
+    sharpe=estimate(0.4, 1.0),
+    sharpe_error=1.0,
+    probabilistic_sharpe=0.61,
+    undefined={},
+)
+STRATEGY = Strategy(
+    **vars(BUY_AND_HOLD),
+    trades=9,
+    signals=11,
+    label_hit_rate=0.45,
+    touch_rate=0.5,
+    win_rate=0.64,
+    mean_trade_bps=10.0,
+    exposure=0.04,
+    turnover=22.1,
+    cost_bps=2.0,
+    search_trials=30,
+    thresholds=734,
+    total_return_at_bps={"10": -0.02, "0": 0.01, "5": -0.005},
+    buy_and_hold=BUY_AND_HOLD,
+    minus_buy_and_hold=estimate(0.05),
+    deflated_sharpe=0.02,
+)
+N_PARAMS = {"2M-h1": 1_998_017, "2B-h1": 2_000_123_456}
+DIFFERENCE = Difference(UNDEFINED, estimate(0.012, 0.01), -2.0, 0.03, dm_p_holm=0.24)
 
 
-COMPARED = {
-    **figure("skill", 0.012, 0.01),
-    "dm_p": 0.03,
-    "dm_p_holm": 0.24,
-    "confidence_set_p": 0.2,
-}
+def judged(**changes: Any) -> Judgement:
+    test = replace(SCORES, **changes)
+    return Judgement("2018-12-31", 0.5, 0.4, test, test, STRATEGY)
+
+
+def forecasts(
+    rows: dict[str, Judgement | None],
+    differences: dict[str, Difference],
+    confidence_set: dict[str, float],
+) -> list[list[str]]:
+    comparison = HorizonComparison(2, {}, confidence_set, differences)
+    return rows_of(forecasts_table(rows, N_PARAMS, comparison))
 
 
 def test_a_forecast_shows_precision_recall_and_range_before_auc_each_with_its_interval():
-    (row,) = rows_of(forecasts_table({"2M-h1": (judged(), COMPARED)}))
+    (row,) = forecasts({"2M-h1": judged()}, {"2M-h1": DIFFERENCE}, {"2M-h1": 0.2})
     assert row == [
         "2M-h1",
         "1,998,017",
@@ -131,12 +178,11 @@ def test_a_forecast_shows_precision_recall_and_range_before_auc_each_with_its_in
 
 
 def test_a_baseline_is_a_row_like_any_other():
-    baseline = {"test": judged(seeds={})["test"]}
-    alone = {name: COMPARED[name] for name in COMPARED if name != "dm_p_holm"}
-    rows = rows_of(
-        forecasts_table(
-            {"boosting": (baseline, alone), "vol_logistic": (baseline, {"confidence_set_p": 0.01})}
-        )
+    baseline = judged(seeds={})
+    rows = forecasts(
+        {"boosting": baseline, "vol_logistic": baseline},
+        {"boosting": replace(DIFFERENCE, dm_p_holm=nan)},
+        {"boosting": 0.2, "vol_logistic": 0.01},
     )
     assert rows[0][:3] == ["gradient boosting", "", ""]
     assert rows[0][8] == "+1.2% [+0.2%, +2.2%] p 0.030"
@@ -144,22 +190,21 @@ def test_a_baseline_is_a_row_like_any_other():
 
 
 def test_what_is_undefined_or_collapsed_is_said():
-    changes = {**figure("precision", None), "p_range": 0.12, "collapsed": True, "signals": 0}
-    (row,) = rows_of(forecasts_table({"2M-h1": (judged(**changes), COMPARED)}))
+    row = judged(precision=UNDEFINED, p_range=0.12, collapsed=True, signals=0)
+    (row,) = forecasts({"2M-h1": row}, {"2M-h1": DIFFERENCE}, {"2M-h1": 0.2})
     assert row[3] == "undefined of 0"
     assert row[5] == "0.12 collapsed"
 
 
 def test_an_absent_cell_says_so_and_shows_no_number_but_its_n():
-    absent = {"trained": False, "n_params": 2_000_123_456}
-    text = forecasts_table({"2M-h1": (judged(), COMPARED), "2B-h1": (absent, {})})
-    row = rows_of(text)[1]
+    cells = {"2M-h1": judged(), "2B-h1": None}
+    _, row = forecasts(cells, {"2M-h1": DIFFERENCE}, {"2M-h1": 0.2})
     assert row[2] == "not run"
     assert re.findall(r"\d[\d,.]*", " ".join(row[1:])) == ["2,000,123,456"]
 
 
 def test_calibration_shows_the_parts_of_the_brier_score():
-    (row,) = rows_of(calibration_table({"2M-h1": judged()["test"]}))
+    (row,) = rows_of(calibration_table({"2M-h1": SCORES}))
     assert row[:5] == [
         "2M-h1",
         "250, 54",
@@ -170,28 +215,8 @@ def test_calibration_shows_the_parts_of_the_brier_score():
     assert row[-1] == "undefined"
 
 
-def strategy(**changes) -> dict:
-    return {
-        "trades": 9,
-        "signals": 11,
-        "label_hit_rate": 0.45,
-        "win_rate": 0.64,
-        "exposure": 0.04,
-        "turnover": 22.1,
-        "total_return_at_bps": {"10": -0.02, "0": 0.01, "5": -0.005},
-        **figure("minus_buy_and_hold", 0.05),
-        **figure("sharpe", 0.4, 1.0),
-        "probabilistic_sharpe": 0.61,
-        "deflated_sharpe": 0.02,
-        "search_trials": 30,
-        "thresholds": 734,
-        "skill_p": 0.001,
-        "max_drawdown": -0.04,
-    } | changes
-
-
 def test_a_strategy_shows_every_cost_and_what_luck_explains():
-    text = strategies_table({"2M-h1": strategy()})
+    text = strategies_table({"2M-h1": STRATEGY}, tried=1000)
     assert "return at 0 / 5 / 10 bp a side" in text
     (row,) = rows_of(text)
     assert row == [
@@ -208,9 +233,18 @@ def test_a_strategy_shows_every_cost_and_what_luck_explains():
 
 
 def test_a_strategy_that_never_traded_has_no_sharpe_and_no_hit_rate():
-    nothing = {"trades": 0, "signals": 0, "label_hit_rate": None, "win_rate": None}
-    nothing |= {"probabilistic_sharpe": None, "deflated_sharpe": None, "skill_p": None}
-    (row,) = rows_of(strategies_table({"2M-h1": strategy(**nothing, **figure("sharpe", None))}))
+    nothing = replace(
+        STRATEGY,
+        trades=0,
+        signals=0,
+        label_hit_rate=None,
+        win_rate=None,
+        sharpe=UNDEFINED,
+        sharpe_error=None,
+        probabilistic_sharpe=None,
+        deflated_sharpe=None,
+    )
+    (row,) = rows_of(strategies_table({"2M-h1": nothing}, tried=1000))
     assert (row[1], row[2], row[6], row[7]) == ("0 of 0", "", "no trade", "")
 
 

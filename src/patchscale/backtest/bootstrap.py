@@ -1,36 +1,58 @@
-"""Intervals from resampled blocks of days; the same draws for everything judged on the same days.
+"""Bootstrap intervals over blocks of days.
 
-A draw is kept as how often it holds each day. A statistic is a function of such counts, so that
-the figure (every day once) and its interval come from one formula, and two forecasts of the same
-days are compared draw by draw.
+A draw is represented by how often it contains each day. A statistic is a function of these
+counts, so that an estimate (each day once) and its interval come from one formula. All forecasts
+of the same days use the same draws, so that two of them are compared draw by draw.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 DRAWS = 10_000
-CHUNK = 1_000  # draws in memory at once: they stay in the processor's cache
-LEVEL = 0.95
+CHUNK = 1_000  # draws in memory at once, few enough to stay in the processor's cache
+CONFIDENCE = 0.95
 SEED = 0
 
 Statistics = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""Maps counts, shape (draws, n), to named figures, each of shape (draws,), NaN where undefined."""
+"""Function from counts, shape (draws, n), to named statistics, each (draws,), NaN if undefined."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Statistic of a sample with the ends of its 95 % interval; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: float, draws: np.ndarray) -> "Estimate":
+        """Return a statistic with the percentile interval of its draws, shape (10000,)."""
+        return cls(float(value), *interval(draws)) if math.isfinite(value) else UNDEFINED
+
+
+UNDEFINED = Estimate(math.nan, math.nan, math.nan)
 
 
 def block_length(horizon: int) -> int:
-    """Return the mean block in sessions: labels overlap over H, volatility lasts for weeks."""
+    """Return the mean block length in sessions.
+
+    Labels overlap over the horizon, and volatility is correlated over weeks.
+    """
     return max(20, 4 * horizon)
 
 
 @lru_cache(maxsize=4)
 def counts(n: int, block: int) -> tuple[np.ndarray, ...]:
-    """Return how often each stationary-bootstrap draw holds each day.
+    """Return how often each draw of the stationary bootstrap contains each day.
 
-    Blocks of geometric length wrap around the end. The draws are those of
-    `arch.bootstrap.StationaryBootstrap(block, ..., seed=0)`, whose import takes seconds in each of
-    21 stages.
+    Blocks have geometric lengths and wrap around the end. The draws equal those of
+    `arch.bootstrap.StationaryBootstrap(block, ..., seed=0)`, which is not used because its import
+    takes seconds in each of 21 stages.
 
     Parameters
     ----------
@@ -58,8 +80,8 @@ def _chunk(random: np.random.Generator, n: int, block: int) -> np.ndarray:
         day[draw] = random.integers(n, size=n)
         begins[draw] = random.random(n) <= 1 / block
     begins[:, 0] = True
-    where = np.flatnonzero(begins)  # of every block, in the flat (draw, place) order
-    first = day.ravel()[where] + where // n * 2 * n  # on a line of two rounds for each draw
+    where = np.flatnonzero(begins)  # first position of each block, in the flat (draw, day) order
+    first = day.ravel()[where] + where // n * 2 * n  # each draw has 2 n places, so blocks can wrap
     past = first + np.diff(where, append=CHUNK * n)
     edges = np.bincount(first, minlength=CHUNK * 2 * n + 1)
     edges -= np.bincount(past, minlength=len(edges))
@@ -70,7 +92,7 @@ def _chunk(random: np.random.Generator, n: int, block: int) -> np.ndarray:
 
 
 def drawn(statistics: Statistics, n: int, horizon: int) -> dict[str, np.ndarray]:
-    """Return each figure of every draw, shape (10000,)."""
+    """Return each statistic of every draw, shape (10000,)."""
     parts = [statistics(chunk) for chunk in counts(n, block_length(horizon))]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -78,7 +100,7 @@ def drawn(statistics: Statistics, n: int, horizon: int) -> dict[str, np.ndarray]
 def total(days: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the sum of daily values over each draw; `(draws, n), (n,) -> (draws,)`.
 
-    Not a BLAS product, whose last bits depend on the number of threads.
+    A BLAS product is avoided: its last bits depend on the number of threads.
     """
     sums: np.ndarray = np.einsum("bn,n->b", days, values.astype(days.dtype))
     return sums
@@ -90,48 +112,42 @@ def mean(days: np.ndarray, values: np.ndarray) -> np.ndarray:
     return averages
 
 
-def interval(draws: np.ndarray) -> tuple[float, float] | None:
-    """Return the 95 % percentile interval, or None if more than 5 % of the draws are undefined."""
+def interval(draws: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % percentile interval, NaN if more than 5 % of the draws are undefined."""
     finite = draws[np.isfinite(draws)]
-    if len(finite) < LEVEL * len(draws):
-        return None
-    tail = 100 * (1 - LEVEL) / 2
+    if len(finite) < CONFIDENCE * len(draws):
+        return math.nan, math.nan
+    tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(finite, [tail, 100 - tail])
     return float(low), float(high)
 
 
-def estimates(statistics: Statistics, n: int, horizon: int) -> dict[str, float | None]:
-    """Return each figure with its interval as `name`, `name_low`, `name_high`.
-
-    None stands where a figure is undefined, and at an interval's ends where it is in more than 5 %
-    of the draws.
+def estimates(statistics: Statistics, n: int, horizon: int) -> dict[str, Estimate]:
+    """Return each statistic with its interval.
 
     Parameters
     ----------
     statistics
-        What to compute.
+        Function of the counts of days.
     n
         Number of consecutive days.
     horizon
-        Sessions looked ahead; sets the mean block.
+        Sessions looked ahead; sets the mean block length.
     """
     whole = statistics(np.ones((1, n)))
     resampled = drawn(statistics, n, horizon)
-    row: dict[str, float | None] = {}
-    for name, value in whole.items():
-        defined = np.isfinite(value[0])
-        low, high = (interval(resampled[name]) if defined else None) or (None, None)
-        row |= {name: float(value[0]) if defined else None}
-        row |= {f"{name}_low": low, f"{name}_high": high}
-    return row
+    return {name: Estimate.of(value[0], resampled[name]) for name, value in whole.items()}
 
 
-def mean_with_interval(daily: np.ndarray, horizon: int, name: str) -> dict[str, float | None]:
-    """Return a daily series' mean and interval as `name`, `name_low`, `name_high`."""
-    return estimates(lambda days: {name: mean(days, daily)}, len(daily), horizon)
+def mean_with_interval(daily: np.ndarray, horizon: int) -> Estimate:
+    """Return the mean of a daily series with its interval."""
+    return estimates(lambda days: {"mean": mean(days, daily)}, len(daily), horizon)["mean"]
 
 
 def p_value(draws: np.ndarray) -> float:
-    """Return the two-sided p of zero: twice the share of draws on the rarer side, with its own."""
+    """Return the two-sided p-value of zero: twice the share of draws on the rarer side of it.
+
+    The sample itself counts as one draw on that side.
+    """
     rarer = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
     return min(1.0, 2 * (rarer + 1) / (len(draws) + 1))

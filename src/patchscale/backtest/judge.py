@@ -1,64 +1,74 @@
-"""Judge a forecast: freeze a threshold on validation, then score and trade the test year."""
+"""Judge a forecast: choose a threshold on validation, then score and trade the test year."""
 
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from patchscale.backtest.scores import (
-    Ranked,
+    Scores,
     calibration,
     choose_threshold,
     log_losses,
     precision_recall,
-    ranking,
     scores,
 )
-from patchscale.backtest.trading import run_strategy
+from patchscale.backtest.trading import Question, Strategy, run_strategy
 from patchscale.study.errors import InputError
-from patchscale.study.params import Backtest, Target
 
 JUDGED = ("val", "test")
+BENCHMARK = "vol_logistic"
+"""Baseline against which every cell is compared, in figures and plots."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Figures of a forecast."""
+
+    data_as_of: str
+    threshold: float
+    prior: float
+    """Share of positives in training."""
+    val: Scores
+    test: Scores
+    strategy: Strategy
 
 
 def judge(
     forecast: pd.DataFrame,
     split: pd.DataFrame,
     bars: pd.DataFrame,
-    rules: Backtest,
-    target: Target,
-    horizon: int,
+    question: Question,
     *,
     search_trials: int,
     source: str,
-) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+) -> tuple[Judgement, dict[str, pd.DataFrame]]:
     """Return the figures of a forecast and the tables behind its plots.
 
     Parameters
     ----------
     forecast
-        `date, subset, p` of validation and test dates; of replicates also `p_seed<k>`.
+        `date, subset, p` of validation and test dates; `p_seed<k>` if p is a mean of seeds.
     split
         Split table with the labels of train, validation and test.
     bars
         Adjusted bars.
-    rules, target, horizon
-        Threshold rule and costs; what the label means.
+    question
+        Meaning of the label, threshold rule and costs.
     search_trials
-        Trials among which a search chose the forecast's settings.
+        Trials from which a search chose the forecast's settings.
     source
-        Where the forecast comes from, for errors.
+        Name of the forecast in error messages.
 
     Returns
     -------
-    Figures `threshold, prior, data_as_of, val, test, strategy`, and tables: of the test year
-    `calibration, precision_recall, equity, trades`, of both `losses` (`date, subset, log_loss` and
-    `log_loss_seed<k>`).
+    Figures, and tables: `calibration`, `precision_recall`, `equity` and `trades` of the test year;
+    `losses` of validation and test (`date, subset, log_loss` and `log_loss_seed<k>`).
 
     Raises
     ------
     InputError
-        A judged date is missing or foreign, a probability is none, or validation has one class.
+        Dates differ from the split's, a value is not a probability, or all labels of validation
+        are equal.
     """
     joined = check_forecast(forecast, split, source)
     prior = float(split.loc[split["subset"] == "train", "label"].mean())
@@ -66,7 +76,7 @@ def judge(
     labels = {name: part["label"].to_numpy() for name, part in parts.items()}
     p = {name: part["p"].to_numpy() for name, part in parts.items()}
     try:
-        threshold, thresholds = choose_threshold(labels["val"], p["val"], rules.threshold)
+        threshold, thresholds = choose_threshold(labels["val"], p["val"], question.rules.threshold)
     except ValueError as error:
         raise InputError(f"{source}: no threshold can be chosen on validation: {error}") from None
     losses = joined[["date", "subset"]].assign(
@@ -77,30 +87,33 @@ def judge(
             for column in joined.columns[3:]
         }
     )
-    figures: dict[str, Any] = {
-        "data_as_of": f"{bars['date'].iloc[-1]:%Y-%m-%d}",
-        "threshold": threshold,
-        "prior": prior,
+    seeds = {
+        name: {column.removeprefix("p_"): part[column].to_numpy() for column in part.columns[4:]}
+        for name, part in parts.items()
     }
-    for name, part in parts.items():
-        figures[name] = scores(labels[name], p[name], prior, threshold, horizon) | {
-            "seeds": {
-                column.removeprefix("p_"): score_alone(labels[name], part[column].to_numpy())
-                for column in part.columns[4:]
-            }
-        }
-    figures["strategy"], tables = run_strategy(
-        bars, parts["test"], threshold, target, horizon, rules, search_trials, thresholds
+    val, test = (
+        scores(labels[name], p[name], prior, threshold, question.horizon, seeds[name])
+        for name in JUDGED
     )
-    return figures, tables | {
-        "calibration": calibration(labels["test"], p["test"], horizon),
+    strategy, tables = run_strategy(
+        bars, parts["test"], question, threshold, search_trials, thresholds
+    )
+    data_as_of = f"{bars['date'].iloc[-1]:%Y-%m-%d}"
+    return Judgement(data_as_of, threshold, prior, val, test, strategy), tables | {
+        "calibration": calibration(labels["test"], p["test"], question.horizon),
         "precision_recall": precision_recall(labels["test"], p["test"]),
         "losses": losses,
     }
 
 
 def check_forecast(forecast: pd.DataFrame, split: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Return the forecast with its labels; raise InputError where it does not fit the split."""
+    """Return the forecast with its labels.
+
+    Raises
+    ------
+    InputError
+        As `judge` does, for dates and probabilities.
+    """
     expected = split.loc[split["subset"].isin(JUDGED), ["date", "label", "subset"]]
     wanted, found = expected["date"], forecast["date"]
     for days, what in (
@@ -125,12 +138,3 @@ def check_forecast(forecast: pd.DataFrame, split: pd.DataFrame, source: str) -> 
     if len(joined) < len(expected):
         raise InputError(f"{source}: its subsets are not those of the split")
     return joined[["date", "subset", "label", *forecast.columns[2:]]]
-
-
-def score_alone(labels: np.ndarray, p: np.ndarray) -> dict[str, float | None]:
-    """Return log-loss and AUC of one seed; an AUC that is undefined is None."""
-    (auc,) = ranking(Ranked.of(labels, p), np.ones((1, len(p))))["auc"]
-    return {
-        "log_loss": float(log_losses(labels, p).mean()),
-        "auc": float(auc) if np.isfinite(auc) else None,
-    }

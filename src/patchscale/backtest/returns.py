@@ -1,11 +1,12 @@
-"""What a series of daily returns is worth, and how much of it luck explains."""
+"""Growth, risk and Sharpe ratio of daily returns, and the Sharpe ratio that luck explains."""
 
+import math
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
-from patchscale.backtest.bootstrap import estimates, mean
+from patchscale.backtest.bootstrap import UNDEFINED, Estimate, estimates, mean
 
 SESSIONS_PER_YEAR = 252
 ROUNDING = 1e-6
@@ -13,42 +14,57 @@ NORMAL = NormalDist()
 SHARPES = ("sharpe", "sharpe_error", "probabilistic_sharpe")
 
 
-def performance(returns: np.ndarray, horizon: int) -> dict[str, Any]:
-    """Return growth, risk and Sharpe ratio of daily returns.
+@dataclass(frozen=True)
+class Performance:
+    """Growth, risk and Sharpe ratio of daily returns."""
 
-    Sharpe is annualised with 252 sessions against a rate of zero, with a 95 % interval over blocks
-    of days; None, with the reason under `undefined`, where returns do not vary.
-    """
+    sessions: int
+    total_return: float
+    cagr: float
+    volatility: float
+    """Annualised with 252 sessions, as are the Sharpe ratio and its error."""
+    max_drawdown: float
+    sharpe: Estimate
+    """Against a rate of zero."""
+    sharpe_error: float | None
+    probabilistic_sharpe: float | None
+    undefined: dict[str, str]
+    """Reason of each figure, and `interval of` a figure, that is undefined."""
+
+
+def performance(returns: np.ndarray, horizon: int) -> Performance:
+    """Return growth, risk and Sharpe ratio of daily returns, shape (n,)."""
     equity = np.cumprod(1 + returns)
     peak = np.maximum.accumulate(np.append(1.0, equity))[1:]
-    figures: dict[str, Any] = {
-        "sessions": len(returns),
-        "total_return": float(equity[-1] - 1),
-        "cagr": float(equity[-1] ** (SESSIONS_PER_YEAR / len(returns)) - 1),
-        "volatility": float(np.sqrt(SESSIONS_PER_YEAR) * returns.std(ddof=1)),
-        "max_drawdown": float((equity / peak - 1).min()),
-        **estimates(lambda days: {"sharpe": sharpe(returns, days)}, len(returns), horizon),
-        "sharpe_error": sharpe_error(returns),
-        "undefined": {},
-    }
-    ratio, error = figures["sharpe"], figures["sharpe_error"]
-    if ratio is None or error is None:
-        figures |= {"sharpe": None, "sharpe_error": None, "probabilistic_sharpe": None}
-        figures["undefined"] = dict.fromkeys(SHARPES, "no return differs from the others")
+    statistics = estimates(lambda days: {"sharpe": sharpe(returns, days)}, len(returns), horizon)
+    ratio, error, probability = statistics["sharpe"], sharpe_error(returns), None
+    undefined = {}
+    if math.isnan(ratio.value) or error is None:
+        ratio, error = UNDEFINED, None
+        undefined = dict.fromkeys(SHARPES, "no return differs from the others")
     else:
-        figures["probabilistic_sharpe"] = probabilistic_sharpe(ratio, error)
-        if figures["sharpe_low"] is None:
-            why = "more than 5 % of the resamples have no sharpe"
-            figures["undefined"] = {"interval of sharpe": why}
-    return figures
+        probability = probabilistic_sharpe(ratio.value, error)
+        if math.isnan(ratio.low):
+            undefined = {"interval of sharpe": "more than 5 % of the resamples have no sharpe"}
+    return Performance(
+        sessions=len(returns),
+        total_return=float(equity[-1] - 1),
+        cagr=float(equity[-1] ** (SESSIONS_PER_YEAR / len(returns)) - 1),
+        volatility=float(np.sqrt(SESSIONS_PER_YEAR) * returns.std(ddof=1)),
+        max_drawdown=float((equity / peak - 1).min()),
+        sharpe=ratio,
+        sharpe_error=error,
+        probabilistic_sharpe=probability,
+        undefined=undefined,
+    )
 
 
 def sharpe(returns: np.ndarray, days: np.ndarray) -> np.ndarray:
     """Return the annualised Sharpe ratio of each draw; `(n,), (draws, n) -> (draws,)`."""
-    n, centre = len(returns), returns.mean()  # centred first: squares of small numbers
+    n, centre = len(returns), returns.mean()  # centred first, for precision of the squares
     average = mean(days, returns - centre)
     variance = (mean(days, (returns - centre) ** 2) - average**2) * n / (n - 1)
-    # draws without a trade have no spread but that of rounding
+    # a draw without a trade has a variance of rounding errors only
     spread = np.sqrt(np.where(variance > ROUNDING * returns.var(), variance, np.nan))
     ratio: np.ndarray = np.sqrt(SESSIONS_PER_YEAR) * (average + centre) / spread
     return ratio
@@ -57,8 +73,8 @@ def sharpe(returns: np.ndarray, days: np.ndarray) -> np.ndarray:
 def sharpe_error(returns: np.ndarray) -> float | None:
     """Return the standard error of the annualised Sharpe ratio; None where returns do not vary.
 
-    sqrt((1 - skew SR + (kurtosis - 1) / 4 SR^2) / (n - 1)) a session: independent days, any
-    distribution (Mertens 2002). The bootstrap's interval drops the first of the two.
+    For a session it is sqrt((1 - skew SR + (kurtosis - 1) / 4 SR^2) / (n - 1)), for independent
+    days of any distribution (Mertens 2002). The bootstrap interval does not assume independence.
     """
     centred = returns - returns.mean()
     if not centred.any():
@@ -83,14 +99,26 @@ def probabilistic_sharpe(ratio: float, error: float, benchmark: float = 0.0) -> 
 
 
 def expected_best_sharpe(tried: int, sessions: int) -> float:
-    """Return the annualised Sharpe ratio that the best of `tried` strategies without skill has.
+    """Return the expected annualised Sharpe ratio of the best of `tried` strategies without skill.
 
-    Those are taken for independent, each with the sampling error of zero skill, 1 / sqrt(n - 1) a
-    session: what a search tried was never traded on the test year, so its spread is unknown.
-    Strategies that resemble each other have less, so this asks for too much rather than too little.
+    The strategies are assumed to be independent, each with the sampling error of zero skill,
+    1 / sqrt(n - 1) a session: the settings that a search tried were never traded on the test
+    year, so the spread of their Sharpe ratios is unknown. The best of strategies that resemble
+    each other has a lower ratio, so that this benchmark is too high rather than too low.
     """
     if tried < 2:
         return 0.0
     best = (1 - np.euler_gamma) * NORMAL.inv_cdf(1 - 1 / tried)
     best += np.euler_gamma * NORMAL.inv_cdf(1 - 1 / (tried * np.e))
     return float(best * np.sqrt(SESSIONS_PER_YEAR / (sessions - 1)))
+
+
+def deflated_sharpe(strategy: Performance, tried: int) -> float | None:
+    """Return the probability that a strategy, the best of `tried`, has skill.
+
+    It is None where the strategy has no Sharpe ratio.
+    """
+    if strategy.sharpe_error is None:
+        return None
+    benchmark = expected_best_sharpe(tried, strategy.sessions)
+    return probabilistic_sharpe(strategy.sharpe.value, strategy.sharpe_error, benchmark)

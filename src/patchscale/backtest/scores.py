@@ -1,22 +1,61 @@
-"""Scores of probability forecasts, with intervals; every stage that judges uses these.
+"""Scores of probability forecasts, with bootstrap intervals.
 
-Each score is a function of how often a sample holds each day (`bootstrap`): once for the figure
-itself, as drawn for its interval.
+Each score is a function of how often a sample contains each day (see `bootstrap`): once for the
+score itself, as drawn for its interval.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from patchscale.backtest.bootstrap import estimates, mean, total
+from patchscale.backtest.bootstrap import Estimate, estimates, mean, total
+from patchscale.backtest.ranked import Array, Ranked, counts_above, ratio
 from patchscale.study.params import Threshold
 
 COLLAPSED_RANGE = 0.2
-BINS = 10
 
-Array = np.ndarray
+
+@dataclass(frozen=True)
+class SeedScores:
+    """Scores of a single seed of a cell."""
+
+    log_loss: float
+    auc: float | None
+    """None if undefined."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a forecast on the days of a subset."""
+
+    n: int
+    positives: int
+    signals: int
+    """Days whose probability reaches the threshold."""
+    precision: Estimate
+    recall: Estimate
+    log_loss: Estimate
+    brier: Estimate
+    brier_skill: Estimate
+    """Share of the Brier score of the training prior that is saved."""
+    auc: Estimate
+    average_precision: Estimate
+    ece: Estimate
+    """Expected calibration error."""
+    reliability: Estimate
+    resolution: Estimate
+    uncertainty: Estimate
+    within_bins: Estimate
+    p_min: float
+    p_max: float
+    p_range: float
+    collapsed: bool
+    """Whether the range of the probabilities is below 0.2."""
+    undefined: dict[str, str]
+    """Reason of each score, and `interval of` a score, that is undefined."""
+    seeds: dict[str, SeedScores]
 
 
 def log_losses(labels: Array, p: Array) -> Array:
@@ -26,80 +65,33 @@ def log_losses(labels: Array, p: Array) -> Array:
     return losses
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """Labels and forecasts in ascending order of the forecast."""
-
-    order: Array
-    labels: Array
-    p: Array
-    distinct: Array
-    """Where each run of equal forecasts begins."""
-    bins: Array
-    """Where each of up to ten bins begins: of equal size, but equal forecasts are never parted."""
-
-    @classmethod
-    def of(cls, labels: Array, p: Array) -> "Ranked":
-        """Sort the forecasts of n consecutive days; `(n,), (n,)`."""
-        order = np.argsort(p, kind="stable")
-        ranked = p[order]
-        first_equal = np.searchsorted(ranked, ranked, side="left")
-        return cls(
-            order, labels[order], ranked, _starts(ranked), _starts(first_equal * BINS // len(p))
-        )
-
-    @property
-    def says_nothing(self) -> bool:
-        """Whether all forecasts are equal."""
-        return len(self.distinct) == 1
-
-
-def _starts(values: Array) -> Array:
-    """Return where runs of equal values begin."""
-    return np.flatnonzero(np.append(True, values[1:] != values[:-1]))
-
-
 def ranking(ranked: Ranked, days: Array) -> dict[str, Array]:
     """Return `auc`, ties counting half, and `average_precision`, step-wise; each (draws,).
 
     `days` are counts in the order of `ranked`, shape (draws, n). NaN where a draw has one class
     only (for the average precision: no positive), or where all forecasts are equal.
     """
-    if ranked.says_nothing:
+    if ranked.constant:
         return dict.fromkeys(("auc", "average_precision"), np.full(len(days), np.nan))
-    positives, negatives, hits, called = _called(ranked, days)
+    positives, negatives, hits, called = counts_above(ranked, days)
     false = called - hits
-    above = (negatives * (hits - positives / 2)).sum(axis=1)  # pairs in the right order
+    above = (negatives * (hits - positives / 2)).sum(axis=1)  # concordant pairs
     precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
     return {
-        "auc": _ratio(above, hits[:, 0] * false[:, 0]),
-        "average_precision": _ratio((positives * precision).sum(axis=1), hits[:, 0]),
+        "auc": ratio(above, hits[:, 0] * false[:, 0]),
+        "average_precision": ratio((positives * precision).sum(axis=1), hits[:, 0]),
     }
 
 
-def _called(ranked: Ranked, days: Array) -> tuple[Array, Array, Array, Array]:
-    """Return for each distinct forecast, ascending, what it meets and what it would call.
-
-    Positives and negatives at it, positives and days at or above it; each (draws, distinct).
-    """
-    last = np.append(ranked.distinct[1:], len(ranked.p)) - 1
-    hits_to = np.take(np.cumsum(days * ranked.labels.astype(days.dtype), axis=1), last, axis=1)
-    days_to = np.take(np.cumsum(days, axis=1), last, axis=1)
-    positives, held = hits_to.copy(), days_to.copy()
-    positives[:, 1:] -= hits_to[:, :-1]
-    held[:, 1:] -= days_to[:, :-1]
-    hits = hits_to[:, -1:] - hits_to + positives
-    return positives, held - positives, hits, days_to[:, -1:] - days_to + held
-
-
 def calibration_scores(ranked: Ranked, days: Array) -> dict[str, Array]:
-    """Return the expected calibration error and Murphy's parts of the Brier score; each (draws,).
+    """Return the calibration error and Murphy's decomposition of the Brier score; each (draws,).
 
     `days` are counts in the order of `ranked`, shape (draws, n). Over bins of mean forecast f and
     share of positives o: ece = mean |f - o|, reliability = mean (f - o)^2, resolution = mean
     (o - base)^2, uncertainty = base (1 - base). Brier = reliability - resolution + uncertainty +
-    within_bins, the last for the spread of forecasts inside a bin (Stephenson et al. 2008). With
-    few days a bin, gaps are above zero for a calibrated forecast too, and more so in resamples.
+    within_bins; the last term is the spread of forecasts inside a bin (Stephenson et al. 2008).
+    With few days a bin, ece and reliability are above zero for a calibrated forecast too, and
+    higher still in resamples.
 
     References
     ----------
@@ -108,14 +100,14 @@ def calibration_scores(ranked: Ranked, days: Array) -> dict[str, Array]:
     size = days.sum(axis=1)
     n = np.add.reduceat(days, ranked.bins, axis=1)
     forecast, observed = (
-        _ratio(np.add.reduceat(days * x.astype(days.dtype), ranked.bins, axis=1), n)
+        ratio(np.add.reduceat(days * x.astype(days.dtype), ranked.bins, axis=1), n)
         for x in (ranked.p, ranked.labels)
     )
     base = mean(days, ranked.labels)
 
     def over_bins(gap: Array) -> Array:
-        held: Array = np.where(n > 0, n * gap, 0).sum(axis=1) / size
-        return held
+        average: Array = np.where(n > 0, n * gap, 0).sum(axis=1) / size
+        return average
 
     reliability = over_bins((forecast - observed) ** 2)
     resolution = over_bins((observed - base[:, None]) ** 2)
@@ -135,63 +127,64 @@ def calibration(labels: Array, p: Array, horizon: int) -> pd.DataFrame:
     ranked = Ranked.of(labels, p)
 
     def observed(days: Array) -> dict[str, Array]:
-        held = np.take(days, ranked.order, axis=1)
-        n = np.add.reduceat(held, ranked.bins, axis=1)
-        hits = np.add.reduceat(held * ranked.labels.astype(held.dtype), ranked.bins, axis=1)
-        return {str(number): share for number, share in enumerate(_ratio(hits, n).T)}
+        sorted_days = np.take(days, ranked.order, axis=1)
+        n = np.add.reduceat(sorted_days, ranked.bins, axis=1)
+        positives = sorted_days * ranked.labels.astype(days.dtype)
+        hits = np.add.reduceat(positives, ranked.bins, axis=1)
+        return {str(number): share for number, share in enumerate(ratio(hits, n).T)}
 
-    row = estimates(observed, len(p), horizon)
-    names = {"observed": "", "observed_low": "_low", "observed_high": "_high"}
+    shares = estimates(observed, len(p), horizon).values()
     parts = np.split(ranked.p, ranked.bins[1:])
     return pd.DataFrame(
-        {"predicted": [part.mean() for part in parts]}
-        | {
-            name: np.array([row[f"{number}{end}"] for number in range(len(parts))], dtype=float)
-            for name, end in names.items()
+        {
+            "predicted": [part.mean() for part in parts],
+            "observed": [share.value for share in shares],
+            "observed_low": [share.low for share in shares],
+            "observed_high": [share.high for share in shares],
+            "n": [len(part) for part in parts],
         }
-        | {"n": [len(part) for part in parts]}
     )
 
 
 def precision_recall(labels: Array, p: Array) -> pd.DataFrame:
     """Return `threshold, precision, recall, false_alarms` at each distinct p, highest first.
 
-    `recall` is the share of positives called, `false_alarms` that of negatives; NaN where there
-    are none.
+    `recall` is the share of positives called, `false_alarms` the share of negatives called; NaN
+    where there are none.
     """
     ranked = Ranked.of(labels, p)
-    _, _, hits, called = (part[0, ::-1] for part in _called(ranked, np.ones((1, len(p)))))
+    _, _, hits, called = (part[0, ::-1] for part in counts_above(ranked, np.ones((1, len(p)))))
     return pd.DataFrame(
         {
             "threshold": ranked.p[ranked.distinct][::-1],
             "precision": hits / called,
-            "recall": _ratio(hits, labels.sum()),
-            "false_alarms": _ratio(called - hits, (1 - labels).sum()),
+            "recall": ratio(hits, labels.sum()),
+            "false_alarms": ratio(called - hits, (1 - labels).sum()),
         }
     )
 
 
 def choose_threshold(labels: Array, p: Array, rule: Threshold) -> tuple[float, int]:
-    """Return the best threshold by a rule, and among how many it was chosen.
+    """Return the best threshold by a rule, and the number of candidates.
 
     Candidates are the distinct probabilities whose recall is at least `rule.min_recall`. The best
-    has the highest precision, or the highest share of positives less that of negatives called
-    (Youden 1950); ties go to the higher threshold. Meant for validation labels, then frozen.
+    has the highest precision, or the highest recall less false alarms (Youden 1950); ties go to
+    the higher threshold. To be called with validation labels only.
 
     Raises
     ------
     ValueError
-        There is no positive, or no negative, to choose by.
+        All labels are equal.
     """
     if labels.min() == labels.max():
         raise ValueError(f"{int(labels.sum())} of {len(labels)} days are positive, one class only")
     table = precision_recall(labels, p)
     allowed = table[table["recall"] >= rule.min_recall]
-    worth = {
+    criterion = {
         "precision": allowed["precision"],
-        "youden": (allowed["recall"] - allowed["false_alarms"]).round(12),  # a tie is a tie
+        "youden": (allowed["recall"] - allowed["false_alarms"]).round(12),  # ties despite rounding
     }[rule.rule]
-    return float(allowed["threshold"].iloc[int(np.argmax(worth))]), len(allowed)
+    return float(allowed["threshold"].iloc[int(np.argmax(criterion))]), len(allowed)
 
 
 def at_threshold(labels: Array, p: Array, threshold: float, days: Array) -> dict[str, Array]:
@@ -199,19 +192,28 @@ def at_threshold(labels: Array, p: Array, threshold: float, days: Array) -> dict
     called = (p >= threshold).astype(float)
     hits = total(days, called * labels)
     return {
-        "precision": _ratio(hits, total(days, called)),
-        "recall": _ratio(hits, total(days, labels)),
+        "precision": ratio(hits, total(days, called)),
+        "recall": ratio(hits, total(days, labels)),
     }
 
 
-def _ratio(part: Array, whole: Array) -> Array:
-    """Return part / whole, NaN where the whole is zero."""
-    whole = np.broadcast_to(whole, np.shape(part))
-    ratio: Array = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
-    return ratio
+def score_seed(labels: Array, p: Array) -> SeedScores:
+    """Return log-loss and AUC of a single seed, without intervals."""
+    (auc,) = ranking(Ranked.of(labels, p), np.ones((1, len(p))))["auc"]
+    return SeedScores(
+        log_loss=float(log_losses(labels, p).mean()),
+        auc=float(auc) if np.isfinite(auc) else None,
+    )
 
 
-def scores(labels: Array, p: Array, prior: float, threshold: float, horizon: int) -> dict[str, Any]:
+def scores(
+    labels: Array,
+    p: Array,
+    prior: float,
+    threshold: float,
+    horizon: int,
+    seeds: dict[str, Array],
+) -> Scores:
     """Return the scores of a forecast, each with its 95 % interval.
 
     Parameters
@@ -221,49 +223,48 @@ def scores(labels: Array, p: Array, prior: float, threshold: float, horizon: int
     prior
         Share of positives in training; the reference of the Brier skill.
     threshold
-        From which probability on a day is called.
+        Lowest probability at which a day is called.
     horizon
-        Sessions looked ahead; sets the bootstrap's mean block.
-
-    Returns
-    -------
-    Figures; one that is undefined is None and has its reason under `undefined`.
+        Sessions looked ahead; sets the mean block length of the bootstrap.
+    seeds
+        Probabilities of each seed whose mean is the forecast, shape (n,).
     """
     losses, squares = log_losses(labels, p), (p - labels) ** 2
     ranked = Ranked.of(labels, p)
 
     def statistics(days: Array) -> dict[str, Array]:
         brier = mean(days, squares)
-        held = np.take(days, ranked.order, axis=1)
+        sorted_days = np.take(days, ranked.order, axis=1)
         return {
             **at_threshold(labels, p, threshold, days),
             "log_loss": mean(days, losses),
             "brier": brier,
-            "brier_skill": 1 - _ratio(brier, mean(days, (prior - labels) ** 2)),
-            **ranking(ranked, held),
-            **calibration_scores(ranked, held),
+            "brier_skill": 1 - ratio(brier, mean(days, (prior - labels) ** 2)),
+            **ranking(ranked, sorted_days),
+            **calibration_scores(ranked, sorted_days),
         }
 
     signals, positives = int((p >= threshold).sum()), int(labels.sum())
     row = estimates(statistics, len(labels), horizon)
     span = float(p.max() - p.min())
-    return {
-        "n": len(labels),
-        "positives": positives,
-        "signals": signals,
+    return Scores(
+        n=len(labels),
+        positives=positives,
+        signals=signals,
         **row,
-        "p_min": float(p.min()),
-        "p_max": float(p.max()),
-        "p_range": span,
-        "collapsed": span < COLLAPSED_RANGE,
-        "undefined": _reasons(row, positives, len(labels), threshold, span),
-    }
+        p_min=float(p.min()),
+        p_max=float(p.max()),
+        p_range=span,
+        collapsed=span < COLLAPSED_RANGE,
+        undefined=_reasons(row, positives, len(labels), threshold, span),
+        seeds={name: score_seed(labels, alone) for name, alone in seeds.items()},
+    )
 
 
 def _reasons(
-    row: dict[str, float | None], positives: int, n: int, threshold: float, span: float
+    row: dict[str, Estimate], positives: int, n: int, threshold: float, span: float
 ) -> dict[str, str]:
-    """Say of every figure that is None why it is."""
+    """Return the reason of each estimate, or interval, that is undefined."""
     if positives in (0, n):
         ranking = f"{positives} of {n} days are positive, one class only"
     else:
@@ -276,10 +277,9 @@ def _reasons(
         "average_precision": ranking,
     }
     reasons = {}
-    for name, value in row.items():
-        if value is None and not name.endswith(("_low", "_high")):
+    for name, estimate in row.items():
+        if math.isnan(estimate.value):
             reasons[name] = why[name]
-        elif value is None and name.removesuffix("_low") not in reasons and name.endswith("_low"):
-            name = name.removesuffix("_low")
+        elif math.isnan(estimate.low):
             reasons[f"interval of {name}"] = f"more than 5 % of the resamples have no {name}"
     return reasons

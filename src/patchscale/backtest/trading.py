@@ -1,24 +1,24 @@
-"""Trade the signals of the test year at prices one could have had.
+"""Trade the signals of the test year at prices that could have been obtained.
 
-After the close of t, a signal buys at the open of t+1; the position is closed at the first touch
-of close[t] * (1 + theta), at that price or at the open where it gaps beyond, else at the close of
-t+H. One position at a time; costs on each side. With `target.side: down` all is mirrored (short).
+A signal after the close of t buys at the open of t+1. The position is closed at the first touch
+of close[t] * (1 + theta): at that price, or at the open if it is beyond. A position without a
+touch is closed at the close of t+H. There is one position at a time, with costs on each side.
+With `target.side: down` everything is mirrored (short positions).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from patchscale.backtest.bootstrap import mean_with_interval
+from patchscale.backtest.bootstrap import Estimate, mean_with_interval
 from patchscale.backtest.returns import (
     SESSIONS_PER_YEAR,
     SHARPES,
-    expected_best_sharpe,
+    Performance,
+    deflated_sharpe,
     performance,
-    probabilistic_sharpe,
 )
 from patchscale.study.params import Backtest, Target
 
@@ -28,8 +28,45 @@ OF_TRADES = ("label_hit_rate", "touch_rate", "win_rate", "mean_trade_bps")
 
 
 @dataclass(frozen=True)
+class Question:
+    """Event that is forecast, and the rules by which its forecasts are traded."""
+
+    horizon: int
+    """Sessions looked ahead."""
+    target: Target
+    rules: Backtest
+
+
+@dataclass(frozen=True)
+class Strategy(Performance):
+    """Performance of the signals of a forecast, and what describes their trades."""
+
+    trades: int
+    signals: int
+    label_hit_rate: float | None
+    """Share of the signals whose label is 1; None, as the next three, without trades."""
+    touch_rate: float | None
+    win_rate: float | None
+    mean_trade_bps: float | None
+    exposure: float
+    """Share of the sessions with a position."""
+    turnover: float
+    """Purchases and sales a year, in units of the capital."""
+    cost_bps: float
+    """Cost of each side in basis points."""
+    search_trials: int
+    thresholds: int
+    """Candidates among which the threshold was chosen."""
+    total_return_at_bps: dict[str, float]
+    buy_and_hold: Performance
+    minus_buy_and_hold: Estimate
+    """Mean difference of the daily returns, a year."""
+    deflated_sharpe: float | None
+
+
+@dataclass(frozen=True)
 class Trade:
-    """One round trip; `signal, entry, exit` are row numbers of the bars."""
+    """One round trip; `signal`, `entry` and `exit` are row numbers of the bars."""
 
     signal: int
     entry: int
@@ -42,16 +79,16 @@ class Trade:
 def trades(
     bars: pd.DataFrame, signals: pd.DatetimeIndex, target: Target, horizon: int
 ) -> list[Trade]:
-    """Return the trades that the signals lead to.
+    """Return the trades that follow from the signals.
 
     Parameters
     ----------
     bars
         Adjusted bars.
     signals
-        Dates, among those of `bars`, after whose close a position is wanted.
+        Dates, among those of `bars`, after whose close a position is to be opened.
     target, horizon
-        Side and size of the move waited for, and for how many sessions.
+        Side and size of the expected move, and the sessions in which it is expected.
 
     Raises
     ------
@@ -84,14 +121,14 @@ def daily_returns(
 ) -> np.ndarray:
     """Return the strategy's return on each session from row `first` on; `(len(bars) - first,)`.
 
-    Positions are marked to the close; `cost_bps` is taken on the way in and on the way out.
+    Positions are marked to the close; `cost_bps` is charged at the entry and at the exit.
     """
     closes = bars["close"].to_numpy()
     growth = np.ones(len(bars))
     for trade in done:
-        held = closes[trade.entry : trade.exit]
-        marks = np.concatenate([[trade.entry_price], held, [trade.exit_price]])
-        # a short is of one unit of capital at entry and not rebalanced
+        between = closes[trade.entry : trade.exit]
+        marks = np.concatenate([[trade.entry_price], between, [trade.exit_price]])
+        # a short position has the size of the capital at entry and is not rebalanced
         value = marks / marks[0] if side > 0 else 2 - marks / marks[0]
         value[1:] *= 1 - cost_bps * BP
         value[-1] *= 1 - cost_bps * BP
@@ -131,36 +168,33 @@ def trades_table(
 def run_strategy(
     bars: pd.DataFrame,
     test: pd.DataFrame,
+    question: Question,
     threshold: float,
-    target: Target,
-    horizon: int,
-    rules: Backtest,
     search_trials: int,
     thresholds: int,
-) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+) -> tuple[Strategy, dict[str, pd.DataFrame]]:
     """Backtest `p >= threshold` over the test dates.
 
     Parameters
     ----------
     bars
-        Adjusted bars, past the last test date by at least `horizon` sessions.
+        Adjusted bars, past the last test date by at least the horizon.
     test
         `date, label, p` of the test dates.
+    question
+        Meaning of the label, and costs.
     threshold
-        Frozen on validation.
-    target, horizon
-        What the label means.
-    rules
-        Cost per side in basis points, and the alternatives to report.
+        Chosen on validation.
     search_trials, thresholds
-        Among how many settings, and then thresholds, this strategy was chosen; their sum deflates
-        its Sharpe ratio.
+        Numbers of settings and of thresholds from which this strategy was chosen; their sum
+        deflates its Sharpe ratio.
 
     Returns
     -------
     Figures, and tables: `equity` of `date, strategy, buy_and_hold` (wealth at each close, 1 at the
     start) and `trades`.
     """
+    target, horizon, rules = question.target, question.horizon, question.rules
     side = 1 if target.side == "up" else -1
     called = test[test["p"] >= threshold]
     done = trades(bars, pd.DatetimeIndex(called["date"]), target, horizon)
@@ -172,30 +206,31 @@ def run_strategy(
     for trade in done:
         in_market[trade.entry : trade.exit + 1] = True
     n = len(done)
-    figures = {
-        "trades": n,
-        "signals": len(called),
-        "label_hit_rate": float(called["label"].mean()) if n else None,
-        "touch_rate": float(table["touched"].mean()) if n else None,
-        "win_rate": float((table["gain"] > 0).mean()) if n else None,
-        "mean_trade_bps": float(table["gain"].mean() / BP) if n else None,
-        "exposure": float(in_market[first:].mean()),
-        "turnover": 2 * n * SESSIONS_PER_YEAR / len(returns),
-        "cost_bps": rules.cost_bps,
-        **performance(returns, horizon),
-        "search_trials": search_trials,
-        "thresholds": thresholds,
-        "total_return_at_bps": {
+    own = performance(returns, horizon)
+    if not n:
+        reasons = dict.fromkeys((*OF_TRADES, *SHARPES, "deflated_sharpe"), "no trade was made")
+        own = replace(own, undefined=reasons)
+    strategy = Strategy(
+        **vars(own),
+        trades=n,
+        signals=len(called),
+        label_hit_rate=float(called["label"].mean()) if n else None,
+        touch_rate=float(table["touched"].mean()) if n else None,
+        win_rate=float((table["gain"] > 0).mean()) if n else None,
+        mean_trade_bps=float(table["gain"].mean() / BP) if n else None,
+        exposure=float(in_market[first:].mean()),
+        turnover=2 * n * SESSIONS_PER_YEAR / len(returns),
+        cost_bps=rules.cost_bps,
+        search_trials=search_trials,
+        thresholds=thresholds,
+        total_return_at_bps={
             f"{bps:g}": float(np.prod(1 + daily_returns(bars, done, first, bps, side)) - 1)
             for bps in rules.sensitivity_bps
         },
-        "buy_and_hold": performance(held, horizon),
-        **mean_with_interval(SESSIONS_PER_YEAR * (returns - held), horizon, "minus_buy_and_hold"),
-    }
-    figures["deflated_sharpe"] = deflated_sharpe(figures, search_trials + thresholds)
-    if not n:
-        reasons = dict.fromkeys((*OF_TRADES, *SHARPES, "deflated_sharpe"), "no trade was made")
-        figures["undefined"] = reasons
+        buy_and_hold=performance(held, horizon),
+        minus_buy_and_hold=mean_with_interval(SESSIONS_PER_YEAR * (returns - held), horizon),
+        deflated_sharpe=deflated_sharpe(own, search_trials + thresholds),
+    )
     equity = pd.DataFrame(
         {
             "date": bars["date"].iloc[first:],
@@ -203,15 +238,4 @@ def run_strategy(
             "buy_and_hold": np.cumprod(1 + held),
         }
     ).reset_index(drop=True)
-    return figures, {"equity": equity, "trades": table}
-
-
-def deflated_sharpe(strategy: dict[str, Any], tried: int) -> float | None:
-    """Return the probability that a strategy, the best of `tried`, has skill; None without trades.
-
-    `strategy` holds the figures of `run_strategy`.
-    """
-    if strategy["sharpe"] is None:
-        return None
-    benchmark = expected_best_sharpe(tried, strategy["sessions"])
-    return probabilistic_sharpe(strategy["sharpe"], strategy["sharpe_error"], benchmark)
+    return strategy, {"equity": equity, "trades": table}

@@ -1,11 +1,14 @@
-"""Figures with a panel per trained cell: budgets down, horizons across, one scale for all."""
+"""Figures with a panel per trained cell: a row per budget, a column per horizon, one scale."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from patchscale.backtest.judge import BENCHMARK
+from patchscale.backtest.scores import Scores
 from patchscale.report.style import (
     BASELINES,
     BLUE,
@@ -21,10 +24,10 @@ from patchscale.study.params import Cell
 Grid = dict[str, Cell]
 Tables = dict[str, pd.DataFrame]
 CELL: Style = {"color": BLUE}
-RIVAL = BASELINES["vol_logistic"]
+BENCHMARK_STYLE = BASELINES[BENCHMARK]
 
 
-def reliability(grid: Grid, cells: Tables, rivals: Tables, path: Path) -> None:
+def reliability(grid: Grid, cells: Tables, benchmarks: Tables, path: Path) -> None:
     """Draw observed against predicted share of positives in the test year.
 
     Parameters
@@ -33,16 +36,16 @@ def reliability(grid: Grid, cells: Tables, rivals: Tables, path: Path) -> None:
         Rows of grid.yaml, which give each cell's budget and horizon.
     cells
         For each trained cell its calibration table.
-    rivals
+    benchmarks
         For each horizon that of the volatility logistic.
     path
-        Where the figure goes.
+        File of the figure.
     """
 
     def draw(axis: Any, cell: str, horizon: str) -> None:
-        table, rival = cells[cell], rivals[horizon]
+        table, benchmark = cells[cell], benchmarks[horizon]
         axis.plot((0, 1), (0, 1), color=GREY, linewidth=0.6)
-        axis.plot(rival["predicted"], rival["observed"], **RIVAL, linewidth=1)
+        axis.plot(benchmark["predicted"], benchmark["observed"], **BENCHMARK_STYLE, linewidth=1)
         gaps = [
             table["observed"] - table["observed_low"],
             table["observed_high"] - table["observed"],
@@ -51,65 +54,64 @@ def reliability(grid: Grid, cells: Tables, rivals: Tables, path: Path) -> None:
 
     marks: dict[str, Style] = {
         "PatchTST, 95 % interval": CELL | {"marker": "o", "linestyle": ""},
-        "volatility logistic": RIVAL,
+        "volatility logistic": BENCHMARK_STYLE,
         "calibrated": {"color": GREY, "linewidth": 0.6},
     }
     _panels(grid, cells, draw, marks, "predicted share", "observed share", path, unit=True)
 
 
 def precision_recall(
-    grid: Grid, cells: Tables, rivals: Tables, frozen: dict[str, dict[str, Any]], path: Path
+    grid: Grid, cells: Tables, benchmarks: Tables, test: dict[str, Scores], path: Path
 ) -> None:
-    """Draw precision against recall in the test year, and where the frozen threshold lies.
+    """Draw precision against recall in the test year, with the point of the frozen threshold.
 
     Parameters
     ----------
-    grid, cells, rivals
+    grid, cells, benchmarks
         Grid and precision-recall tables, as in `reliability`.
-    frozen
-        For each cell, and each horizon's rival, the test figures `precision`, `recall`, `n`,
-        `positives`.
+    test
+        Test scores of each cell, and of each horizon's benchmark.
     path
-        Where the figure goes.
+        File of the figure.
     """
 
     def draw(axis: Any, cell: str, horizon: str) -> None:
-        base = frozen[cell]["positives"] / frozen[cell]["n"]
+        base = test[cell].positives / test[cell].n
         axis.axhline(base, color=GREY, linestyle=":", linewidth=1)
         for table, at, style in (
-            (rivals[horizon], frozen[horizon], RIVAL),
-            (cells[cell], frozen[cell], CELL),
+            (benchmarks[horizon], test[horizon], BENCHMARK_STYLE),
+            (cells[cell], test[cell], CELL),
         ):
             axis.step(table["recall"], table["precision"], where="post", linewidth=1, **style)
-            if at["precision"] is not None and at["recall"] is not None:
-                axis.plot(at["recall"], at["precision"], "o", ms=6, mec="white", **style)
+            if np.isfinite([at.precision.value, at.recall.value]).all():
+                axis.plot(at.recall.value, at.precision.value, "o", ms=6, mec="white", **style)
 
     marks: dict[str, Style] = {
         "PatchTST": CELL,
-        "volatility logistic": RIVAL,
+        "volatility logistic": BENCHMARK_STYLE,
         "at the threshold frozen on validation": {"color": GREY, "marker": "o", "linestyle": ""},
         "share of positives": {"color": GREY, "linestyle": ":"},
     }
     _panels(grid, cells, draw, marks, "recall", "precision", path, unit=True)
 
 
-def equity(grid: Grid, cells: Tables, rivals: Tables, trades: Tables, path: Path) -> None:
+def equity(grid: Grid, cells: Tables, benchmarks: Tables, trades: Tables, path: Path) -> None:
     """Draw the wealth of each strategy in the test year, after costs, with its trades.
 
     Parameters
     ----------
-    grid, cells, rivals
+    grid, cells, benchmarks
         Grid and equity tables, as in `reliability`.
     trades
         For each cell its trades.
     path
-        Where the figure goes.
+        File of the figure.
     """
 
     def draw(axis: Any, cell: str, horizon: str) -> None:
-        table, rival = cells[cell], rivals[horizon]
+        table, benchmark = cells[cell], benchmarks[horizon]
         axis.plot(table["date"], table["buy_and_hold"], color=GREY, linewidth=0.8)
-        axis.plot(rival["date"], rival["strategy"], **RIVAL, linewidth=1)
+        axis.plot(benchmark["date"], benchmark["strategy"], **BENCHMARK_STYLE, linewidth=1)
         axis.plot(table["date"], table["strategy"], **CELL, linewidth=1.2)
         wealth = table.set_index("date")["strategy"]
         entries, exits = trades[cell]["entry"], trades[cell]["exit"]
@@ -122,7 +124,7 @@ def equity(grid: Grid, cells: Tables, rivals: Tables, trades: Tables, path: Path
         "PatchTST": CELL,
         "entry": CELL | {"marker": "^", "linestyle": ""},
         "exit": CELL | {"marker": "v", "linestyle": "", "mfc": "white"},
-        "volatility logistic": RIVAL,
+        "volatility logistic": BENCHMARK_STYLE,
         "buy and hold": {"color": GREY, "linewidth": 0.8},
     }
     _panels(grid, cells, draw, marks, "", "wealth", path)

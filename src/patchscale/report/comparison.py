@@ -1,11 +1,61 @@
-"""Put the forecasts of a study beside each other, corrected for how many there are."""
+"""Compare the forecasts of a study, with correction for multiple tests."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from patchscale.backtest.bootstrap import DRAWS, LEVEL, SEED, block_length, estimates, mean
-from patchscale.report.scaling import Figures, power_law, size_losses, slope, trend
-from patchscale.study.paths import RIVAL
+from patchscale.backtest.bootstrap import (
+    CONFIDENCE,
+    DRAWS,
+    SEED,
+    Estimate,
+    block_length,
+    estimates,
+    mean,
+)
+from patchscale.backtest.flatten import flatten
+from patchscale.backtest.judge import BENCHMARK, JUDGED
+from patchscale.report.scaling import SizeEffect, size_effect
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Loss of a forecast compared with that of the benchmark, on the same days."""
+
+    vs_vol_logistic: Estimate
+    """Mean difference of the losses; negative where the forecast is better."""
+    skill: Estimate
+    """Share of the benchmark's loss that is saved."""
+    dm: float
+    """Statistic of Diebold and Mariano."""
+    dm_p: float
+    dm_p_holm: float = math.nan
+    """`dm_p` corrected for the number of cells; NaN for a baseline."""
+
+
+@dataclass(frozen=True)
+class HorizonComparison:
+    """Comparison of the forecasts of one horizon."""
+
+    sizes: int
+    effects: dict[str, SizeEffect]
+    """For `test` and `val`; empty with fewer than two sizes."""
+    confidence_set: dict[str, float]
+    """For each forecast its p-value in the model confidence set of the test days."""
+    differences: dict[str, Difference]
+    """For each forecast but the benchmark, on the test days."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the comparison as a JSON object."""
+        forecasts = {
+            name: {"confidence_set_p": p} | flatten(self.differences.get(name, {}))
+            for name, p in self.confidence_set.items()
+        }
+        empty: dict[str, Any] = {"test": {}, "val": {}}
+        return {"sizes": self.sizes, "forecasts": forecasts, **empty, **flatten(self.effects)}
 
 
 def compare(
@@ -13,8 +63,8 @@ def compare(
     n_params: dict[str, int],
     baselines: pd.DataFrame,
     horizon: int,
-) -> Figures:
-    """Return what the losses of one horizon say of size, and of each forecast.
+) -> HorizonComparison:
+    """Compare sizes on test and validation days, and all forecasts on the test days.
 
     Parameters
     ----------
@@ -26,85 +76,87 @@ def compare(
         `date, subset` and the losses of each baseline, on the same days.
     horizon
         Sessions looked ahead.
-
-    Returns
-    -------
-    `sizes`; `test` and `val`, the loss against size; `forecasts`, each compared on the test days
-    with the volatility logistic and with all others.
     """
-    row: Figures = {"sizes": len(cells)}
-    for subset in ("test", "val"):
-        row[subset] = against_size(cells, n_params, subset, horizon)
+    effects = {}
+    if len(cells) > 1:
+        sizes = pd.Series(n_params)[list(cells)].to_numpy(dtype=float)
+        for subset in JUDGED:
+            losses = [
+                table.loc[table["subset"] == subset].filter(like="log_loss_seed").to_numpy()
+                for table in cells.values()
+            ]
+            effects[subset] = size_effect(losses, sizes, horizon)
     test = [
         table[table["subset"] == "test"].set_index("date") for table in (*cells.values(), baselines)
     ]
     of_cells = [table["log_loss"].rename(cell) for cell, table in zip(cells, test, strict=False)]
     everything = pd.concat([*of_cells, test[-1].drop(columns="subset")], axis=1, sort=True)
-    chance = confidence_set(everything, horizon)
-    row["forecasts"] = {
-        name: {"confidence_set_p": chance[name]}
-        | (
-            against(everything[name].to_numpy(), everything[RIVAL].to_numpy(), horizon)
-            if name != RIVAL
-            else {}
+    benchmark = everything[BENCHMARK].to_numpy()
+    return HorizonComparison(
+        sizes=len(cells),
+        effects=effects,
+        confidence_set=confidence_set(everything, horizon),
+        differences={
+            name: against(everything[name].to_numpy(), benchmark, horizon)
+            for name in map(str, everything)
+            if name != BENCHMARK
+        },
+    )
+
+
+def correct(
+    horizons: dict[str, HorizonComparison], cells: list[str]
+) -> dict[str, HorizonComparison]:
+    """Return the comparisons with p-values corrected by Holm's method.
+
+    Slopes are corrected for the number of horizons, the tests of trained cells for their number.
+    """
+    slopes = {
+        subset: holm(
+            {
+                name: row.effects[subset].slope_p
+                for name, row in horizons.items()
+                if subset in row.effects
+            }
         )
-        for name in map(str, everything)
+        for subset in JUDGED
     }
-    return row
-
-
-def against_size(
-    cells: dict[str, pd.DataFrame], n_params: dict[str, int], subset: str, horizon: int
-) -> Figures:
-    """Return slope, trend and power law of the loss of single seeds; empty with one size."""
-    if len(cells) < 2:
-        return {}
-    losses = [
-        table.loc[table["subset"] == subset].filter(like="log_loss_seed").to_numpy()
-        for table in cells.values()
-    ]
-    sizes = pd.Series(n_params)[list(cells)].to_numpy(dtype=float)
-    point, draws = size_losses(losses, horizon)
+    tests = holm(
+        {
+            cell: row.differences[cell].dm_p
+            for row in horizons.values()
+            for cell in cells
+            if cell in row.differences
+        }
+    )
     return {
-        "days": len(losses[0]),
-        "seeds": [each.shape[1] for each in losses],
-        **slope(point, draws, sizes),
-        **trend([each.mean(axis=0) for each in losses]),
-        "power_law": power_law(point, draws, sizes),
+        horizon: replace(
+            row,
+            effects={
+                subset: replace(effect, slope_p_holm=slopes[subset][horizon])
+                for subset, effect in row.effects.items()
+            },
+            differences={
+                name: replace(found, dm_p_holm=tests[name]) if name in tests else found
+                for name, found in row.differences.items()
+            },
+        )
+        for horizon, row in horizons.items()
     }
 
 
-def correct(horizons: dict[str, Figures], cells: list[str]) -> None:
-    """Add p-values corrected by Holm: slopes for the horizons, cells for all trained cells."""
-    for subset in ("test", "val"):
-        found = {name: row[subset] for name, row in horizons.items() if row[subset]}
-        corrected = holm({name: row["slope_p"] for name, row in found.items()})
-        for name, p in corrected.items():
-            found[name]["slope_p_holm"] = p
-    compared = {
-        cell: row["forecasts"][cell]
-        for row in horizons.values()
-        for cell in cells
-        if cell in row["forecasts"]
-    }
-    for cell, p in holm({cell: row["dm_p"] for cell, row in compared.items()}).items():
-        compared[cell]["dm_p_holm"] = p
+def against(model: np.ndarray, benchmark: np.ndarray, horizon: int) -> Difference:
+    """Return the difference of the losses of a model and of the benchmark.
 
-
-def against(model: np.ndarray, rival: np.ndarray, horizon: int) -> Figures:
-    """Return a model's mean loss less its rival's, the skill, and the Diebold-Mariano test.
+    The test of Diebold and Mariano divides the mean difference by its Newey-West error; its
+    p-value is two-sided by Student's t.
 
     Parameters
     ----------
-    model, rival
+    model, benchmark
         Daily losses on the same days, shape (days,).
     horizon
-        Sets the mean block, and with it how far the test takes days to depend on each other.
-
-    Returns
-    -------
-    `vs_vol_logistic`, `skill` (1 - model / rival), each with its interval, and `dm`, `dm_p`:
-    mean over its Newey-West error, two-sided by Student's t.
+        Sets the mean block length, and with it the lags of the Newey-West error.
 
     References
     ----------
@@ -112,17 +164,17 @@ def against(model: np.ndarray, rival: np.ndarray, horizon: int) -> Figures:
     """
     from statsmodels.regression.linear_model import OLS
 
-    gap = model - rival
+    gap = model - benchmark
     options = {"maxlags": block_length(horizon) - 1, "use_correction": True}
     test = OLS(gap, np.ones(len(gap))).fit(cov_type="HAC", cov_kwds=options, use_t=True)
     dm, p = (float(test.tvalues[0]), float(test.pvalues[0])) if gap.any() else (0.0, 1.0)
 
     def statistics(days: np.ndarray) -> dict[str, np.ndarray]:
-        of_model, of_rival = mean(days, model), mean(days, rival)
-        return {"vs_vol_logistic": of_model - of_rival, "skill": 1 - of_model / of_rival}
+        of_model, of_benchmark = mean(days, model), mean(days, benchmark)
+        return {"vs_vol_logistic": of_model - of_benchmark, "skill": 1 - of_model / of_benchmark}
 
-    row: Figures = dict(estimates(statistics, len(gap), horizon))
-    return row | {"dm": dm, "dm_p": p}
+    found = estimates(statistics, len(gap), horizon)
+    return Difference(found["vs_vol_logistic"], found["skill"], dm, p)
 
 
 def holm(p_values: dict[str, float]) -> dict[str, float]:
@@ -138,14 +190,15 @@ def holm(p_values: dict[str, float]) -> dict[str, float]:
 def confidence_set(losses: pd.DataFrame, horizon: int) -> dict[str, float]:
     """Return each forecast's p-value in the model confidence set; those >= 0.05 are in the set.
 
-    The set holds the best forecast with 95 % probability; forecasts outside are measurably worse.
+    The set contains the best forecast with 95 % probability; forecasts outside are measurably
+    worse.
 
     Parameters
     ----------
     losses
-        Daily losses, a column per forecast. Equal ones are one forecast with several names.
+        Daily losses, a column per forecast. Equal columns count as one forecast.
     horizon
-        Sets the mean block.
+        Sets the mean block length.
 
     References
     ----------
@@ -158,7 +211,7 @@ def confidence_set(losses: pd.DataFrame, horizon: int) -> dict[str, float]:
         return dict.fromkeys(map(str, losses), 1.0)
     found = MCS(
         losses.to_numpy()[:, different],
-        size=1 - LEVEL,
+        size=1 - CONFIDENCE,
         reps=DRAWS,
         block_size=block_length(horizon),
         method="R",

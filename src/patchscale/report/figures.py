@@ -1,10 +1,14 @@
-"""Figures as deterministic SVG bytes, in colour-blind safe colours."""
+"""Figures of loss against size, of skill and of the searches, as deterministic SVG."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from patchscale.backtest.scores import Scores
+from patchscale.report.comparison import Difference
+from patchscale.report.finding import SIGNIFICANCE
 from patchscale.report.style import (
     BASELINES,
     BLUE,
@@ -19,37 +23,52 @@ from patchscale.report.style import (
 )
 
 
-def loss_vs_n(rows: dict[str, dict[str, Any]], path: Path) -> None:
+@dataclass(frozen=True)
+class LossPanel:
+    """Panel of one horizon in the figure of loss against size."""
+
+    sessions: int
+    """Sessions looked ahead."""
+    n: int
+    """Days of the test year."""
+    cells: list[tuple[str, int, Scores]]
+    """Budget, counted parameters and test scores of each trained cell."""
+    absent: list[tuple[str, int]]
+    """Budget and parameters of each cell that is not trained."""
+    baselines: dict[str, float]
+    """Test log-loss of each baseline."""
+
+
+def loss_vs_n(rows: dict[str, LossPanel], path: Path) -> None:
     """Draw test log-loss against N, a panel per horizon: each seed, their mean forecast, baselines.
 
     Parameters
     ----------
     rows
-        For each horizon: `sessions`, `n`; `cells`, the figures of the test year with `budget` and
-        `n_params`; `absent`, a list of budget and N; `baselines`, the log-loss of each.
+        Panel of each horizon.
     path
-        Where the figure goes.
+        File of the figure.
     """
     figure, grid = panels(1, len(rows), (2.7 * len(rows), 3.3), sharex=True)
     axes = grid[0]
     for axis, (horizon, row) in zip(axes, rows.items(), strict=True):
-        cells = row["cells"]
-        seeds = [(c["n_params"], s["log_loss"]) for c in cells for s in c["seeds"].values()]
+        seeds = [(n, s.log_loss) for _, n, test in row.cells for s in test.seeds.values()]
         axis.plot(*zip(*seeds, strict=True) if seeds else ((), ()), "_", color=BLUE, alpha=0.6)
+        losses = [test.log_loss for _, _, test in row.cells]
         axis.errorbar(
-            [cell["n_params"] for cell in cells],
-            [cell["log_loss"] for cell in cells],
+            [n_params for _, n_params, _ in row.cells],
+            [loss.value for loss in losses],
             yerr=[
-                [cell["log_loss"] - cell["log_loss_low"] for cell in cells],
-                [cell["log_loss_high"] - cell["log_loss"] for cell in cells],
+                [loss.value - loss.low for loss in losses],
+                [loss.high - loss.value for loss in losses],
             ],
             fmt="o",
             color=BLUE,
             capsize=3,
         )
-        for name, loss in row["baselines"].items():
+        for name, loss in row.baselines.items():
             axis.axhline(loss, **BASELINES[name], linewidth=1)
-        for _, n_params in row["absent"]:
+        for _, n_params in row.absent:
             axis.annotate(
                 "not\nrun",
                 (n_params, 0.02),
@@ -59,13 +78,12 @@ def loss_vs_n(rows: dict[str, dict[str, Any]], path: Path) -> None:
                 fontsize=8,
             )
         axis.set_xscale("log")
-        sizes = [cell["n_params"] for cell in cells] + [n for _, n in row["absent"]]
-        names = [cell["budget"] for cell in cells] + [name for name, _ in row["absent"]]
-        axis.set_xticks(sizes, names)
+        ticks = [(n_params, budget) for budget, n_params, *_ in (*row.cells, *row.absent)]
+        axis.set_xticks(*zip(*ticks, strict=True))
         axis.minorticks_off()
         axis.set_xlim(1e6, 4e9)
-        ahead = f"{row['sessions']} session{'s' * (row['sessions'] > 1)} ahead"
-        axis.set_title(f"{horizon}: {ahead}, n {row['n']}")
+        ahead = f"{row.sessions} session{'s' * (row.sessions > 1)} ahead"
+        axis.set_title(f"{horizon}: {ahead}, n {row.n}")
     same_height(axes)
     axes[0].set_ylabel("test log-loss (lower is better)")
     marks: dict[str, Style] = {
@@ -80,25 +98,28 @@ def loss_vs_n(rows: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 def skill_map(
-    budgets: list[str], horizons: list[str], cells: dict[str, dict[str, Any]], path: Path
+    budgets: list[str], horizons: list[str], cells: dict[str, Difference], path: Path
 ) -> None:
-    """Draw each cell's skill over the volatility logistic, budgets by horizons.
+    """Draw each cell's skill over the volatility logistic on a map of budgets and horizons.
 
     Parameters
     ----------
     budgets, horizons
         Rows, biggest on top, and columns.
     cells
-        For each trained cell `skill, skill_low, skill_high, dm_p_holm`.
+        Comparison of each trained cell with the volatility logistic.
     path
-        Where the figure goes.
+        File of the figure.
     """
     figure, grid = panels(1, 1, (1.6 * len(horizons) + 1.2, 0.75 * len(budgets) + 1.2))
     axis = grid[0, 0]
     rows = budgets[::-1]
-    skills = [[cells.get(f"{b}-{h}", {}).get("skill", np.nan) for h in horizons] for b in rows]
-    ends = [cell[f"skill_{end}"] for cell in cells.values() for end in ("low", "high")]
-    reach = max(map(abs, ends), default=0.01)  # what is within the intervals stays pale
+    skills = [
+        [cells[f"{b}-{h}"].skill.value if f"{b}-{h}" in cells else np.nan for h in horizons]
+        for b in rows
+    ]
+    ends = [end for cell in cells.values() for end in (cell.skill.low, cell.skill.high)]
+    reach = max(map(abs, ends), default=0.01)  # skills within the intervals get pale colours
     image = axis.pcolormesh(skills, cmap="PuOr", vmin=-reach, vmax=reach, edgecolor="white")
     for y, budget in enumerate(rows):
         for x, horizon in enumerate(horizons):
@@ -106,12 +127,9 @@ def skill_map(
             if cell is None:
                 text, colour = "not run", GREY
             else:
-                mark = "*" if cell["dm_p_holm"] < 0.05 else ""
-                text = (
-                    f"{cell['skill']:+.1%}{mark}\n"
-                    f"[{cell['skill_low']:+.1%}, {cell['skill_high']:+.1%}]"
-                )
-                colour = "black" if abs(cell["skill"]) < 0.6 * reach else "white"
+                skill, mark = cell.skill, "*" if cell.dm_p_holm < SIGNIFICANCE else ""
+                text = f"{skill.value:+.1%}{mark}\n[{skill.low:+.1%}, {skill.high:+.1%}]"
+                colour = "black" if abs(skill.value) < 0.6 * reach else "white"
             axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, fontsize=8)
     axis.set_xticks(np.arange(len(horizons)) + 0.5, horizons)
     axis.set_yticks(np.arange(len(rows)) + 0.5, rows)
@@ -123,8 +141,8 @@ def skill_map(
     save(figure, path)
 
 
-def searches(rows: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draw each search as SVG: validation log-loss by trial, and what it depended on.
+def searches(rows: dict[str, dict[str, pd.DataFrame]], path: Path) -> None:
+    """Draw each search: validation log-loss by trial, and importance of each parameter.
 
     Parameters
     ----------
@@ -132,7 +150,7 @@ def searches(rows: dict[str, dict[str, Any]], path: Path) -> None:
         For each cell: `trials`, a table of `trial, state, value, curve`, and `importance`, a table
         of `parameter, importance`.
     path
-        Where the figure goes.
+        File of the figure.
     """
     columns = max(1, len(rows))
     figure, grid = panels(2, columns, (3.2 * columns, 5.0), height_ratios=(3, 2))

@@ -1,11 +1,12 @@
-"""What the study finds and how sure that is, in words that follow from its figures."""
+"""Sentences that state the finding of the study and its certainty, derived from the figures."""
 
 from collections.abc import Collection
-from typing import Any
+from dataclasses import dataclass
 
-Figures = dict[str, Any]
-LEVEL = 0.05
-PROVEN = 1 - LEVEL
+from patchscale.report.comparison import Difference
+from patchscale.report.scaling import SizeEffect
+
+SIGNIFICANCE = 0.05
 WORDS = {
     "prior": "the training prior",
     "persistence": "persistence",
@@ -15,8 +16,33 @@ WORDS = {
 }
 
 
+@dataclass(frozen=True)
+class Scope:
+    """Extent of a study: its test year, its cells, and how much was tried."""
+
+    as_of: str
+    days: str
+    """Days of the test year, a number or a range over horizons; likewise `positives`."""
+    positives: str
+    budgets: list[str]
+    """Trained budgets, smallest first."""
+    absent: list[str]
+    """Budgets that are not trained."""
+    once: list[str]
+    """Budgets trained with one seed."""
+    searched: Collection[str]
+    """Budgets whose settings a search chose."""
+    cells: int
+    tried: int
+    """Settings and thresholds."""
+
+
 def finding(
-    market: str, budgets: list[str], cells: dict[str, Figures], horizons: dict[str, Figures]
+    market: str,
+    budgets: list[str],
+    cells: dict[str, Difference],
+    skill: dict[str, float | None],
+    effects: dict[str, SizeEffect],
 ) -> str:
     """Return the finding in one sentence.
 
@@ -27,18 +53,19 @@ def finding(
     budgets
         Trained sizes, smallest first.
     cells
-        For each trained cell the comparison with the volatility logistic and, as `skill_p`, the
-        deflated Sharpe ratio against all that the study tried (None without trades).
-    horizons
-        For each horizon the comparison of sizes on the test days.
+        For each trained cell its comparison with the volatility logistic.
+    skill
+        For each trained cell the Sharpe ratio deflated by all that the study tried, None without
+        trades.
+    effects
+        For each horizon with two sizes the effect of size on the test days.
     """
     if not cells:
         return "No cell has been trained, so nothing can be said yet."
-    slopes = {name: row["test"] for name, row in horizons.items() if row["test"]}
-    sure = {name: row for name, row in slopes.items() if row["slope_p_holm"] < LEVEL}
-    falls = [name for name, row in sure.items() if row["slope"] < 0]
-    rises = [name for name, row in sure.items() if row["slope"] > 0]
-    if not slopes:
+    sure = {name: row for name, row in effects.items() if row.slope_p_holm < SIGNIFICANCE}
+    falls = [name for name, row in sure.items() if row.slope.value < 0]
+    rises = [name for name, row in sure.items() if row.slope.value > 0]
+    if not effects:
         size = f"With one size trained, nothing can be said of size on {market}"
     elif not sure:
         size = (
@@ -51,64 +78,57 @@ def finding(
             f"{market} measurably better at {_names(falls, 'no horizon')} and measurably worse at "
             f"{_names(rises, 'none')}"
         )
-    known = {name: row for name, row in cells.items() if row["dm_p_holm"] < LEVEL}
-    better = [name for name, row in known.items() if row["vs_vol_logistic"] < 0]
-    worse = [name for name, row in known.items() if row["vs_vol_logistic"] > 0]
-    rival = (
+    known = {name: row for name, row in cells.items() if row.dm_p_holm < SIGNIFICANCE}
+    better = [name for name, row in known.items() if row.vs_vol_logistic.value < 0]
+    worse = [name for name, row in known.items() if row.vs_vol_logistic.value > 0]
+    compared = (
         f"{_names(better, 'none')} of the {len(cells)} transformers trained forecasts it "
         f"measurably better than a regression on recent volatility"
     )
     if worse:
-        rival += f" and {_names(worse, '')} measurably worse"
-    rich = [name for name, row in cells.items() if (row["skill_p"] or 0) >= PROVEN]
-    traded = f"trading on {_names(rich, 'none')} of them earned more after costs than luck explains"
-    return f"{size}; {rival}; and {traded}."
+        compared += f" and {_names(worse, '')} measurably worse"
+    earned = [name for name, p in skill.items() if (p or 0) >= 1 - SIGNIFICANCE]
+    traded = (
+        f"trading on {_names(earned, 'none')} of them earned more after costs than luck explains"
+    )
+    return f"{size}; {compared}; and {traded}."
 
 
-def certainty(
-    trained: Figures,
-    horizons: dict[str, Figures],
-    best: dict[str, str],
-    searched: Collection[str],
-) -> str:
-    """Return how sure the finding is.
+def certainty(scope: Scope, effects: dict[str, SizeEffect], best: dict[str, str]) -> str:
+    """Return the sentences on the certainty of the finding.
 
     Parameters
     ----------
-    trained
-        `as_of`; `days` and `positives` of the test year, as texts; `budgets` trained, `absent` and
-        trained `once` (one seed); `cells`, how many; `tried`, settings and thresholds.
-    horizons
+    scope
+        Extent of the study.
+    effects
         As in `finding`.
     best
         For each horizon the forecast of lowest test log-loss.
-    searched
-        Budgets whose settings a search chose.
     """
-    slopes = [row["test"] for row in horizons.values() if row["test"]]
     said = [
-        f"How sure: the test is {trained['days']} days up to {trained['as_of']}, "
-        f"{trained['positives']} of them positive by horizon. Measurably means p < 0.05 after "
-        f"Holm's correction for {len(slopes)} slopes and {trained['cells']} cells; what trading "
-        f"earned is set against the best of {trained['tried']:,} settings and thresholds tried."
+        f"How sure: the test is {scope.days} days up to {scope.as_of}, "
+        f"{scope.positives} of them positive by horizon. Measurably means p < 0.05 after "
+        f"Holm's correction for {len(effects)} slopes and {scope.cells} cells; what trading "
+        f"earned is set against the best of {scope.tried:,} settings and thresholds tried."
     ]
-    if slopes:
-        widths = sorted((row["slope_high"] - row["slope_low"]) / 2 for row in slopes)
+    if effects:
+        widths = sorted((row.slope.high - row.slope.low) / 2 for row in effects.values())
         said.append(
             f"A change of log-loss smaller than {widths[0]:.2f} to {widths[-1]:.2f} per tenfold N "
             f"could not have been seen."
         )
-    if trained["once"]:
-        said.append(f"Trained with one seed: {', '.join(trained['once'])}.")
-    if trained["absent"]:
-        said.append(f"Not run: {', '.join(trained['absent'])}.")
+    if scope.once:
+        said.append(f"Trained with one seed: {', '.join(scope.once)}.")
+    if scope.absent:
+        said.append(f"Not run: {', '.join(scope.absent)}.")
     leaders: dict[str, list[str]] = {}
     for horizon, name in best.items():
         leaders.setdefault(WORDS.get(name, name), []).append(horizon)
     led = " and ".join(f"{name} ({', '.join(at)})" for name, at in leaders.items())
     said.append(f"The lowest test log-loss is that of {led}.")
-    tuned = [name for name in trained["budgets"] if name in searched]
-    rest = [name for name in trained["budgets"] if name not in searched]
+    tuned = [name for name in scope.budgets if name in scope.searched]
+    rest = [name for name in scope.budgets if name not in scope.searched]
     if tuned and rest:
         said.append(
             f"A search chose the settings of {', '.join(tuned)} and not those of "

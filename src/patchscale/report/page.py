@@ -1,14 +1,17 @@
-"""docs/results.md: the finding, how sure it is, and every figure with its interval."""
+"""Page docs/results.md: the finding, its certainty, and every figure with its interval."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from patchscale.backtest.bootstrap import DRAWS, block_length
+from patchscale.backtest.judge import BENCHMARK, Judgement
+from patchscale.backtest.returns import deflated_sharpe
 from patchscale.report import finding, tables
+from patchscale.report.comparison import Difference, HorizonComparison
+from patchscale.report.figures import LossPanel
+from patchscale.report.scaling import SizeEffect
 from patchscale.study.params import Params
-from patchscale.study.paths import RIVAL
 
-Figures = dict[str, Any]
 RULES = {
     "precision": "highest precision on validation",
     "youden": "highest recall less false alarms on validation",
@@ -16,24 +19,40 @@ RULES = {
 
 
 @dataclass(frozen=True)
-class Study:
-    """All figures of a study."""
+class Results:
+    """All figures that the report shows."""
 
     params: Params
-    judged: dict[str, Figures]
-    """Of every cell, those that are not trained too."""
-    baselines: dict[str, dict[str, Figures]]
-    horizons: dict[str, Figures]
-    """What `verdict.compare` returned for each."""
-    searched: dict[str, Figures]
+    n_params: dict[str, int]
+    """Counted parameters of every cell."""
+    trained: dict[str, Judgement]
+    """Judgements of the trained cells."""
+    baselines: dict[str, dict[str, Judgement]]
+    """For each horizon the judgements of its baselines."""
+    comparisons: dict[str, HorizonComparison]
+    searched: dict[str, dict[str, Any]]
+    """For each search that was made its figures in metrics/hpo."""
     tried: int
-    """Settings and thresholds, in all."""
+    """Settings and thresholds of all searches and strategies."""
     as_of: str
 
     @property
-    def trained(self) -> dict[str, Figures]:
-        """Judgements of the trained cells."""
-        return {cell: row for cell, row in self.judged.items() if row["trained"]}
+    def effects(self) -> dict[str, SizeEffect]:
+        """Effect of size on the test days, for each horizon with two sizes."""
+        rows = self.comparisons.items()
+        return {horizon: row.effects["test"] for horizon, row in rows if row.effects}
+
+    @property
+    def skill(self) -> dict[str, float | None]:
+        """Sharpe ratio of each trained cell, deflated by all that the study tried."""
+        rows = self.trained.items()
+        return {cell: deflated_sharpe(row.strategy, self.tried) for cell, row in rows}
+
+    @property
+    def differences(self) -> dict[str, Difference]:
+        """Comparison of each trained cell with the benchmark."""
+        horizons = {cell: self.params.cells[cell].horizon for cell in self.trained}
+        return {cell: self.comparisons[h].differences[cell] for cell, h in horizons.items()}
 
     @property
     def trained_budgets(self) -> list[str]:
@@ -45,55 +64,50 @@ class Study:
         """Budgets whose settings a search chose."""
         return {self.params.cells[cell].budget for cell in self.searched}
 
-    def cells_of(self, horizon: str) -> dict[str, Figures]:
-        """Return the judgements of a horizon's cells, absent ones too."""
-        cells = self.params.cells
-        return {cell: row for cell, row in self.judged.items() if cells[cell].horizon == horizon}
+    def cells_of(self, horizon: str) -> dict[str, Judgement | None]:
+        """Return the judgements of a horizon's cells, None of a cell that is not trained."""
+        rows = self.params.cells.items()
+        return {cell: self.trained.get(cell) for cell, row in rows if row.horizon == horizon}
 
-    def forecasts_of(self, horizon: str) -> dict[str, Figures]:
-        """Return the judgements of a horizon's cells, absent ones too, and of its baselines."""
+    def forecasts_of(self, horizon: str) -> dict[str, Judgement | None]:
+        """Return the judgements of a horizon's cells, as `cells_of` does, and of its baselines."""
         base = self.baselines[horizon]
         return self.cells_of(horizon) | {name: base[name] for name in finding.WORDS}
 
-    def losses_against_n(self) -> dict[str, Figures]:
-        """Return what the figure of loss against N shows of each horizon."""
-        rows = {}
+    def loss_panels(self) -> dict[str, LossPanel]:
+        """Return the panel of each horizon in the figure of loss against size."""
+        panels = {}
         for horizon, ahead in self.params.horizons.items():
-            cells = {
-                self.params.cells[cell].budget: row for cell, row in self.cells_of(horizon).items()
-            }
-            base = {name: row["test"] for name, row in self.baselines[horizon].items()}
-            rows[horizon] = {
-                "sessions": ahead,
-                "n": base[RIVAL]["n"],
-                "cells": [
-                    {"budget": budget, "n_params": row["n_params"], **row["test"]}
-                    for budget, row in cells.items()
-                    if row["trained"]
-                ],
-                "absent": [
-                    (budget, row["n_params"]) for budget, row in cells.items() if not row["trained"]
-                ],
-                "baselines": {name: test["log_loss"] for name, test in base.items()},
-            }
-        return rows
+            base = {name: row.test for name, row in self.baselines[horizon].items()}
+            cells = [
+                (self.params.cells[cell].budget, self.n_params[cell], row)
+                for cell, row in self.cells_of(horizon).items()
+            ]
+            panels[horizon] = LossPanel(
+                sessions=ahead,
+                n=base[BENCHMARK].n,
+                cells=[(budget, n_params, row.test) for budget, n_params, row in cells if row],
+                absent=[(budget, n_params) for budget, n_params, row in cells if not row],
+                baselines={name: test.log_loss.value for name, test in base.items()},
+            )
+        return panels
 
 
-def page(study: Study) -> str:
+def page(results: Results) -> str:
     """Return docs/results.md."""
     sections = [
         "# Results",
         "<!-- written by the stage `report`; edits are overwritten -->",
-        f"{the_finding(study)} {how_sure(study)}",
-        about_data(study),
+        f"{the_finding(results)} {how_sure(results)}",
+        about_data(results),
         "![Test log-loss against parameters](../plots/loss_vs_n.svg)",
-        *size_sections(study),
-        *forecast_sections(study),
-        *calibration_sections(study),
-        *trading_sections(study),
+        *size_sections(results),
+        *forecast_sections(results),
+        *calibration_sections(results),
+        *trading_sections(results),
         "## Learning curves",
         "![Learning curves](../plots/learning_curves.svg)",
-        *search_sections(study),
+        *search_sections(results),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -103,11 +117,11 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def about_data(study: Study) -> str:
-    """Return where figures come from and what brackets mean."""
-    data, blocks = study.params.data, [block_length(h) for h in study.params.horizons.values()]
+def about_data(results: Results) -> str:
+    """Return the paragraph on the data and the intervals."""
+    data, blocks = results.params.data, [block_length(h) for h in results.params.horizons.values()]
     return one_line(f"""
-        Data: `{study.params.dataset}`, {data.start} to {study.as_of}; validation from
+        Data: `{results.params.dataset}`, {data.start} to {results.as_of}; validation from
         {data.validation_from}, test from {data.test_from}. Brackets are 95 % intervals:
         {DRAWS:,} stationary-bootstrap samples of days, mean block {_span(blocks)}, the same for all
         forecasts. Judged is the mean of a cell's seeds; what the seeds reach alone stands beside
@@ -116,11 +130,11 @@ def about_data(study: Study) -> str:
     """)
 
 
-def size_sections(study: Study) -> list[str]:
-    """Return how the loss changes with size."""
+def size_sections(results: Results) -> list[str]:
+    """Return the sections on the change of the loss with size."""
     return [
         "## Does the loss fall with size?",
-        tables.sizes_table(study.horizons),
+        tables.sizes_table(results.comparisons),
         one_line("""
             The change is a least-squares line through the mean losses of single seeds; its samples
             draw days and seeds anew. Holm's correction is for the horizons. Jonckheere and Terpstra
@@ -131,13 +145,13 @@ def size_sections(study: Study) -> list[str]:
     ]
 
 
-def calibration_sections(study: Study) -> list[str]:
-    """Return how far probabilities mean what they say."""
+def calibration_sections(results: Results) -> list[str]:
+    """Return the sections on calibration."""
     rows = {
-        name if name in study.judged else f"{finding.WORDS[name]} {horizon}": row["test"]
-        for horizon in study.horizons
-        for name, row in study.forecasts_of(horizon).items()
-        if row.get("trained", True)
+        name if name in results.trained else f"{finding.WORDS[name]} {horizon}": row.test
+        for horizon in results.comparisons
+        for name, row in results.forecasts_of(horizon).items()
+        if row
     }
     return [
         "## Calibration in the test year",
@@ -151,43 +165,38 @@ def calibration_sections(study: Study) -> list[str]:
     ]
 
 
-def the_finding(study: Study) -> str:
+def the_finding(results: Results) -> str:
     """Return the finding in one sentence."""
-    cells = {
-        cell: study.horizons[study.params.cells[cell].horizon]["forecasts"][cell]
-        | {"skill_p": row["strategy"]["skill_p"]}
-        for cell, row in study.trained.items()
-    }
-    market = f"`{study.params.data.series}`"
-    return finding.finding(market, study.trained_budgets, cells, study.horizons)
+    market = f"`{results.params.data.series}`"
+    return finding.finding(
+        market, results.trained_budgets, results.differences, results.skill, results.effects
+    )
 
 
-def how_sure(study: Study) -> str:
-    """Return how sure the finding is."""
-    tests = [rows[RIVAL]["test"] for rows in study.baselines.values()]
+def how_sure(results: Results) -> str:
+    """Return the sentences on the certainty of the finding."""
+    tests = [rows[BENCHMARK].test for rows in results.baselines.values()]
     lowest = {
         horizon: min(
-            (
-                (row["test"]["log_loss"], name)
-                for name, row in study.forecasts_of(horizon).items()
-                if row.get("trained", True)
-            )
+            (row.test.log_loss.value, name)
+            for name, row in results.forecasts_of(horizon).items()
+            if row
         )[1]
-        for horizon in study.horizons
+        for horizon in results.comparisons
     }
-    trained = {
-        "as_of": study.as_of,
-        "days": _span([test["n"] for test in tests]),
-        "positives": _span([test["positives"] for test in tests]),
-        "budgets": study.trained_budgets,
-        "absent": [name for name in study.params.budgets if name not in study.trained_budgets],
-        "once": [
-            name for name in study.trained_budgets if study.params.budgets[name].run.seeds == 1
-        ],
-        "cells": len(study.trained),
-        "tried": study.tried,
-    }
-    return finding.certainty(trained, study.horizons, lowest, study.searched_budgets)
+    budgets = results.params.budgets
+    scope = finding.Scope(
+        as_of=results.as_of,
+        days=_span([test.n for test in tests]),
+        positives=_span([test.positives for test in tests]),
+        budgets=results.trained_budgets,
+        absent=[name for name in budgets if name not in results.trained_budgets],
+        once=[name for name in results.trained_budgets if budgets[name].run.seeds == 1],
+        searched=results.searched_budgets,
+        cells=len(results.trained),
+        tried=results.tried,
+    )
+    return finding.certainty(scope, results.effects, lowest)
 
 
 def _span(values: list[int]) -> str:
@@ -195,21 +204,17 @@ def _span(values: list[int]) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def forecast_sections(study: Study) -> list[str]:
-    """Return each horizon's forecasts beside each other."""
-    rule = study.params.backtest.threshold
+def forecast_sections(results: Results) -> list[str]:
+    """Return the sections that compare the forecasts of each horizon."""
+    rule = results.params.backtest.threshold
     sections = ["## Forecasts of the test year"]
-    for horizon, ahead in study.params.horizons.items():
-        rival = study.baselines[horizon][RIVAL]
-        compared = study.horizons[horizon]["forecasts"]
+    for horizon, ahead in results.params.horizons.items():
+        benchmark = results.baselines[horizon][BENCHMARK]
         sections += [
-            f"### {horizon}: {ahead} session{'s' * (ahead > 1)} ahead, n {rival['test']['n']}, "
-            f"{rival['test']['positives']} positive, {rival['prior']:.1%} in training",
+            f"### {horizon}: {ahead} session{'s' * (ahead > 1)} ahead, n {benchmark.test.n}, "
+            f"{benchmark.test.positives} positive, {benchmark.prior:.1%} in training",
             tables.forecasts_table(
-                {
-                    name: (row, compared.get(name, {}))
-                    for name, row in study.forecasts_of(horizon).items()
-                }
+                results.forecasts_of(horizon), results.n_params, results.comparisons[horizon]
             ),
         ]
     explained = f"""
@@ -217,7 +222,7 @@ def forecast_sections(study: Study) -> list[str]:
         recall of at least {rule.min_recall:.0%}. p range is the span of the probabilities; below
         0.2 it is called collapsed. Skill is the share of the volatility logistic's log-loss that is
         saved, with p of Diebold and Mariano's test, in brackets corrected for all
-        {len(study.trained)} cells by Holm. The confidence set holds the best forecast with 95 %
+        {len(results.trained)} cells by Holm. The confidence set holds the best forecast with 95 %
         probability. Gradient boosting has as many trees as are best on validation, as transformers
         have epochs.
     """
@@ -229,38 +234,40 @@ def forecast_sections(study: Study) -> list[str]:
     ]
 
 
-def trading_sections(study: Study) -> list[str]:
-    """Return what trading the signals was worth."""
-    rivals = {horizon: rows[RIVAL]["strategy"] for horizon, rows in study.baselines.items()}
-    some = next(iter(rivals.values()))
-    held = some["buy_and_hold"]
-    rows = {cell: row["strategy"] for cell, row in study.trained.items()}
-    rows |= {f"{finding.WORDS[RIVAL]} {horizon}": row for horizon, row in rivals.items()}
+def trading_sections(results: Results) -> list[str]:
+    """Return the sections on trading the signals."""
+    rows = {cell: row.strategy for cell, row in results.trained.items()}
+    rows |= {
+        f"{finding.WORDS[BENCHMARK]} {horizon}": baselines[BENCHMARK].strategy
+        for horizon, baselines in results.baselines.items()
+    }
+    first = next(iter(results.baselines.values()))[BENCHMARK].strategy
+    held = first.buy_and_hold
     explained = f"""
-        Buy and hold over the same sessions: {held["total_return"]:+.1%}, Sharpe
-        {tables.with_interval(held, "sharpe", ".2f")}, max drawdown {held["max_drawdown"]:.1%}. A
+        Buy and hold over the same sessions: {held.total_return:+.1%}, Sharpe
+        {tables.with_interval(held.sharpe, ".2f")}, max drawdown {held.max_drawdown:.1%}. A
         signal after the close of t is traded at the open of t+1 and left at the first touch of the
-        target or at the close of t+H; Sharpe and drawdown are at {some["cost_bps"]:g} bp a side.
+        target or at the close of t+H; Sharpe and drawdown are at {first.cost_bps:g} bp a side.
         The label is measured from the close, the trade from the next open: hence the label hit rate
         beside the trades won. The probability of skill is the probabilistic Sharpe ratio, then
         deflated by the settings and thresholds tried for that strategy, then by all
-        {study.tried:,} of the study; 0.95 would be evidence. Tries are taken for independent, which
-        asks for too much. An index level cannot be bought: these are gross of financing and
+        {results.tried:,} of the study; 0.95 would be evidence. Tries are taken for independent,
+        which asks for too much. An index level cannot be bought: these are gross of financing and
         tracking.
     """
     return [
-        f"## What trading it was worth, {some['sessions']} sessions to {study.as_of}",
-        tables.strategies_table(rows),
+        f"## What trading it was worth, {first.sessions} sessions to {results.as_of}",
+        tables.strategies_table(rows, results.tried),
         one_line(explained),
         "![Wealth in the test year](../plots/equity.svg)",
     ]
 
 
-def search_sections(study: Study) -> list[str]:
-    """Return what was searched; budgets without a search say so."""
-    rest = [name for name in study.params.budgets if name not in study.searched_budgets]
+def search_sections(results: Results) -> list[str]:
+    """Return the sections on the searches, which also name the budgets without one."""
+    rest = [name for name in results.params.budgets if name not in results.searched_budgets]
     said = f"Not searched: {', '.join(rest) or 'none'}; they train with the table's row."
-    if not study.searched:
+    if not results.searched:
         return ["## Searches", said]
     explained = f"""
         Losses are of the best epoch on the scattered validation days: the lowest of many tries, and
@@ -270,7 +277,7 @@ def search_sections(study: Study) -> list[str]:
     """
     return [
         "## Searches",
-        tables.searches_table(study.searched),
+        tables.searches_table(results.searched),
         one_line(explained),
         "![Validation log-loss by trial, and importance](../plots/searches.svg)",
     ]

@@ -1,31 +1,96 @@
-"""How the loss changes with the number of parameters, and how cells compare with the baselines.
+"""Change of the loss with the number of parameters.
 
-What is drawn again are blocks of days, the same for all, and the seeds of each size. Replicates are
-seeds, never trials or days.
+The bootstrap draws blocks of days, the same for all sizes, and the seeds of each size. Replicates
+are seeds, never trials or days.
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from math import factorial, prod
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from patchscale.backtest.bootstrap import DRAWS, SEED, drawn, interval, mean, p_value
+from patchscale.backtest.bootstrap import DRAWS, SEED, Estimate, drawn, mean, p_value
 
-Figures = dict[str, Any]
 EXPONENTS = np.geomspace(0.02, 2.0, 47)
-"""Exponents tried for the power law: from a loss that hardly falls to one that falls at once."""
+"""Exponents tried for the power law, from an almost flat curve to a steep one."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Test of Jonckheere and Terpstra that losses are ordered by size."""
+
+    trend: float
+    """From -1, every seed of a bigger size has the lower loss, to 1."""
+    trend_p: float
+    """Two-sided."""
+    trend_least_p: float
+    """Smallest p-value that the number of seeds allows."""
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """Fit of E + A (N / N0)^-alpha, N0 the middle size; no estimates where none is possible."""
+
+    identified: bool
+    says: str
+    """Conclusion in words."""
+    alpha: Estimate | None = None
+    floor: Estimate | None = None
+    """E, the loss of an infinite model."""
+    scale: Estimate | None = None
+    """A."""
+
+
+@dataclass(frozen=True)
+class SizeEffect(Trend):
+    """Effect of the number of parameters on the loss, on the days of one subset."""
+
+    days: int
+    seeds: list[int]
+    """Seeds of each size."""
+    slope: Estimate
+    """Change of the loss per tenfold N."""
+    slope_p: float
+    power_law: PowerLaw
+    slope_p_holm: float = math.nan
+    """`slope_p` corrected for the number of horizons."""
+
+
+def size_effect(losses: Sequence[np.ndarray], n_params: np.ndarray, horizon: int) -> SizeEffect:
+    """Return slope, trend and power law of the losses of single seeds.
+
+    Parameters
+    ----------
+    losses
+        For each of at least two sizes, ascending, the daily losses of its seeds on the same days,
+        shape (days, seeds).
+    n_params
+        Counted parameters, shape (sizes,).
+    horizon
+        Sets the mean block length.
+    """
+    point, draws = size_losses(losses, horizon)
+    change, p = slope(point, draws, n_params)
+    return SizeEffect(
+        **vars(trend([each.mean(axis=0) for each in losses])),
+        days=len(losses[0]),
+        seeds=[each.shape[1] for each in losses],
+        slope=change,
+        slope_p=p,
+        power_law=power_law(point, draws, n_params),
+    )
 
 
 def size_losses(losses: Sequence[np.ndarray], horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return each size's mean loss, and the same in every draw of days and seeds.
+    """Return the mean loss of each size, for the sample and for every draw of days and seeds.
 
     Parameters
     ----------
     losses
         For each size the daily losses of its seeds on the same days, shape (days, seeds).
     horizon
-        Sets the mean block.
+        Sets the mean block length.
 
     Returns
     -------
@@ -45,8 +110,8 @@ def _drawn_means(daily: np.ndarray, horizon: int) -> np.ndarray:
     return drawn(lambda days: {"mean": mean(days, daily)}, len(daily), horizon)["mean"]
 
 
-def slope(point: np.ndarray, draws: np.ndarray, n_params: np.ndarray) -> Figures:
-    """Return the change of the loss per tenfold N: least squares, interval and p of zero.
+def slope(point: np.ndarray, draws: np.ndarray, n_params: np.ndarray) -> tuple[Estimate, float]:
+    """Return the change of the loss per tenfold N by least squares, and its p-value.
 
     Parameters
     ----------
@@ -58,28 +123,19 @@ def slope(point: np.ndarray, draws: np.ndarray, n_params: np.ndarray) -> Figures
     x = np.log10(n_params)
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     of_draws = draws @ weights
-    low, high = interval(of_draws) or (None, None)
-    return {
-        "slope": float(point @ weights),
-        "slope_low": low,
-        "slope_high": high,
-        "slope_p": p_value(of_draws),
-    }
+    return Estimate.of(point @ weights, of_draws), p_value(of_draws)
 
 
-def trend(losses: Sequence[np.ndarray]) -> Figures:
+def trend(losses: Sequence[np.ndarray]) -> Trend:
     """Return the Jonckheere-Terpstra test that losses are ordered by size.
+
+    The null distribution is that of all assignments of the losses to the sizes, or of 10,000
+    random ones if there are more.
 
     Parameters
     ----------
     losses
         For each size, ascending, the mean loss of each seed; shape (seeds,).
-
-    Returns
-    -------
-    `trend`, from -1 (every seed of a bigger size has the lower loss) to 1; `trend_p`, two-sided,
-    over all ways to deal the losses to the sizes (10,000 random ones if there are more); and
-    `trend_least_p`, the smallest p that so few seeds can give.
 
     References
     ----------
@@ -87,21 +143,23 @@ def trend(losses: Sequence[np.ndarray]) -> Figures:
     """
     loss = np.concatenate(losses)
     size = np.repeat(np.arange(len(losses)), [len(each) for each in losses])
-    deals = factorial(len(loss)) // prod(factorial(len(each)) for each in losses)
-    if deals <= DRAWS:
-        dealt = np.array(list(_arrangements(size.tolist())))
+    assignments = math.factorial(len(loss)) // math.prod(
+        math.factorial(len(each)) for each in losses
+    )
+    if assignments <= DRAWS:
+        assigned = np.array(list(_arrangements(size.tolist())))
     else:
-        dealt = np.random.default_rng(SEED).permuted(np.tile(size, (DRAWS, 1)), axis=1)
-        dealt[0] = size
+        assigned = np.random.default_rng(SEED).permuted(np.tile(size, (DRAWS, 1)), axis=1)
+        assigned[0] = size
     above = np.sign(loss[:, None] - loss)
-    agreement = (np.sign(dealt[:, :, None] - dealt[:, None, :]) * above).sum(axis=(1, 2))
+    agreement = (np.sign(assigned[:, :, None] - assigned[:, None, :]) * above).sum(axis=(1, 2))
     pairs = np.sign(abs(size[:, None] - size)).sum()
     found = (np.sign(size[:, None] - size) * above).sum()
-    return {
-        "trend": float(found / pairs),
-        "trend_p": float((abs(agreement) >= abs(found)).mean()),
-        "trend_least_p": min(1.0, 2 / deals),
-    }
+    return Trend(
+        trend=float(found / pairs),
+        trend_p=float((abs(agreement) >= abs(found)).mean()),
+        trend_least_p=min(1.0, 2 / assignments),
+    )
 
 
 def _arrangements(values: list[int]) -> Iterator[list[int]]:
@@ -115,54 +173,42 @@ def _arrangements(values: list[int]) -> Iterator[list[int]]:
             yield [first, *others]
 
 
-def power_law(point: np.ndarray, draws: np.ndarray, n_params: np.ndarray) -> Figures:
+def power_law(point: np.ndarray, draws: np.ndarray, n_params: np.ndarray) -> PowerLaw:
     """Return the fit of E + A (N / N0)^-alpha, N0 the middle size, with intervals.
 
-    For each exponent of a grid E and A follow by least squares; the best exponent is kept. Needs
-    more sizes than the three constants to leave anything to judge the fit by.
+    For each exponent of a grid E and A follow by least squares; the best exponent is kept. Four
+    sizes are needed to test the fit of the three constants.
 
     Parameters
     ----------
     point, draws, n_params
         As in `slope`.
-
-    Returns
-    -------
-    `alpha`, `floor` (E, the loss of an infinite model) and `scale` (A), each with its interval,
-    `identified` and `says`, the sentence that says what is known; only the last two where
-    nothing can be fitted.
     """
     sizes = len(point)
     if sizes < 3:
-        return {
-            "identified": False,
-            "says": f"three constants cannot be fitted to {sizes} size{'s' * (sizes != 1)}",
-        }
-    names = ("alpha", "floor", "scale")
-    fitted = dict(zip(names, _fit(point[None], n_params), strict=True))
-    resampled = dict(zip(names, _fit(draws, n_params), strict=True))
-    row: Figures = {}
-    for name in names:
-        low, high = interval(resampled[name]) or (None, None)
-        row |= {name: float(fitted[name][0]), f"{name}_low": low, f"{name}_high": high}
-    falls = row["scale_low"] > 0
-    inside = EXPONENTS[0] < row["alpha_low"] and row["alpha_high"] < EXPONENTS[-1]
-    row["identified"] = bool(falls and inside and sizes > 3)
-    row["says"] = (
-        f"alpha is {row['alpha']:.2f} [{row['alpha_low']:.2f}, {row['alpha_high']:.2f}] and the "
-        f"loss would level off at {row['floor']:.3f} [{row['floor_low']:.3f}, "
-        f"{row['floor_high']:.3f}]"
-        if row["identified"]
-        else "neither the exponent nor the floor is identified: "
-        + (
-            "the loss is not known to fall with size at all"
-            if not falls
-            else "three sizes leave nothing to judge the fit by"
-            if sizes == 3
-            else f"exponents from {row['alpha_low']:.2f} to {row['alpha_high']:.2f} fit alike"
-        )
+        says = f"three constants cannot be fitted to {sizes} size{'s' * (sizes != 1)}"
+        return PowerLaw(identified=False, says=says)
+    fitted, drawn_fits = _fit(point[None], n_params), _fit(draws, n_params)
+    alpha, floor, scale = (
+        Estimate.of(value[0], of_draws) for value, of_draws in zip(fitted, drawn_fits, strict=True)
     )
-    return row
+    falls = scale.low > 0
+    inside = EXPONENTS[0] < alpha.low and alpha.high < EXPONENTS[-1]
+    identified = bool(falls and inside and sizes > 3)
+    if identified:
+        says = (
+            f"alpha is {alpha.value:.2f} [{alpha.low:.2f}, {alpha.high:.2f}] and the "
+            f"loss would level off at {floor.value:.3f} [{floor.low:.3f}, {floor.high:.3f}]"
+        )
+    elif not falls:
+        reason = "the loss is not known to fall with size at all"
+    elif sizes == 3:
+        reason = "three sizes leave nothing to judge the fit by"
+    else:
+        reason = f"exponents from {alpha.low:.2f} to {alpha.high:.2f} fit alike"
+    if not identified:
+        says = f"neither the exponent nor the floor is identified: {reason}"
+    return PowerLaw(identified, says, alpha, floor, scale)
 
 
 def _fit(losses: np.ndarray, n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -173,7 +219,7 @@ def _fit(losses: np.ndarray, n_params: np.ndarray) -> tuple[np.ndarray, np.ndarr
     spread = (centred**2).sum(axis=1)
     y = losses - losses.mean(axis=1, keepdims=True)
     scale = y @ centred.T / spread  # (rows, exponents)
-    best = np.argmax(scale**2 * spread, axis=1)  # what the fit explains
+    best = np.argmax(scale**2 * spread, axis=1)  # largest explained variance
     rows = np.arange(len(losses))
     chosen = scale[rows, best]
     floor = losses.mean(axis=1) - chosen * falls.mean(axis=1)[best]

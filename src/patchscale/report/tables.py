@@ -1,10 +1,16 @@
-"""Tables of docs/results.md, written from the study's figures."""
+"""Markdown tables of docs/results.md."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
-from patchscale.report.finding import LEVEL, WORDS
-
-Figures = dict[str, Any]
+from patchscale.backtest.bootstrap import Estimate
+from patchscale.backtest.judge import Judgement
+from patchscale.backtest.returns import deflated_sharpe
+from patchscale.backtest.scores import Scores, SeedScores
+from patchscale.backtest.trading import Strategy
+from patchscale.report.comparison import Difference, HorizonComparison
+from patchscale.report.finding import SIGNIFICANCE, WORDS
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -13,13 +19,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def with_interval(row: Figures, name: str, form: str = ".3f") -> str:
-    """Return a figure with its 95 % interval, or that it or its interval is undefined."""
-    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
-    if value is None:
+def with_interval(estimate: Estimate, form: str = ".3f") -> str:
+    """Return an estimate with its 95 % interval, either of them "undefined" where it is."""
+    if math.isnan(estimate.value):
         return "undefined"
-    ends = "interval undefined" if low is None else f"{low:{form}}, {high:{form}}"
-    return f"{value:{form}} [{ends}]"
+    ends = f"{estimate.low:{form}}, {estimate.high:{form}}"
+    return f"{estimate.value:{form}} [{'interval undefined' if math.isnan(estimate.low) else ends}]"
 
 
 def p_text(p: float) -> str:
@@ -27,26 +32,26 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def sizes_table(horizons: dict[str, Figures]) -> str:
+def sizes_table(horizons: dict[str, HorizonComparison]) -> str:
     """Return the table of loss against size, on test and validation days."""
     rows = []
     for horizon, row in horizons.items():
         for subset, where in (("test", "test"), ("val", "validation")):
-            found = row[subset]
-            if not found:
-                rows.append([horizon, where, str(row["sizes"]), *[""] * 4, "needs two sizes"])
+            if subset not in row.effects:
+                rows.append([horizon, where, str(row.sizes), *[""] * 4, "needs two sizes"])
                 continue
+            found = row.effects[subset]
             rows.append(
                 [
                     horizon,
                     where,
-                    f"{row['sizes']}: {' + '.join(map(str, found['seeds']))} seeds",
-                    str(found["days"]),
-                    with_interval(found, "slope", "+.4f"),
-                    f"{p_text(found['slope_p'])} ({p_text(found['slope_p_holm'])})",
-                    f"{found['trend']:+.2f}, p {p_text(found['trend_p'])} "
-                    f"(least {p_text(found['trend_least_p'])})",
-                    found["power_law"]["says"],
+                    f"{row.sizes}: {' + '.join(map(str, found.seeds))} seeds",
+                    str(found.days),
+                    with_interval(found.slope, "+.4f"),
+                    f"{p_text(found.slope_p)} ({p_text(found.slope_p_holm)})",
+                    f"{found.trend:+.2f}, p {p_text(found.trend_p)} "
+                    f"(least {p_text(found.trend_least_p)})",
+                    found.power_law.says,
                 ]
             )
     return table(
@@ -64,38 +69,41 @@ def sizes_table(horizons: dict[str, Figures]) -> str:
     )
 
 
-def forecasts_table(rows: dict[str, tuple[Figures, Figures]]) -> str:
+def forecasts_table(
+    forecasts: Mapping[str, Judgement | None],
+    n_params: dict[str, int],
+    comparison: HorizonComparison,
+) -> str:
     """Return the table of forecasts of one horizon's test days.
 
     Parameters
     ----------
-    rows
-        For each forecast its judgement and its comparison with the others. The judgement of a cell
-        has `n_params`, and `trained: False` where there is no other figure.
+    forecasts
+        Cells and baselines; None for a cell that is not trained.
+    n_params
+        Counted parameters of each cell.
+    comparison
+        Comparison of the trained cells and baselines.
     """
     lines = []
-    for name, (judged, compared) in rows.items():
-        size = f"{judged['n_params']:,}" if "n_params" in judged else ""
-        if not judged.get("trained", True):
+    for name, judged in forecasts.items():
+        size = f"{n_params[name]:,}" if name in n_params else ""
+        if judged is None:
             lines.append([name, size, "not run", *[""] * 7])
             continue
-        test = judged["test"]
+        test, chance = judged.test, comparison.confidence_set[name]
         lines.append(
             [
                 WORDS.get(name, name),
                 size,
-                _seeds(test["seeds"]),
-                f"{with_interval(test, 'precision', '.2f')} of {test['signals']}",
-                with_interval(test, "recall", ".2f"),
-                f"{test['p_range']:.2f}{' collapsed' if test['collapsed'] else ''}",
-                with_interval(test, "auc"),
-                with_interval(test, "log_loss"),
-                f"{with_interval(compared, 'skill', '+.1%')} p {p_text(compared['dm_p'])}"
-                + (f" ({p_text(compared['dm_p_holm'])})" if "dm_p_holm" in compared else "")
-                if "skill" in compared
-                else "",
-                ("in" if compared["confidence_set_p"] >= LEVEL else "out")
-                + f", p {p_text(compared['confidence_set_p'])}",
+                _seeds(test.seeds),
+                f"{with_interval(test.precision, '.2f')} of {test.signals}",
+                with_interval(test.recall, ".2f"),
+                f"{test.p_range:.2f}{' collapsed' if test.collapsed else ''}",
+                with_interval(test.auc),
+                with_interval(test.log_loss),
+                _skill(comparison.differences.get(name)),
+                f"{'in' if chance >= SIGNIFICANCE else 'out'}, p {p_text(chance)}",
             ]
         )
     return table(
@@ -115,14 +123,21 @@ def forecasts_table(rows: dict[str, tuple[Figures, Figures]]) -> str:
     )
 
 
-def _seeds(alone: dict[str, Figures]) -> str:
-    losses = sorted(figures["log_loss"] for figures in alone.values())
+def _skill(found: Difference | None) -> str:
+    if found is None:
+        return ""
+    corrected = "" if math.isnan(found.dm_p_holm) else f" ({p_text(found.dm_p_holm)})"
+    return f"{with_interval(found.skill, '+.1%')} p {p_text(found.dm_p)}{corrected}"
+
+
+def _seeds(seeds: dict[str, SeedScores]) -> str:
+    losses = sorted(scores.log_loss for scores in seeds.values())
     ends = losses if len(losses) < 2 else [losses[0], losses[-1]]
     return f"{len(losses)}: {' to '.join(f'{loss:.3f}' for loss in ends)}" if losses else ""
 
 
-def calibration_table(rows: dict[str, Figures]) -> str:
-    """Return the table of Brier score, its parts, and what else describes a forecast."""
+def calibration_table(rows: dict[str, Scores]) -> str:
+    """Return the table of the Brier score, its parts, calibration error and average precision."""
     return table(
         [
             "forecast",
@@ -138,46 +153,45 @@ def calibration_table(rows: dict[str, Figures]) -> str:
         [
             [
                 name,
-                f"{test['n']}, {test['positives']}",
-                with_interval(test, "brier"),
-                with_interval(test, "brier_skill", "+.1%"),
-                with_interval(test, "reliability", ".4f"),
-                with_interval(test, "resolution", ".4f"),
-                with_interval(test, "uncertainty"),
-                with_interval(test, "ece"),
-                with_interval(test, "average_precision"),
+                f"{test.n}, {test.positives}",
+                with_interval(test.brier),
+                with_interval(test.brier_skill, "+.1%"),
+                with_interval(test.reliability, ".4f"),
+                with_interval(test.resolution, ".4f"),
+                with_interval(test.uncertainty),
+                with_interval(test.ece),
+                with_interval(test.average_precision),
             ]
             for name, test in rows.items()
         ],
     )
 
 
-def strategies_table(rows: dict[str, Figures]) -> str:
-    """Return the table of what trading the signals was worth.
+def strategies_table(rows: dict[str, Strategy], tried: int) -> str:
+    """Return the table of the strategies' trades and returns.
 
-    Each row has the figures of `run_strategy` and, as `skill_p`, its Sharpe ratio deflated by all
-    that the study tried.
+    Their Sharpe ratios are deflated by their own tries, and by all `tried` of the study.
     """
-    costs = sorted(next(iter(rows.values()))["total_return_at_bps"], key=float)
+    costs = sorted(next(iter(rows.values())).total_return_at_bps, key=float)
     lines = []
     for name, row in rows.items():
         skill = (
-            f"{row['probabilistic_sharpe']:.2f}, {row['deflated_sharpe']:.2f} of "
-            f"{row['search_trials'] + row['thresholds']}, {row['skill_p']:.2f}"
-            if row["trades"]
+            f"{row.probabilistic_sharpe:.2f}, {row.deflated_sharpe:.2f} of "
+            f"{row.search_trials + row.thresholds}, {deflated_sharpe(row, tried):.2f}"
+            if row.trades
             else ""
         )
         lines.append(
             [
                 name,
-                f"{row['trades']} of {row['signals']}",
-                f"{row['label_hit_rate']:.2f}, {row['win_rate']:.2f}" if row["trades"] else "",
-                f"{row['exposure']:.0%}, {row['turnover']:.0f}",
-                " / ".join(f"{row['total_return_at_bps'][bps]:+.1%}" for bps in costs),
-                with_interval(row, "minus_buy_and_hold", "+.1%"),
-                with_interval(row, "sharpe", ".2f") if row["trades"] else "no trade",
+                f"{row.trades} of {row.signals}",
+                f"{row.label_hit_rate:.2f}, {row.win_rate:.2f}" if row.trades else "",
+                f"{row.exposure:.0%}, {row.turnover:.0f}",
+                " / ".join(f"{row.total_return_at_bps[bps]:+.1%}" for bps in costs),
+                with_interval(row.minus_buy_and_hold, "+.1%"),
+                with_interval(row.sharpe, ".2f") if row.trades else "no trade",
                 skill,
-                f"{row['max_drawdown']:.1%}",
+                f"{row.max_drawdown:.1%}",
             ]
         )
     return table(
@@ -196,8 +210,8 @@ def strategies_table(rows: dict[str, Figures]) -> str:
     )
 
 
-def searches_table(rows: dict[str, Figures]) -> str:
-    """Return the table of the searches."""
+def searches_table(rows: dict[str, dict[str, Any]]) -> str:
+    """Return the table of the searches, of the figures in metrics/hpo."""
     lines = []
     for cell, row in rows.items():
         first, best = row["trial_0_val_log_loss"], row["val_log_loss"]

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-RIVAL = "vol_logistic"
-"""The baseline that every cell is set against, in figures and plots."""
 PARAMS = Path("params.yaml")
 GRID = Path("grid.yaml")
 SPACE = Path("space.yaml")
