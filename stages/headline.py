@@ -69,8 +69,8 @@ def equity(cell: str, horizon: str) -> pd.DataFrame:
     """Return the wealth of the cell, of holding the market and of the benchmark."""
     benchmark = pd.read_csv(paths.plot("equity", f"{BENCHMARK}-{horizon}"))
     benchmark = benchmark[["date", "strategy"]].rename(columns={"strategy": BENCHMARK})
-    cells = pd.read_csv(paths.plot("equity", cell))
-    return cells.merge(benchmark, on="date", validate="one_to_one")
+    wealth = pd.read_csv(paths.plot("equity", cell))
+    return wealth.merge(benchmark, on="date", validate="one_to_one")
 
 
 def mean_curve(curves: pd.DataFrame) -> pd.DataFrame:

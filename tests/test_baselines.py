@@ -1,4 +1,5 @@
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from patchscale.baselines import (
     BOOSTING,
@@ -25,6 +27,13 @@ TARGET = Target(side="up", reference="extreme", theta=0.01)
 HORIZON = 1
 KINDS = {"noise": "stationary", "close": "level", "range": "stationary"}
 INPUTS = ("persistence", "vol_logistic", "har_logistic", "boosting")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Fit with one thread: on busy cores several OpenMP threads take up to 40 times as long."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +117,14 @@ def test_days_that_do_not_move_have_a_logarithm(bars):
 
 
 @pytest.mark.parametrize("horizon", [1, 3])
-def test_persistence_knows_the_label_whose_last_day_is_today(bars, horizon):
+def test_persistence_is_the_label_whose_last_day_is_today(bars, horizon):
     table = persistence_inputs(bars, TARGET, horizon)
     for day in (50, 51, 400, 899):
         goal = bars["close"][day - horizon] * 1.01
         assert table["touched"][day] == (bars["high"][day - horizon + 1 : day + 1].max() >= goal)
 
 
-def test_levels_are_standardised_within_the_context_and_the_rest_is_left(bars):
+def test_levels_are_standardised_within_the_context_and_other_features_unchanged(bars):
     tier = pd.DataFrame({"date": bars["date"], "close": bars["close"], "range": bars["high"]})
     table = boosting_inputs(tier, {"close": "level", "range": "stationary"}, 60)
     recent = bars["close"][341:401]

@@ -1,6 +1,7 @@
-"""Forecasts that a transformer has to beat, on the same dates.
+"""Baseline forecasts on the dates of the transformers.
 
-All regressors of a day are functions of bars up to that day; all are fitted on training labels.
+All regressors of a day are functions of bars up to that day. All models are fitted on training
+labels; boosting also uses validation labels to choose its number of trees.
 """
 
 from typing import Any
@@ -18,19 +19,19 @@ VOLATILITY_WINDOW = 20
 ATR_WINDOW = 14
 HAR_WINDOWS = (1, 5, 22)
 LEAST = 1e-4
-"""What does not move counts as moving by a basis point: a logarithm is taken."""
+"""Lower bound of a range or volatility, one basis point, so that its logarithm is finite."""
 BOOSTING: dict[str, Any] = {
     "learning_rate": 0.05,
     "max_iter": 200,
     "max_leaf_nodes": 8,
     "min_samples_leaf": 50,
-    "early_stopping": False,  # scikit-learn's own would draw its days at random
+    "early_stopping": False,  # scikit-learn's early stopping would draw its days at random
     "random_state": 0,
 }
 
 
 def persistence_inputs(bars: pd.DataFrame, target: Target, horizon: int) -> pd.DataFrame:
-    """Return `date, touched`: the label of `horizon` sessions ago, the latest one known."""
+    """Return `date, touched`: the label of `horizon` sessions ago, the latest known label."""
     return pd.DataFrame(
         {"date": bars["date"], "touched": touch_labels(bars, target, horizon).shift(horizon)}
     )
@@ -39,7 +40,7 @@ def persistence_inputs(bars: pd.DataFrame, target: Target, horizon: int) -> pd.D
 def volatility_inputs(bars: pd.DataFrame, vix: pd.DataFrame | None) -> pd.DataFrame:
     """Return `date`, log ATR(14) as a share of the close, log volatility of 20 days, log VIX.
 
-    The last only where there is a volatility index.
+    The last column is left out if there is no volatility index.
     """
     high, low, close = (bars[name].to_numpy(dtype=float) for name in ("high", "low", "close"))
     spread = atr(high, low, close, ATR_WINDOW) / close
@@ -58,11 +59,15 @@ def volatility_inputs(bars: pd.DataFrame, vix: pd.DataFrame | None) -> pd.DataFr
 
 
 def har_inputs(bars: pd.DataFrame) -> pd.DataFrame:
-    """Return `date` and log volatility of 1, 5 and 22 days from the days' ranges.
+    """Return `date` and log volatility of 1, 5 and 22 days from daily ranges.
 
-    A day's variance is Parkinson's (1980), of the range that includes the previous close; the
-    three horizons are those of Corsi (2009), "A Simple Approximate Long-Memory Model of Realized
-    Volatility", J. Financial Econometrics 7.
+    The variance of a day is Parkinson's estimate, with a range that includes the previous close.
+
+    References
+    ----------
+    Parkinson (1980), "The Extreme Value Method for Estimating the Variance of the Rate of Return",
+    J. Business 53. Corsi (2009), "A Simple Approximate Long-Memory Model of Realized Volatility",
+    J. Financial Econometrics 7.
     """
     opens, high, low, close = (
         bars[name].to_numpy(dtype=float) for name in ("open", "high", "low", "close")
@@ -77,9 +82,9 @@ def har_inputs(bars: pd.DataFrame) -> pd.DataFrame:
 def boosting_inputs(
     features: pd.DataFrame, kinds: dict[str, str], context_length: int
 ) -> pd.DataFrame:
-    """Return a tier's features as a transformer sees the newest day.
+    """Return a tier's features as a transformer gets them for the newest day.
 
-    Levels are standardised within the context; a tree would otherwise split on the year.
+    Levels are standardised within the context: a tree would otherwise split by year.
     """
     inputs = {
         name: zscore(features[name].to_numpy(), context_length)
@@ -98,9 +103,9 @@ def logistic(inputs: pd.DataFrame, split: pd.DataFrame) -> np.ndarray:
     inputs
         `date` and regressors.
     split
-        Split table as `read_split` returns it; only labels of train are used.
+        Split table as `read_split` returns it; only training labels are used.
     """
-    from sklearn.linear_model import LogisticRegression  # seconds to import
+    from sklearn.linear_model import LogisticRegression  # the import takes seconds
 
     x, labels, train = _design(inputs, split)
     scaled = (x - x[train].mean(axis=0)) / x[train].std(axis=0)
@@ -112,8 +117,8 @@ def logistic(inputs: pd.DataFrame, split: pd.DataFrame) -> np.ndarray:
 def boosting(inputs: pd.DataFrame, split: pd.DataFrame) -> np.ndarray:
     """Return the probabilities of gradient-boosted trees, one for each row of `split`.
 
-    As many trees as have the lowest validation log-loss: what a transformer's epochs are chosen
-    by. Parameters as those of `logistic`; labels of train and val are used.
+    The number of trees is that of the lowest validation log-loss, as a transformer's number of
+    epochs is. Parameters are those of `logistic`; labels of training and validation are used.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -127,7 +132,7 @@ def boosting(inputs: pd.DataFrame, split: pd.DataFrame) -> np.ndarray:
 
 
 def _design(inputs: pd.DataFrame, split: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return regressors, labels and whether a row trains, in the order of `split`."""
+    """Return regressors, labels and a mask of the training rows, in the order of `split`."""
     x = split[["date"]].merge(inputs, on="date", how="left", validate="one_to_one")
     train = (split["subset"] == "train").to_numpy()
     return x.drop(columns="date").to_numpy(dtype=float), split["label"].to_numpy(), train
@@ -139,13 +144,13 @@ def forecasts(split: pd.DataFrame, inputs: dict[str, pd.DataFrame]) -> pd.DataFr
     Parameters
     ----------
     split
-        Split table with the labels of train and val.
+        Split table with the labels of training and validation.
     inputs
         Regressors of `persistence`, `vol_logistic`, `har_logistic` and `boosting`.
 
     Returns
     -------
-    Validation and test dates.
+    Table of the validation and test dates.
     """
     train = split["subset"] == "train"
     table = split[["date", "subset"]].assign(prior=split.loc[train, "label"].mean())

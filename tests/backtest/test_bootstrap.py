@@ -29,7 +29,7 @@ def autoregressive(n: int, seed: int = 5) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("n", "block"), [(250, 20), (754, 20), (37, 24), (21, 80), (2, 20)])
-def test_the_draws_are_archs_one_by_one(n, block):
+def test_draws_equal_those_of_arch(n, block):
     chunks = counts(n, block)
     theirs = StationaryBootstrap(block, np.arange(n), seed=0).bootstrap(CHUNK + 50)
     for draw, (rows, _) in enumerate(theirs):
@@ -44,7 +44,7 @@ def test_every_draw_has_as_many_days_as_the_sample():
     assert all((chunk >= 0).all() for chunk in chunks)
 
 
-def test_nobody_can_change_the_draws_that_others_use():
+def test_draws_are_read_only():
     with pytest.raises(ValueError, match="read-only"):
         counts(90, 20)[0][0, 0] = 1
 
@@ -53,14 +53,14 @@ def test_blocks_are_never_shorter_than_20_days_nor_than_four_horizons():
     assert [block_length(horizon) for horizon in (1, 5, 6, 20)] == [20, 20, 24, 80]
 
 
-def test_sums_and_means_over_a_draw_count_a_day_as_often_as_it_is_there():
+def test_sums_and_means_weight_a_day_by_its_count():
     days, values = np.array([[1.0, 1.0, 1.0], [0.0, 3.0, 0.0]]), np.array([1.0, 2.0, 6.0])
     assert total(days, values).tolist() == [9, 6]
     assert mean(days, values).tolist() == [3, 2]
 
 
 @pytest.mark.parametrize("horizon", [1, 10])
-def test_the_interval_of_a_mean_is_archs(horizon):
+def test_the_interval_of_a_mean_equals_that_of_arch(horizon):
     series = autoregressive(400)
     found = mean_with_interval(series, horizon)
     theirs = StationaryBootstrap(block_length(horizon), series, seed=0).conf_int(
@@ -70,7 +70,7 @@ def test_the_interval_of_a_mean_is_archs(horizon):
     assert [found.low, found.high] == pytest.approx(theirs.ravel().tolist(), abs=1e-6)
 
 
-def test_the_interval_is_wider_where_days_resemble_their_neighbours():
+def test_the_interval_is_wider_for_autocorrelated_days():
     series = autoregressive(400)
     width = np.diff(interval(drawn(lambda days: {"x": mean(days, series)}, 400, 1)["x"]))
     assert width > 1.5 * 2 * 1.96 * series.std() / np.sqrt(400)
@@ -80,7 +80,7 @@ def test_the_interval_of_a_constant_is_the_constant():
     assert mean_with_interval(np.full(60, 0.25), 3) == Estimate(0.25, 0.25, 0.25)
 
 
-def test_two_series_of_the_same_days_are_drawn_together():
+def test_two_series_of_the_same_days_share_their_draws():
     one, other = autoregressive(200, 1), autoregressive(200, 2)
 
     def draws(values: np.ndarray) -> np.ndarray:
@@ -109,7 +109,7 @@ def test_an_interval_needs_19_of_20_draws():
     assert np.isnan([lost.low, lost.high]).all()
 
 
-def test_a_figure_that_is_undefined_has_no_interval():
+def test_an_undefined_statistic_has_no_interval():
     row = estimates(lambda days: {"x": np.where(len(days) == 1, np.nan, days[:, 0])}, 50, 1)
     assert np.isnan(astuple(row["x"])).all()
 

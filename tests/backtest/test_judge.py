@@ -80,7 +80,7 @@ def test_the_threshold_is_a_function_of_validation_only(bars, split, forecast):
     assert judged(bars, split, val_p)[0].threshold == figures.threshold / 2
 
 
-def test_the_figures_are_those_of_each_subset_at_the_frozen_threshold(bars, split, forecast):
+def test_each_subset_is_scored_at_the_threshold_of_validation(bars, split, forecast):
     figures, tables = judged(bars, split, forecast)
     joined = forecast.merge(split.drop(columns="subset"), on="date")
     val, test = (joined[joined["subset"] == name] for name in ("val", "test"))
@@ -102,7 +102,7 @@ def test_the_figures_are_those_of_each_subset_at_the_frozen_threshold(bars, spli
     assert frozen["precision"][lowest] == pytest.approx(figures.test.precision.value)
 
 
-def test_the_losses_are_those_of_each_day(bars, split, forecast):
+def test_losses_are_daily(bars, split, forecast):
     figures, tables = judged(bars, split, forecast)
     losses = tables["losses"]
     joined = forecast.merge(split.drop(columns="subset"), on="date")
@@ -133,13 +133,13 @@ def test_a_forecast_of_foreign_or_repeated_dates_is_refused(bars, split, forecas
     train = split.loc[[0], ["date", "subset"]].assign(p=0.5)
     with pytest.raises(InputError, match="1 of 180 dates are not validation or test dates"):
         judged(bars, split, pd.concat([train, forecast]))
-    with pytest.raises(InputError, match="1 of 180 dates are there twice"):
+    with pytest.raises(InputError, match="1 of 180 dates are duplicated"):
         judged(bars, split, pd.concat([forecast, forecast.iloc[[7]]]))
 
 
 @pytest.mark.parametrize("value", [np.nan, -0.1, 1.01, np.inf])
 @pytest.mark.parametrize("column", ["p", "p_seed0"])
-def test_what_is_no_probability_is_refused_with_its_day(bars, split, forecast, column, value):
+def test_a_value_outside_0_to_1_is_refused_with_its_day(bars, split, forecast, column, value):
     wrong = forecast.assign(p_seed0=forecast["p"])
     wrong.loc[forecast.index[5], column] = value
     day = f"{forecast['date'].iloc[5]:%Y-%m-%d}"
@@ -150,7 +150,7 @@ def test_what_is_no_probability_is_refused_with_its_day(bars, split, forecast, c
 def test_a_test_date_called_validation_is_refused(bars, split, forecast):
     wrong = forecast.copy()
     wrong.loc[forecast.index[-1], "subset"] = "val"
-    with pytest.raises(InputError, match="its subsets are not those of the split"):
+    with pytest.raises(InputError, match="its subsets differ from those of the split"):
         judged(bars, split, wrong)
 
 
@@ -159,7 +159,7 @@ def test_the_order_of_a_forecasts_rows_does_not_matter(bars, split, forecast):
     assert flatten(turned) == flatten(figures)
 
 
-def test_validation_days_of_one_class_leave_no_threshold_to_choose(bars, split, forecast):
+def test_validation_days_of_one_class_are_refused(bars, split, forecast):
     one = split.copy()
     one.loc[split["subset"] == "val", "label"] = 0.0
     with pytest.raises(
@@ -168,7 +168,7 @@ def test_validation_days_of_one_class_leave_no_threshold_to_choose(bars, split, 
         judged(bars, one, forecast)
 
 
-def test_test_days_of_one_class_are_judged_as_far_as_they_can_be(bars, split, forecast):
+def test_test_days_of_one_class_keep_the_scores_that_are_defined(bars, split, forecast):
     one = split.copy()
     one.loc[split["subset"] == "test", "label"] = 0.0
     seeds = forecast.assign(p_seed0=forecast["p"])
@@ -180,7 +180,7 @@ def test_test_days_of_one_class_are_judged_as_far_as_they_can_be(bars, split, fo
     assert figures.val.undefined == {}
 
 
-def test_a_constant_forecast_is_judged_and_says_what_is_undefined(bars, split, forecast):
+def test_a_constant_forecast_has_a_reason_for_its_undefined_auc(bars, split, forecast):
     figures, _ = judged(bars, split, forecast.assign(p=0.4))
     for name in ("val", "test"):
         found = getattr(figures, name)
@@ -232,7 +232,7 @@ def test_split_files_are_read_through_read_split_only():
     uses = {(path, around) for path, _, around in calls("paths.split")}
     assert ("src/patchscale/train/inputs.py", "read_split") in uses
     others = {use for use in uses if use[1] not in ("read_split", "write_arrow")}
-    assert others == {("stages/train.py", ""), ("stages/hpo.py", "")}  # their files to hash
+    assert others == {("stages/train.py", ""), ("stages/hpo.py", "")}  # these hash the file
 
 
 def test_threshold_choice_reads_validation_in_judge_alone():

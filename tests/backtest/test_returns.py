@@ -32,12 +32,12 @@ def test_the_probabilistic_sharpe_ratio_is_skfolios(seed):
 
 
 @pytest.mark.parametrize("tried", [1, 2, 30, 764, 14_323])
-def test_the_best_of_many_without_skill_is_as_good_as_skfolio_expects(tried):
+def test_expected_best_sharpe_equals_that_of_skfolio(tried):
     theirs = oracle.expected_max_sharpe_ratio(tried, trial_sharpe_ratio_std=(250 - 1) ** -0.5)
     assert expected_best_sharpe(tried, 250) == pytest.approx(YEAR * theirs)
 
 
-def test_the_deflated_sharpe_ratio_is_skfolios():
+def test_the_deflated_sharpe_ratio_equals_that_of_skfolio():
     returns, random = skewed(1), np.random.default_rng(0)
     ratios = random.standard_normal(100)
     # as spread out as the sampling error of zero skill over so many sessions
@@ -47,7 +47,7 @@ def test_the_deflated_sharpe_ratio_is_skfolios():
     assert ours == pytest.approx(oracle.deflated_sharpe_ratio(returns, ratios))
 
 
-def test_luck_among_many_strategies_without_skill_is_what_deflates():
+def test_expected_best_sharpe_equals_a_simulation():
     random = np.random.default_rng(0)
     best = [
         (YEAR * r.mean(axis=1) / r.std(axis=1, ddof=1)).max()
@@ -75,12 +75,12 @@ def test_the_figures_of_returns_by_hand():
     assert row.sharpe.low <= row.sharpe.value <= row.sharpe.high
 
 
-def test_the_error_of_normal_returns_is_the_textbooks():
+def test_the_error_of_normal_returns_is_the_textbook_formula():
     returns = np.random.default_rng(0).standard_normal(100_000)
     assert sharpe_error(returns) == pytest.approx(YEAR * 100_000**-0.5, rel=0.01)
 
 
-def test_returns_that_never_vary_have_no_sharpe_and_say_why():
+def test_constant_returns_have_no_sharpe_but_a_reason():
     row = performance(np.zeros(60), 1)
     assert row.sharpe is UNDEFINED
     assert row.sharpe_error is row.probabilistic_sharpe is None
@@ -89,7 +89,7 @@ def test_returns_that_never_vary_have_no_sharpe_and_say_why():
 
 
 @pytest.mark.parametrize("size", [1e-5, 0.01, 0.3])
-def test_a_draw_without_a_trade_has_no_sharpe_however_it_is_rounded(size):
+def test_a_draw_without_a_trade_has_no_sharpe_despite_rounding(size):
     returns = np.zeros(250)
     returns[240:247] = size * np.array([1.0, -0.7, 1.3, 0.4, -0.2, 0.9, 0.1])
     days = counts(250, 20)[0]
@@ -98,7 +98,7 @@ def test_a_draw_without_a_trade_has_no_sharpe_however_it_is_rounded(size):
     assert np.array_equal(np.isfinite(sharpe(returns, days)), traded)
 
 
-def test_one_spell_of_returns_leaves_the_interval_undefined_with_its_reason():
+def test_trades_in_few_draws_have_an_undefined_interval_with_a_reason():
     returns = np.zeros(250)
     returns[240:245] = [0.01, -0.02, 0.03, 0.01, -0.01]
     row = performance(returns, 1)

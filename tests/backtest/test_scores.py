@@ -112,11 +112,11 @@ def test_murphys_parts_sum_to_the_brier_score_of_every_draw(seed, digits):
     whole = part["reliability"] - part["resolution"] + part["uncertainty"] + part["within_bins"]
     expected = [oracle.brier_score_loss(labels, p, sample_weight=weights) for weights in days]
     assert whole == pytest.approx(expected)
-    if digits == 1:  # forecasts of a bin are not all equal: the rest is small, not nothing
+    if digits == 1:  # forecasts of a bin are not all equal, so the term is small but not zero
         assert abs(part["within_bins"]).max() < 0.01
 
 
-def test_forecasts_that_are_equal_within_their_bin_leave_no_rest():
+def test_forecasts_that_are_equal_within_their_bin_have_no_within_bins_term():
     labels, _ = forecasts(0)
     p = np.repeat(np.linspace(0.05, 0.95, 10), 30)
     assert calibration_scores(Ranked.of(labels, p), ONCE)["within_bins"] == pytest.approx(0)
@@ -130,7 +130,7 @@ def test_a_constant_forecast_has_one_bin_whatever_the_order_of_days():
     assert len(calibration(labels, np.full(200, 0.3), 1)) == 1
 
 
-def test_equal_forecasts_are_never_parted():
+def test_equal_forecasts_share_a_bin():
     labels, p = forecasts(3, digits=1)
     ranked = Ranked.of(labels, p)
     for part, following in zip(ranked.bins[:-1], ranked.bins[1:], strict=True):
@@ -138,7 +138,7 @@ def test_equal_forecasts_are_never_parted():
         assert part < following
 
 
-def test_a_certain_and_wrong_forecast_costs_much_but_not_infinity():
+def test_a_certain_and_wrong_forecast_has_a_finite_loss():
     losses = log_losses(np.array([1.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0]))
     assert np.isfinite(losses).all()
     assert losses[:2] == pytest.approx([27.6, 27.6], abs=0.1)
@@ -148,7 +148,7 @@ def test_a_certain_and_wrong_forecast_costs_much_but_not_infinity():
 @pytest.mark.parametrize("min_recall", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("rule", ["precision", "youden"])
 @pytest.mark.parametrize(("seed", "digits"), CASES)
-def test_the_threshold_is_the_one_brute_force_finds(seed, digits, rule, min_recall):
+def test_the_threshold_equals_that_of_brute_force(seed, digits, rule, min_recall):
     labels, p = forecasts(seed, n=80, digits=digits)
     allowed = {}
     for threshold in np.unique(p):
@@ -184,7 +184,7 @@ def test_precision_and_recall_at_a_threshold_count_it_as_a_signal():
 
 
 @pytest.mark.parametrize(("low", "high", "collapsed"), [(0.45, 0.6, True), (0.3, 0.6, False)])
-def test_forecasts_within_a_fifth_are_flagged_as_collapsed(low, high, collapsed):
+def test_forecasts_within_a_range_below_02_are_flagged_as_collapsed(low, high, collapsed):
     labels = (np.arange(60) % 3 == 0).astype(float)
     row = score(labels, np.linspace(low, high, 60), 0.3, 0.5, 1)
     assert row.collapsed is collapsed
@@ -206,7 +206,7 @@ def test_every_score_has_n_and_an_interval_around_it():
     assert score(labels, np.full(200, 0.4), 0.4, 0.5, 5).brier_skill.value == 0
 
 
-def test_a_constant_forecast_ranks_nothing_and_says_so():
+def test_ranking_scores_of_a_constant_forecast_are_undefined_with_a_reason():
     labels, _ = forecasts(0, n=200)
     row = score(labels, np.full(200, 0.4), 0.4, 0.3, 1)
     for name in ("auc", "average_precision"):
@@ -217,7 +217,7 @@ def test_a_constant_forecast_ranks_nothing_and_says_so():
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_one_class_only_is_said_of_all_that_needs_two(label):
+def test_one_class_is_the_reason_of_undefined_scores(label):
     row = score(np.full(100, label), np.linspace(0, 1, 100), 0.4, 0.5, 1)
     why = f"{int(100 * label)} of 100 days are positive, one class only"
     assert row.auc is UNDEFINED
@@ -230,7 +230,7 @@ def test_one_class_only_is_said_of_all_that_needs_two(label):
     assert row.brier.value > 0
 
 
-def test_a_threshold_that_nothing_reaches_has_no_precision():
+def test_precision_is_undefined_without_signals():
     labels, p = forecasts(0, n=200)
     row = score(labels, p, 0.4, 1.5, 1)
     assert (row.signals, row.recall.value) == (0, 0.0)
@@ -238,7 +238,7 @@ def test_a_threshold_that_nothing_reaches_has_no_precision():
     assert row.undefined == {"precision": "no probability reaches the threshold 1.5000"}
 
 
-def test_an_interval_of_a_few_signals_in_one_spell_is_undefined_with_its_reason():
+def test_signals_in_few_draws_have_an_undefined_interval_with_a_reason():
     labels, p = forecasts(0, n=200)
     p[:190], p[190:] = 0.1, 0.9
     row = score(labels, p, 0.4, 0.5, 1)
@@ -249,7 +249,7 @@ def test_an_interval_of_a_few_signals_in_one_spell_is_undefined_with_its_reason(
     }
 
 
-def test_a_prior_that_makes_no_error_leaves_no_skill_to_measure():
+def test_brier_skill_is_undefined_for_a_prior_without_error():
     row = score(np.zeros(50), np.linspace(0.1, 0.3, 50), 0.0, 0.2, 1)
     assert row.brier_skill is UNDEFINED
     assert row.undefined["brier_skill"] == "the prior makes no error here"

@@ -85,7 +85,7 @@ def test_a_high_that_equals_the_target_is_a_touch():
     assert trades(bars, on(bars, 0), UP, 1)[0].touched
 
 
-def test_signals_during_a_position_are_passed_over_until_its_exit_day():
+def test_signals_during_a_position_are_ignored_until_its_exit_day():
     bars = market(*[QUIET] * 8)
     done = trades(bars, on(bars, 0, 1, 2, 3, 4), UP, 2)
     assert [(each.signal, each.entry, each.exit) for each in done] == [
@@ -252,7 +252,7 @@ def test_a_dividend_paid_while_in_the_market_is_earned_and_counts_towards_the_ta
     (trade,) = trades(bars, on(bars, 0), UP, 2)
     assert trade == Trade(0, 1, 2, 100.0, pytest.approx(99.1 * factor), False)
     free = daily_returns(bars, [trade], 0, 0.0)
-    assert np.prod(1 + free) == pytest.approx(99.1 / 99)  # 1.00 of 100 came as cash on the ex-date
+    assert np.prod(1 + free) == pytest.approx(99.1 / 99)  # 1.00 of 100 was paid in cash
 
     quotes.loc[2, "high"] = 99.99 * 1.0001  # 101 with the dividend
     bars = forward_adjust(quotes)
@@ -301,7 +301,7 @@ def test_a_strategy_is_set_against_holding_the_market_day_by_day(make_bars):
     assert figures.minus_buy_and_hold.low < gap < figures.minus_buy_and_hold.high
 
 
-def test_everything_tried_deflates_the_sharpe_ratio(make_bars):
+def test_the_sharpe_ratio_is_deflated_by_settings_and_thresholds(make_bars):
     bars = make_bars(200, seed=3)
     p = np.tile([0.9, 0.1, 0.1], 50)
     figures, _, _ = strategy(bars, p, 3, first=20, searched=30)
@@ -322,9 +322,7 @@ def test_everything_tried_deflates_the_sharpe_ratio(make_bars):
     side=st.sampled_from([1, -1]),
     cost=st.sampled_from([0.0, 2.0, 50.0]),
 )
-def test_whatever_the_market_trades_do_not_overlap_and_wealth_stays(
-    seed, horizon, share, side, cost
-):
+def test_trades_never_overlap_and_wealth_stays_positive(seed, horizon, share, side, cost):
     random = np.random.default_rng(seed)
     n = 60
     close = 100 * np.exp(np.cumsum(0.02 * random.standard_normal(n)))
@@ -373,7 +371,7 @@ def halves(bars: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("cost", [0.0, 2.0, 5.0])
 @pytest.mark.parametrize(("horizon", "seed"), [(1, 0), (2, 1), (3, 4), (5, 2)])
-def test_backtesting_py_makes_the_same_trades_and_the_same_money(make_bars, horizon, seed, cost):
+def test_trades_and_wealth_equal_those_of_backtesting_py(make_bars, horizon, seed, cost):
     import backtesting
 
     bars = make_bars(300, seed=seed)
@@ -406,6 +404,6 @@ def test_backtesting_py_makes_the_same_trades_and_the_same_money(make_bars, hori
     assert table["EntryPrice"].to_numpy() == pytest.approx([each.entry_price for each in done])
     assert table["ExitPrice"].to_numpy() == pytest.approx([each.exit_price for each in done])
     wealth = np.prod(1 + daily_returns(bars, done, 0, cost))
-    # a buyer pays its cost on top of the price, ours out of the capital: c squared a trade
+    # backtesting.py adds the cost to the price, we take it from the capital: c squared a trade
     on_top = wealth / (1 - (cost / 10_000) ** 2) ** len(done)
     assert theirs["Equity Final [$]"] / 1e13 == pytest.approx(on_top, rel=1e-5)

@@ -1,10 +1,11 @@
-"""The stage `backtest` given predictions that do not fit: one line, exit 2, nothing lost."""
+"""Stage backtest with predictions that do not match the split: one line, exit code 2."""
 
-import os
+import runpy
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from patchscale.study.params import Dataset, Split, Target, load_params
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with what `backtest` reads of 2M-h1."""
+    """Return a folder with the inputs of `backtest` for 2M-h1."""
     path = tmp_path_factory.mktemp("study")
     for name in ("params.yaml", "grid.yaml"):
         shutil.copy(ROOT / name, path)
@@ -50,21 +51,34 @@ def predictions(study: Path) -> pd.DataFrame:
     return pd.DataFrame({"date": judged["date"], "subset": judged["subset"], "p": p, "p_seed0": p})
 
 
-def backtest(study: Path, table: pd.DataFrame) -> subprocess.CompletedProcess[str]:
-    write_arrow(study / "data/predictions/2M-h1.arrow", table)
-    return subprocess.run(
-        [sys.executable, str(ROOT / "stages/backtest.py"), "2M-h1"],
-        cwd=study,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+class Done(NamedTuple):
+    returncode: int
+    stderr: str
 
 
-def test_good_predictions_are_judged_and_bad_ones_leave_that_judgement_alone(study):
+@pytest.fixture
+def backtest(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[pd.DataFrame], Done]:
+    """Return a function that runs the stage in this process on a table of predictions."""
+    script = str(ROOT / "stages/backtest.py")
+    monkeypatch.chdir(study)
+    monkeypatch.setattr(sys, "argv", [script, "2M-h1"])
+
+    def run(table: pd.DataFrame) -> Done:
+        write_arrow(study / "data/predictions/2M-h1.arrow", table)
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            return Done(end.code, capsys.readouterr().err)
+        return Done(0, capsys.readouterr().err)
+
+    return run
+
+
+def test_bad_predictions_are_refused_and_keep_the_outputs_of_good_ones(study, backtest):
     good = predictions(study)
-    done = backtest(study, good)
+    done = backtest(good)
     assert done.returncode == 0, done.stderr
     kept = {
         file: file.read_bytes()
@@ -80,7 +94,7 @@ def test_good_predictions_are_judged_and_bad_ones_leave_that_judgement_alone(stu
         (missing, f"2 of {len(good)} dates are missing, the first {days[3]}"),
         (nan, f"p of {days[7]} is nan; a probability from 0 to 1 is needed"),
     ):
-        done = backtest(study, table)
+        done = backtest(table)
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert "data/predictions/2M-h1.arrow: " in line
@@ -88,8 +102,8 @@ def test_good_predictions_are_judged_and_bad_ones_leave_that_judgement_alone(stu
         assert {file: file.read_bytes() for file in kept} == kept
 
 
-def test_a_constant_prediction_is_judged_and_its_ranking_undefined(study):
-    done = backtest(study, predictions(study).assign(p=0.3, p_seed0=0.3))
+def test_a_constant_prediction_is_judged_and_its_ranking_undefined(study, backtest):
+    done = backtest(predictions(study).assign(p=0.3, p_seed0=0.3))
     assert done.returncode == 0, done.stderr
     figures = yaml.safe_load((study / "metrics/backtest/2M-h1.json").read_text())
     for subset in ("val", "test"):

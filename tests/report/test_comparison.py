@@ -21,7 +21,7 @@ N_PARAMS = {"2M-h1": 2_000_000, "20M-h1": 20_000_000}
 
 
 def losses(seed: int, worse: float = 0.0, seeds: int = 2) -> pd.DataFrame:
-    """Return the losses of a cell, whose ensemble is a bit better than its seeds."""
+    """Return the losses of a cell whose mean forecast is slightly better than its seeds."""
     random = np.random.default_rng(seed)
     n = sum(DAYS.values())
     alone = 0.6 + worse + 0.1 * random.standard_normal((n, seeds))
@@ -84,7 +84,7 @@ def test_days_are_matched_by_date(cells, baselines, row):
     )
 
 
-def test_one_size_says_nothing_of_size(cells, baselines):
+def test_one_size_has_no_effect_of_size(cells, baselines):
     row = compare({"2M-h1": cells["2M-h1"]}, N_PARAMS, baselines, 1)
     assert (row.sizes, row.effects) == (1, {})
     assert "2M-h1" in row.differences
@@ -167,7 +167,7 @@ def test_a_common_loss_of_days_does_not_hide_a_difference():
     assert row.dm_p < 0.001
 
 
-def test_a_forecast_that_is_its_benchmark_is_no_better_and_no_worse():
+def test_a_forecast_equal_to_the_benchmark_is_no_better_and_no_worse():
     benchmark = daily()
     row = against(benchmark, benchmark, 1)
     assert (row.dm, row.dm_p, row.skill.value, row.vs_vol_logistic.value) == (0, 1, 0, 0)
@@ -189,7 +189,7 @@ def test_holm_corrects_step_by_step():
     assert holm({}) == {}
 
 
-def test_the_confidence_set_holds_what_may_be_best_and_nothing_measurably_worse():
+def test_the_confidence_set_contains_what_may_be_best_and_nothing_measurably_worse():
     common = daily()
     random = np.random.default_rng(0)
     losses = pd.DataFrame(

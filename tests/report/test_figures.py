@@ -109,7 +109,7 @@ def drawn(tmp_path: Path, name: str) -> list[str]:
     return texts(tmp_path / "figure.svg")
 
 
-def test_a_size_that_was_not_run_says_so(tmp_path):
+def test_a_size_that_was_not_run_is_labelled(tmp_path):
     assert drawn(tmp_path, "loss_vs_n").count("run") == 2  # below "not", once a horizon
     assert drawn(tmp_path, "skill").count("not run") == 3
     assert drawn(tmp_path, "skill, nothing trained").count("not run") == 1
@@ -124,7 +124,7 @@ def test_the_loss_is_drawn_with_every_baseline_and_n(tmp_path):
         assert name in said
 
 
-def test_a_skill_stands_with_its_interval_and_a_star_if_it_survives_correction(tmp_path):
+def test_a_skill_has_its_interval_and_a_star_if_significant_after_correction(tmp_path):
     said = drawn(tmp_path, "skill")
     assert "+2.0%*" in said
     assert "[-1.0%, +5.0%]" in said
@@ -158,7 +158,7 @@ def test_panels_share_their_scales():
         assert len(set(limits)) == 1
 
 
-def test_a_unit_of_loss_is_as_long_in_every_panel():
+def test_a_unit_of_loss_has_the_same_length_in_every_panel():
     heights = []
 
     def look(figure, path):

@@ -84,7 +84,7 @@ def test_the_claim_against_the_regression_follows_from_the_corrected_test(cells,
 
 
 @pytest.mark.parametrize(("skill", "who"), [(0.94, "none"), (0.95, "a"), (None, "none")])
-def test_money_is_skill_only_beyond_the_luck_of_all_tries(skill, who):
+def test_a_strategy_has_earned_from_a_deflated_sharpe_ratio_of_95_percent(skill, who):
     text = found({"a": cell()}, {"a": skill}, h1=effect(0.0))
     assert f"trading on {who} of them earned more after costs than luck explains." in text
 
@@ -103,7 +103,7 @@ SCOPE = Scope(
 BEST = {"h1": "boosting", "h2": "20M-h2", "h3": "boosting"}
 
 
-def test_how_sure_we_are_names_days_corrections_and_tries():
+def test_certainty_names_days_corrections_and_tries():
     effects = {"h1": effect(0.0, half=0.031), "h2": effect(0.1, half=0.08)}
     text = certainty(SCOPE, effects, BEST)
     for said in (
@@ -121,13 +121,13 @@ def test_how_sure_we_are_names_days_corrections_and_tries():
 @pytest.mark.parametrize(
     ("searched", "said"), [({"2M"}, True), ((), False), ({"2M", "20M"}, False)]
 )
-def test_sizes_that_were_not_searched_alike_are_said_to_differ_in_tuning(searched, said):
+def test_sizes_with_and_without_a_search_may_differ_in_tuning(searched, said):
     text = certainty(replace(SCOPE, searched=searched), {"h1": effect(0.0)}, BEST)
     tuned = "A search chose the settings of 2M and not those of 20M: a difference between sizes"
     assert (tuned in text) == said
 
 
-def test_a_complete_grid_says_nothing_of_absent_sizes():
+def test_a_complete_grid_has_no_sentence_on_absent_sizes():
     text = certainty(replace(SCOPE, absent=[], once=[], searched=()), {}, BEST)
     assert "Not run" not in text
     assert "one seed" not in text

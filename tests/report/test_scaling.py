@@ -28,7 +28,7 @@ def daily(days: int = 250, seeds: int = 3, level: float = 0.6, seed: int = 0) ->
 
 
 def sure(losses: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean losses without any doubt about them."""
+    """Return mean losses, and draws that all equal them."""
     return np.array(losses), np.tile(losses, (DRAWS, 1))
 
 
@@ -56,7 +56,7 @@ def test_days_are_drawn_for_all_sizes_together():
     assert draws[:, 1] - draws[:, 0] == pytest.approx(np.full(DRAWS, 0.1), abs=1e-6)
 
 
-def test_seeds_that_differ_add_doubt_and_equal_ones_none():
+def test_only_seeds_that_differ_add_variance():
     one = daily(seeds=1)
     alike, apart = np.tile(one, 3), one + np.array([-0.1, 0.0, 0.1])
     spread = [size_losses([table], 1)[1].std() for table in (one, alike, apart)]
@@ -84,7 +84,7 @@ def test_the_slope_is_that_of_a_least_squares_line_through_the_losses(sizes):
     assert p == pytest.approx(2 / (DRAWS + 1))
 
 
-def test_a_slope_that_days_cannot_tell_from_none_has_an_interval_over_zero():
+def test_a_slope_within_the_noise_of_days_has_an_interval_over_zero():
     tables = [daily(level=0.6, seed=seed) for seed in range(4)]
     found, p = slope(*size_losses(tables, 1), SIZES)
     assert found.low < 0 < found.high
@@ -130,7 +130,7 @@ def brute(losses: list[np.ndarray]) -> tuple[float, float]:
     return found / pairs, float(np.mean([abs(each) >= abs(found) for each in null]))
 
 
-def test_several_sizes_are_ranked_over_every_way_to_deal_the_losses():
+def test_several_sizes_are_ranked_over_all_assignments_of_the_losses():
     random = np.random.default_rng(2)
     losses = [random.random(count) + 0.3 * number for number, count in enumerate((3, 2, 1, 1))]
     row = trend(losses)
@@ -145,7 +145,7 @@ def test_few_seeds_cannot_prove_an_order():
     assert trend(alone).trend_p == trend(alone).trend_least_p == 1
 
 
-def test_many_seeds_are_dealt_at_random_and_the_same_each_time():
+def test_many_seeds_are_assigned_at_random_and_reproducibly():
     losses = [daily(seeds=6, seed=seed)[0] for seed in range(4)]
     row = trend(losses)
     assert row == trend(losses)
@@ -182,7 +182,7 @@ def test_the_fit_is_the_best_of_all_least_squares_fits_on_the_grid():
     assert [row.alpha.value, row.floor.value, row.scale.value] == pytest.approx(best[1:])
 
 
-def test_two_sizes_cannot_carry_three_constants():
+def test_three_constants_are_not_fitted_to_two_sizes():
     assert power_law(*sure([0.7, 0.6]), SIZES[:2]) == PowerLaw(
         identified=False, says="three constants cannot be fitted to 2 sizes"
     )

@@ -43,7 +43,7 @@ def test_a_table_is_markdown():
     assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
 
-def test_a_figure_never_stands_without_its_interval():
+def test_an_estimate_is_shown_with_its_interval():
     assert with_interval(estimate(0.51234)) == "0.512 [0.412, 0.612]"
     assert with_interval(estimate(0.51234), "+.1%") == "+51.2% [+41.2%, +61.2%]"
     assert with_interval(UNDEFINED) == "undefined"
@@ -55,7 +55,7 @@ def test_a_p_value_is_never_zero(p, text):
     assert p_text(p) == text
 
 
-def test_sizes_are_shown_for_test_and_validation_with_what_their_seeds_could_prove():
+def test_sizes_are_shown_for_test_and_validation_with_the_least_p_of_their_seeds():
     found = SizeEffect(
         slope=estimate(-0.02, 0.01),
         slope_p=0.01,
@@ -189,14 +189,14 @@ def test_a_baseline_is_a_row_like_any_other():
     assert rows[1][8:] == ["", "out, p 0.010"]
 
 
-def test_what_is_undefined_or_collapsed_is_said():
+def test_undefined_and_collapsed_are_marked():
     row = judged(precision=UNDEFINED, p_range=0.12, collapsed=True, signals=0)
     (row,) = forecasts({"2M-h1": row}, {"2M-h1": DIFFERENCE}, {"2M-h1": 0.2})
     assert row[3] == "undefined of 0"
     assert row[5] == "0.12 collapsed"
 
 
-def test_an_absent_cell_says_so_and_shows_no_number_but_its_n():
+def test_a_cell_that_was_not_run_shows_no_number_but_its_parameters():
     cells = {"2M-h1": judged(), "2B-h1": None}
     _, row = forecasts(cells, {"2M-h1": DIFFERENCE}, {"2M-h1": 0.2})
     assert row[2] == "not run"
@@ -215,7 +215,7 @@ def test_calibration_shows_the_parts_of_the_brier_score():
     assert row[-1] == "undefined"
 
 
-def test_a_strategy_shows_every_cost_and_what_luck_explains():
+def test_a_strategy_shows_every_cost_and_its_probabilities_of_skill():
     text = strategies_table({"2M-h1": STRATEGY}, tried=1000)
     assert "return at 0 / 5 / 10 bp a side" in text
     (row,) = rows_of(text)

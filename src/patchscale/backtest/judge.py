@@ -119,7 +119,7 @@ def check_forecast(forecast: pd.DataFrame, split: pd.DataFrame, source: str) -> 
     for days, what in (
         (wanted[~wanted.isin(found)], "missing"),
         (found[~found.isin(wanted)], "not validation or test dates of the split"),
-        (found[found.duplicated()], "there twice"),
+        (found[found.duplicated()], "duplicated"),
     ):
         if len(days):
             raise InputError(
@@ -136,5 +136,5 @@ def check_forecast(forecast: pd.DataFrame, split: pd.DataFrame, source: str) -> 
             )
     joined = expected.merge(forecast, on=["date", "subset"], validate="one_to_one")
     if len(joined) < len(expected):
-        raise InputError(f"{source}: its subsets are not those of the split")
+        raise InputError(f"{source}: its subsets differ from those of the split")
     return joined[["date", "subset", "label", *forecast.columns[2:]]]

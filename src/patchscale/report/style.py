@@ -1,4 +1,4 @@
-"""How every figure looks: colours, panels, margins, deterministic SVG bytes."""
+"""Style shared by all figures: colours, panels, margins, and deterministic SVG."""
 
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ BASELINES: dict[str, Style] = {
 }
 
 
-def panels(rows: int, columns: int, size: tuple[float, float], **how: Any) -> tuple[Any, Any]:
+def panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, Any]:
     """Return a figure and its grid of axes."""
-    import matplotlib as mpl  # 1.5 s to import
+    import matplotlib as mpl  # the import takes 1.5 s
 
     mpl.use("svg")
     from matplotlib import pyplot as plt
@@ -35,7 +35,7 @@ def panels(rows: int, columns: int, size: tuple[float, float], **how: Any) -> tu
             "axes.spines.right": False,
         }
     )
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, **how)
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
 
 
 def margins(
@@ -46,7 +46,10 @@ def margins(
     across: float = 0.2,
     down: float = 0.3,
 ) -> None:
-    """Set the room around panels and between them, in inches; measuring texts takes seconds."""
+    """Set the margins around panels and between them, in inches.
+
+    Automatic layouts measure all texts, which takes seconds.
+    """
     width, height = figure.get_size_inches()
     rows, columns = figure.axes[0].get_subplotspec().get_gridspec().get_geometry()
     panel_width = (width - left - 0.15 - across * (columns - 1)) / columns
@@ -62,7 +65,7 @@ def margins(
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure as SVG whose bytes depend on the figure only."""
+    """Write a figure as an SVG file whose bytes depend on the figure only."""
     from matplotlib import pyplot as plt
 
     with replacing(path) as temporary:
@@ -71,7 +74,7 @@ def save(figure: Any, path: Path) -> None:
 
 
 def legend_below(figure: Any, marks: dict[str, Style], columns: int) -> None:
-    """Put one legend for all panels under the figure: names and how their lines look."""
+    """Put one legend for all panels under the figure, with a name for each line style."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], **style) for style in marks.values()]
@@ -79,7 +82,7 @@ def legend_below(figure: Any, marks: dict[str, Style], columns: int) -> None:
 
 
 def same_height(axes: Any) -> None:
-    """Widen the limits of axes about their middles: a unit looks alike everywhere."""
+    """Widen the y limits of axes about their middles, so that a unit has the same length."""
     limits = [axis.get_ylim() for axis in axes]
     half = max(high - low for low, high in limits) / 2
     for axis, (low, high) in zip(axes, limits, strict=True):

@@ -20,7 +20,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def with_interval(estimate: Estimate, form: str = ".3f") -> str:
-    """Return an estimate with its 95 % interval, either of them "undefined" where it is."""
+    """Return an estimate with its 95 % interval as text; NaN is written as undefined."""
     if math.isnan(estimate.value):
         return "undefined"
     ends = f"{estimate.low:{form}}, {estimate.high:{form}}"
