@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_train import SETTINGS, problem
+from tiny import SETTINGS, problem
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from patchscale.model.patchtst import PatchTST, count
+from patchscale.model.patchtst import PatchTST
 from patchscale.model.weights import build
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.study.errors import InputError
@@ -244,7 +244,7 @@ def test_the_whole_batch_is_the_first_choice_and_what_was_tried_is_not_chosen_ag
     whole = Engine(inputs, replace(SETTINGS, batch_size=1000), 0).choose(2**40, [])
     assert whole.micro_batch == len(inputs.train.rows)
     with pytest.raises(InputError, match="parameters need"):
-        engine.choose(memory.BYTES_PER_WEIGHT["32-true"] * count(inputs.shape), [])
+        engine.choose(memory.BYTES_PER_WEIGHT["32-true"] * inputs.shape.n_params, [])
 
 
 def test_a_step_is_timed_as_it_will_be_made_but_not_for_long(inputs, monkeypatch):

@@ -13,7 +13,7 @@ import torch
 from patchscale.hpo.space import Drawn, Shapes
 from patchscale.hpo.study import Evaluate, Result, is_pruned
 from patchscale.runtime.checkpoint import Checkpoint
-from patchscale.runtime.pool import MakePool, Pool, pool, together
+from patchscale.runtime.pool import MakePool, Pool, concurrency, pool
 from patchscale.runtime.progress import Report
 from patchscale.runtime.replica import Outcome, Replica
 from patchscale.study.errors import InputError, Stopped
@@ -100,7 +100,7 @@ def workers_of(rules: Hpo, trial: Replica, free: int) -> int:
         from patchscale.runtime.ray_pool import places
 
         return places(trial, most)
-    return together(trial, most, free)
+    return concurrency(trial, most, free)
 
 
 def on_cluster() -> bool:

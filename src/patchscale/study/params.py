@@ -271,6 +271,11 @@ class Params(Section):
         return self.datasets[self.dataset]
 
     @property
+    def grid(self) -> Grid:
+        """The grid of grid.yaml."""
+        return self._grid
+
+    @property
     def cells(self) -> dict[str, Cell]:
         """The cells of the grid by name."""
         return self._grid.cells
