@@ -1,21 +1,23 @@
-"""A download that goes wrong says why and leaves the last good files as they were."""
+"""A download that fails names the reason and leaves the last good files unchanged."""
 
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
-from conftest import ROOT, random_bars
+from conftest import ROOT, random_bars, write_study
 
 from patchscale.bars import PRICES, canonical_csv
 from patchscale.download.calendar import exchange_sessions
+from patchscale.study.files import read_json
 from patchscale.study.params import Dataset
 from patchscale.study.stage import run
 
@@ -46,27 +48,38 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+main = runpy.run_path(str(DOWNLOAD))["main"]
+
+
+@pytest.fixture(scope="module")
+def downloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which the stage has succeeded once."""
+    folder = tmp_path_factory.mktemp("study")
+    params(folder)
+    (folder / "spy.csv").write_text(canonical_csv(good_bars()))
+    (folder / "vix.csv").write_text(canonical_csv(good_bars().assign(volume=0)))
+    with chdir(folder):
+        main()
+    return folder
+
+
+def params(folder: Path, **changes: str) -> None:
+    """Write parameters that select the data set `mine`, changed."""
+    mine = ("params/datasets/mine", MINE | changes)
+    write_study(folder, ("params/dataset", "mine"), mine)
+
+
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder whose download has run well once."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params |= {"dataset": "mine", "datasets": params["datasets"] | {"mine": MINE}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    (tmp_path / "spy.csv").write_text(canonical_csv(good_bars()))
-    vix = good_bars().assign(volume=0)
-    (tmp_path / "vix.csv").write_text(canonical_csv(vix))
+def study(downloaded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of that folder, the working directory of the test."""
+    shutil.copytree(downloaded, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(DOWNLOAD)])
-    main()
     return tmp_path
 
 
-def main() -> None:
-    runpy.run_path(str(DOWNLOAD))["main"]()
-
-
 def refused(capsys: Any, code: int) -> str:
-    """Run the stage, which must end with `code` and change nothing; return its error line."""
+    """Run the stage, which must exit with `code` and change no file; return its error line."""
     before = snapshot(Path())
     with pytest.raises(SystemExit) as caught:
         run(main)
@@ -80,7 +93,7 @@ def test_good_files_become_canonical_ones_with_a_report_each(study: Path) -> Non
     raw = study / "data/raw/mine"
     assert sorted(path.name for path in raw.iterdir()) == ["SPY.csv", "VIX.csv"]
     assert (raw / "SPY.csv").read_bytes() == (study / "spy.csv").read_bytes()
-    report = yaml.safe_load((study / "metrics/data/mine.json").read_text())
+    report = read_json(study / "metrics/download/mine.json")
     assert {name: part["rows"] for name, part in report.items()} == {"SPY": 125, "VIX": 125}
 
 
@@ -142,7 +155,7 @@ def test_bad_bars_are_refused_and_nothing_is_overwritten(
     change, said = BAD_BARS[name]
     if (file, name) == ("vix.csv", "split twice"):
         said = f"a volatility index has a dividend or split on {DAY}"
-    # prices move elsewhere too, so that writing anything at all would show
+    # other prices differ from the last good files too, so that any write would be noticed
     (study / "spy.csv").write_text(canonical_csv(good_bars().assign(volume=7)))
     (study / file).write_text(canonical_csv(change(good_bars())))
     line = refused(capsys, 2)
@@ -180,13 +193,13 @@ def test_bad_files_are_refused_and_nothing_is_overwritten(
     assert (said or "today, is unfinished") in line
 
 
-def test_every_bad_input_has_a_line_of_its_own() -> None:
+def test_every_bad_input_has_its_own_message() -> None:
     said = [said for _, said in (*BAD_BARS.values(), *BAD_TEXT.values())]
     assert len(set(said)) == len(said) - 1  # zero and negative prices share theirs
 
 
 class Fake:
-    """A Yahoo that answers the same to every question."""
+    """A replacement of `yfinance.Ticker` with one answer to all requests."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -211,9 +224,7 @@ class Fake:
 def test_a_failing_yahoo_changes_nothing(
     study: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, answer: Any, code: int
 ) -> None:
-    params = yaml.safe_load((study / "params.yaml").read_text())
-    params["datasets"]["mine"]["source"] = "yahoo"
-    (study / "params.yaml").write_text(yaml.safe_dump(params))
+    params(study, source="yahoo")
     monkeypatch.setattr("yfinance.Ticker", Fake(answer))
     monkeypatch.setattr("patchscale.download.yahoo.WAITS", ())
     assert "SPY: Yahoo" in refused(capsys, code)
@@ -247,15 +258,13 @@ def test_a_kill_during_the_write_leaves_the_last_good_file(study: Path, moment: 
     after = snapshot(study / "data")
     assert {path: after[path] for path in good} == good
     assert [path for path in after if path not in good and not path.endswith(".tmp")] == []
-    main()  # what the killed run left must not become part of the folder's hash
+    main()  # removes what the killed run left, which would change the folder's hash
     assert sorted(snapshot(study / "data")) == sorted(good)
     assert (study / "data/raw/mine/SPY.csv").read_text() == (study / "spy.csv").read_text()
 
 
 def test_a_series_that_is_no_longer_used_leaves_the_folder(study: Path) -> None:
-    params = yaml.safe_load((study / "params.yaml").read_text())
-    params["datasets"]["mine"] |= {"volatility": "", "volatility_path": ""}
-    (study / "params.yaml").write_text(yaml.safe_dump(params))
+    params(study, volatility="", volatility_path="")
     main()
     assert [path.name for path in (study / "data/raw/mine").iterdir()] == ["SPY.csv"]
 

@@ -1,13 +1,13 @@
+"""Division of prediction dates: contiguous for training, scattered for the search."""
+
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from patchscale.split.dates import contiguous, make_split, read_split, scattered
+from patchscale.split.dates import contiguous, make_split, scattered
 from patchscale.study.errors import InputError
-from patchscale.study.files import write_arrow
 from patchscale.study.params import Dataset, Scattered, Split
 
 
@@ -112,7 +112,7 @@ def test_every_scattered_row_is_what_its_distance_to_validation_says(
 
 @pytest.mark.parametrize("seed", range(5))
 def test_scattered_validation_is_whole_blocks_with_every_day_a_sample(seed: int) -> None:
-    # pitfall 5: an earlier split took one sample per block
+    # one sample per block would waste most validation days
     subset = scattered(MANY, LARGE, 1, rules(seed=seed, block=20))
     found = runs(subset == "val")
     assert len(found) > 3
@@ -198,31 +198,6 @@ def test_scattered_validation_is_gated_too() -> None:
     few = rules(min_samples=50, fraction=0.01, block=10)
     with pytest.raises(InputError, match=r"split\.scattered, h=1: val has 10 samples"):
         make_split(MANY, alternating(1500), LARGE, few, 1)
-
-
-def test_labels_of_test_stay_hidden_unless_asked_for(tmp_path: Path) -> None:
-    path = tmp_path / "h1.arrow"
-    table = make_split(MANY, alternating(1500), LARGE, rules(), 1)
-    write_arrow(path, table)
-    subset = table["contiguous"]
-    seen = read_split(path, ("train", "val"))
-    assert seen.loc[subset == "test", "label"].isna().all()
-    assert seen.loc[subset == "purged", "label"].isna().all()
-    known = subset.isin(["train", "val"])
-    assert seen.loc[known, "label"].tolist() == table.loc[known, "label"].tolist()
-    judged = read_split(path, ("test",))
-    assert judged["label"].notna().tolist() == (subset == "test").tolist()
-    assert judged["date"].tolist() == table["date"].tolist()
-
-
-def test_a_search_reads_scattered_labels_and_none_of_purged_or_test(tmp_path: Path) -> None:
-    path = tmp_path / "h1.arrow"
-    table = make_split(MANY, alternating(1500), LARGE, rules(), 1)
-    write_arrow(path, table)
-    seen = read_split(path, ("train", "val"), "scattered")
-    assert seen["subset"].tolist() == table["scattered"].tolist()
-    assert seen["label"].notna().tolist() == table["scattered"].isin(["train", "val"]).tolist()
-    assert seen.loc[(table["contiguous"] == "test").to_numpy(), "label"].isna().all()
 
 
 def test_scattered_rows_of_a_small_calendar() -> None:
