@@ -67,8 +67,8 @@ ROW = TWO_DAYS.splitlines()[2]
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "empty; needed is the header date,open,"),
-        ("\n", "empty; needed is the header date,open,"),
+        ("", "empty; the header date,open,"),
+        ("\n", "empty; the header date,open,"),
         (HEADER + "\n", "no rows below the header"),
         (HEADER, "no rows below the header"),
         (TWO_DAYS.replace("date", "Date"), "the header is 'Date,open,high,low,close,volume"),
@@ -76,13 +76,13 @@ ROW = TWO_DAYS.splitlines()[2]
         (TWO_DAYS.replace("low,close", "close,low"), "the header is 'date,open,high,close,low,"),
         (TWO_DAYS.replace(",", ";"), "the header is 'date;open;high;low;close;volume;dividends;"),
         (TWO_DAYS[:-1], "line 3, the last, has no line end; the file is truncated"),
-        (TWO_DAYS[:-20], "line 3 has 6 fields, needed are 8; the file is truncated"),
-        (TWO_DAYS[:-20] + "\n", "line 3 has 6 fields, needed are 8; the file is truncated"),
+        (TWO_DAYS[:-20], "line 3 has 6 fields; 8 are needed; the file is truncated"),
+        (TWO_DAYS[:-20] + "\n", "line 3 has 6 fields; 8 are needed; the file is truncated"),
         (TWO_DAYS + "\n", "line 4 is empty"),
         (TWO_DAYS.replace(ROW, "\n" + ROW), "line 3 is empty"),
-        (TWO_DAYS.replace(",101.500000", "", 1), "line 2 has 7 fields, needed are 8"),
-        (TWO_DAYS.replace("101.500000", "101,50"), "line 2 has 9 fields, needed are 8"),
-        (TWO_DAYS + ROW.replace("50.500000", "") + "\n", "line 4: close of 2018-01-03 is '', no"),
+        (TWO_DAYS.replace(",101.500000", "", 1), "line 2 has 7 fields; 8 are needed"),
+        (TWO_DAYS.replace("101.500000", "101,50"), "line 2 has 9 fields; 8 are needed"),
+        (TWO_DAYS + ROW.replace("50.500000", "") + "\n", "line 4: close of 2018-01-03 is '', not"),
     ],
 )
 def test_damaged_csv_is_refused_with_what_and_where(
@@ -121,19 +121,19 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path, content: bytes) -> N
 @pytest.mark.parametrize("bad", ["03.01.2018", "2018-02-30", "20180103", ""])
 def test_bad_date_is_shown(tmp_path: Path, bad: str) -> None:
     line = refusal(tmp_path / "bars.csv", TWO_DAYS.replace("2018-01-03", bad))
-    assert line == f"line 3: date is '{bad}', no day of the form 2018-12-31"
+    assert line == f"line 3: date is '{bad}', not a date like 2018-12-31"
 
 
 @pytest.mark.parametrize("bad", ["n/a!", "", "1;5", "nan", "NaN", "inf", "-inf", "1e999", "True"])
 def test_value_that_is_no_number_is_shown_with_its_line_and_date(tmp_path: Path, bad: str) -> None:
     line = refusal(tmp_path / "bars.csv", TWO_DAYS.replace("50.500000", bad))
-    assert line == f"line 3: close of 2018-01-03 is '{bad}', no number"
+    assert line == f"line 3: close of 2018-01-03 is '{bad}', not a finite number"
 
 
 def test_further_values_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
     three = HEADER + "\n" + f"{ROW}\n".replace("0.125000", "?") * 3
     line = refusal(tmp_path / "bars.csv", three)
-    assert line == "line 2: dividends of 2018-01-03 is '?', no number (and 2 more)"
+    assert line == "line 2: dividends of 2018-01-03 is '?', not a finite number (and 2 more)"
 
 
 # forward adjustment

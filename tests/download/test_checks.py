@@ -157,8 +157,8 @@ def test_no_bars_at_all_are_refused(good: pd.DataFrame) -> None:
     [
         ({"high": 99.0, "low": 90.0}, "high is below open or close"),
         ({"high": 100.7, "low": 100.8}, "high is below low"),
-        ({"close": np.nan}, "close is no number"),
-        ({"volume": np.nan}, "volume is no number"),
+        ({"close": np.nan}, "close is not a number"),
+        ({"volume": np.nan}, "volume is not a number"),
         ({"open": 103.5}, "high is below open or close"),
         ({"low": 101.5}, "low is above open or close"),
         ({"open": 90.0}, "low is above open or close"),
@@ -210,7 +210,10 @@ def test_split_that_does_not_show_in_the_prices_is_refused(
     good: pd.DataFrame, ratio: float
 ) -> None:
     line = refusal(with_value(good, "2018-02-20", splits=ratio))
-    assert "a split does not show in the prices (already split-adjusted?) on 2018-02-20" in line
+    assert (
+        "a split is recorded but prices do not move by it (already split-adjusted?) on 2018-02-20"
+        in line
+    )
 
 
 def test_split_on_another_day_does_not_excuse_a_huge_move(good: pd.DataFrame) -> None:
@@ -260,12 +263,12 @@ def test_series_that_ends_or_begins_elsewhere_is_refused_with_all_ranges(
     with pytest.raises(InputError) as caught:
         check_dataset(series, WITH_VIX, "k")
     found = f"BARS {whole}, VIX from {first} to {last}"
-    assert str(caught.value) == f"k: {found}; needed of every series: {whole}"
+    assert str(caught.value) == f"k: {found}; every series must run {whole}"
 
 
 def test_series_that_are_stale_together_are_refused(good: pd.DataFrame) -> None:
     series = {name: bars.iloc[:-1] for name, bars in both(good).items()}
-    with pytest.raises(InputError, match=r"to 2018-03-28; needed of every series: .*2018-03-29"):
+    with pytest.raises(InputError, match=r"to 2018-03-28; every series must run .*2018-03-29"):
         check_dataset(series, WITH_VIX, "k")
 
 
@@ -274,13 +277,15 @@ def test_excepted_last_session_ends_all_series_one_day_earlier(good: pd.DataFram
     series = {name: bars.iloc[:-1] for name, bars in both(good).items()}
     assert check_dataset(series, excepting, "k")["VIX"]["last"] == "2018-03-28"
     series["VIX"] = both(good)["VIX"]
-    with pytest.raises(InputError, match=r"BARS .* to 2018-03-28, VIX .* to 2018-03-29; needed"):
+    with pytest.raises(
+        InputError, match=r"BARS .* to 2018-03-28, VIX .* to 2018-03-29; every series must"
+    ):
         check_dataset(series, excepting, "k")
 
 
 def test_spliced_bars_are_refused_with_the_seam_unless_excepted(good: pd.DataFrame) -> None:
     bars = scaled_from(good, "2018-02-20", 1 / 0.99743)
-    assert refusal(bars).endswith("adjusted and not spliced?) on 2018-02-20")
+    assert refusal(bars).endswith("unadjusted bars mixed?) on 2018-02-20")
     report = check_bars(bars, allowing("2018-02-20"), "datasets.mine")
     assert report["on_tick_grid"] == round(33 / 61, 4)
     assert report["exceptions"] == {"2018-02-20": "day of mourning"}

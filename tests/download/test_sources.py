@@ -133,5 +133,5 @@ def test_bar_of_today_or_later_is_refused_although_it_is_after_the_end(
 
 
 def test_unknown_offline_series_is_refused() -> None:
-    with pytest.raises(InputError, match=r"dax\.csv\.gz: missing; arch ships the series sp500"):
+    with pytest.raises(InputError, match=r"dax\.csv\.gz: missing; arch has the series sp500"):
         fetch(DATASETS["gspc"].model_copy(update={"series": "dax"}))

@@ -232,7 +232,7 @@ def test_prices_that_are_nan_are_refused_with_their_dates(answering: Any) -> Non
     sent = as_yahoo(traded())
     sent.loc["2018-02-05", ["Open", "High", "Low", "Close"]] = np.nan
     answering(sent)
-    assert refusal() == "k: SPY: open is no number on 2018-02-05"
+    assert refusal() == "k: SPY: open is not a number on 2018-02-05"
 
 
 def test_a_missing_session_is_refused_with_its_date(answering: Any) -> None:
@@ -251,7 +251,7 @@ def test_a_partial_history_is_refused_with_both_ends(
     answering: Any, rows: slice, part: str
 ) -> None:
     answering(as_yahoo(traded()).iloc[rows])
-    assert refusal() == f"k: SPY {part}; needed of every series: from 2017-01-03 to 2018-06-29"
+    assert refusal() == f"k: SPY {part}; every series must run from 2017-01-03 to 2018-06-29"
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_times_that_begin_no_day_at_the_exchange_are_refused(answering: Any, shi
     sent = as_yahoo(traded())
     sent.index = shifted(sent.index)
     answering(sent)
-    with pytest.raises(InputError, match=r"SPY: the bar of 201.* does not begin a day in Am"):
+    with pytest.raises(InputError, match=r"SPY: the time 201.* of a bar is not midnight in Am"):
         download()
 
 

@@ -140,7 +140,7 @@ BAD_BARS = {
     "stale": (lambda bars: bars.iloc[:-25], "to 2018-05-24"),
     "no split": (halved, f"close moved as by a 2:1 split that is not recorded on {DAY}"),
     "split twice": (set_row(splits=2.0), f"(already split-adjusted?) on {DAY}"),
-    "splice": (spliced, f"spliced?) on {DAY}"),
+    "splice": (spliced, f"mixed?) on {DAY}"),
 }
 
 
@@ -165,12 +165,15 @@ def test_bad_bars_are_refused_and_nothing_is_overwritten(
 
 
 BAD_TEXT = {
-    "NaN row": (lambda t: t.replace(row_of(t), DAY + ",nan" * 7), f"open of {DAY} is 'nan', no nu"),
+    "NaN row": (
+        lambda t: t.replace(row_of(t), DAY + ",nan" * 7),
+        f"open of {DAY} is 'nan', not a fi",
+    ),
     "byte order mark": (lambda t: "\ufeff" + t, "begins with a byte order mark"),
     "CRLF": (lambda t: t.replace("\n", "\r\n"), "CRLF line ends, first on line 1"),
     "header": (lambda t: t.replace("close", "last"), "the header is 'date,open,high,low,last,"),
-    "empty": (lambda t: "", "empty; needed is the header"),
-    "truncated": (lambda t: t[:-30], "line 126 has 5 fields, needed are 8; the file is truncated"),
+    "empty": (lambda t: "", "empty; the header"),
+    "truncated": (lambda t: t[:-30], "line 126 has 5 fields; 8 are needed; the file is truncated"),
     "today": (lambda t: t + f"{pd.Timestamp.now('America/New_York'):%Y-%m-%d},1,1,1,1,1,0,0\n", ""),
     "future": (lambda t: t + "2999-01-04,1,1,1,1,1,0,0\n", "2999-01-04 lies in the future"),
 }

@@ -117,5 +117,5 @@ def figure(name: str) -> Path:
 
 
 def plot(kind: str, name: str) -> Path:
-    """Return the path of a plot's table: curves, equity, calibration, precision_recall, headline."""
+    """Return the path of a plot's table; kinds are curves, equity, calibration, ..."""
     return Path(f"plots/{kind}/{name}.csv")
