@@ -65,7 +65,7 @@ ROW = TWO_DAYS.splitlines()[2]
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "empty; the header date,open,"),
         ("\n", "empty; the header date,open,"),
@@ -85,12 +85,12 @@ ROW = TWO_DAYS.splitlines()[2]
         (TWO_DAYS + ROW.replace("50.500000", "") + "\n", "line 4: close of 2018-01-03 is '', not"),
     ],
 )
-def test_damaged_csv_is_refused_with_what_and_where(
-    tmp_path: Path, content: str, said: str
+def test_damaged_csv_is_refused_with_the_problem_and_its_place(
+    tmp_path: Path, content: str, message: str
 ) -> None:
     line = refusal(tmp_path / "bars.csv", content)
-    assert line.startswith(said)
-    if "header" in said and "below" not in said:
+    assert line.startswith(message)
+    if "header" in message and "below" not in message:
         assert HEADER in line
 
 
@@ -114,7 +114,7 @@ def test_crlf_is_refused_and_the_advice_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [gzip.compress(TWO_DAYS.encode()), TWO_DAYS.encode("utf-16")], ids=["gzip", "utf-16"]
 )
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path, content: bytes) -> None:
     assert refusal(tmp_path / "bars.csv", content).startswith("not UTF-8 text (")
 
 
@@ -125,12 +125,14 @@ def test_bad_date_is_shown(tmp_path: Path, bad: str) -> None:
 
 
 @pytest.mark.parametrize("bad", ["n/a!", "", "1;5", "nan", "NaN", "inf", "-inf", "1e999", "True"])
-def test_value_that_is_no_number_is_shown_with_its_line_and_date(tmp_path: Path, bad: str) -> None:
+def test_value_that_is_not_a_number_is_shown_with_its_line_and_date(
+    tmp_path: Path, bad: str
+) -> None:
     line = refusal(tmp_path / "bars.csv", TWO_DAYS.replace("50.500000", bad))
     assert line == f"line 3: close of 2018-01-03 is '{bad}', not a finite number"
 
 
-def test_further_values_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
+def test_further_values_that_are_not_numbers_are_counted(tmp_path: Path) -> None:
     three = HEADER + "\n" + f"{ROW}\n".replace("0.125000", "?") * 3
     line = refusal(tmp_path / "bars.csv", three)
     assert line == "line 2: dividends of 2018-01-03 is '?', not a finite number (and 2 more)"
@@ -167,7 +169,7 @@ def eventful() -> pd.DataFrame:
 def test_dividend_by_hand() -> None:
     bars = closes(100, 99, 99, dividends={1: 1.0}, splits={})
     out = forward_adjust(bars)
-    factor = 100 / 99  # the holder of 100 got 99 and a dividend of 1
+    factor = 100 / 99  # a holder of 100 has 99 and a dividend of 1
     np.testing.assert_allclose(out["close"], [100, 100, 100], rtol=1e-15)
     np.testing.assert_allclose(out["high"], bars["high"] * [1, factor, factor], rtol=1e-15)
     assert out["volume"].tolist() == [1000, 1000, 1000]
@@ -226,7 +228,7 @@ def test_dividend_above_the_previous_close_is_refused_with_its_date() -> None:
 
 
 def back_adjusted_close(bars: pd.DataFrame) -> np.ndarray:
-    """Return closes as Yahoo adjusts them: today's stays, earlier ones are scaled down."""
+    """Return closes adjusted backwards as by Yahoo: the last close is unchanged."""
     close, dividends = bars["close"].to_numpy(), bars["dividends"].to_numpy()
     ratio = bars["splits"].replace(0.0, 1.0).to_numpy()
     n = len(bars)
@@ -242,5 +244,5 @@ def back_adjusted_close(bars: pd.DataFrame) -> np.ndarray:
 
 def test_forward_and_back_adjusted_closes_have_one_ratio(eventful: pd.DataFrame) -> None:
     ratio = forward_adjust(eventful)["close"].to_numpy() / back_adjusted_close(eventful)
-    assert ratio[0] > 3  # the events matter
+    assert ratio[0] > 3  # the events change prices
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)

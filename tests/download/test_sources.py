@@ -114,21 +114,21 @@ def on_2018_12_31(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("on_2018_12_31")
 @pytest.mark.parametrize("name", ["mine.csv", "fear.csv"])
 @pytest.mark.parametrize(
-    ("day", "said"),
+    ("day", "message"),
     [
         ("2018-12-31", "the bar of 2018-12-31, today, is unfinished"),
         ("2019-01-02", "2019-01-02 lies in the future"),
     ],
 )
 def test_bar_of_today_or_later_is_refused_although_it_is_after_the_end(
-    tmp_path: Path, name: str, day: str, said: str
+    tmp_path: Path, name: str, day: str, message: str
 ) -> None:
     dataset = own_files(tmp_path).model_copy(update={"end": "2018-12-28"})
     for file in ("mine.csv", "fear.csv"):
         (tmp_path / file).write_text(TWO_DAYS + LAST_ROW.replace("2018-01-03", "2018-12-30") + "\n")
     assert list(fetch(dataset)["FEAR"]["date"].dt.day) == [2, 3]
     (tmp_path / name).write_text(TWO_DAYS + LAST_ROW.replace("2018-01-03", day) + "\n")
-    with pytest.raises(InputError, match=rf"{name}: {said}"):
+    with pytest.raises(InputError, match=rf"{name}: {message}"):
         fetch(dataset)
 
 

@@ -1,4 +1,4 @@
-"""Damaged or absurd input is refused in words, wherever it enters."""
+"""Damaged or impossible input is refused with a message of one line."""
 
 from pathlib import Path
 

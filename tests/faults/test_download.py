@@ -152,15 +152,15 @@ BAD_BARS = {
 def test_bad_bars_are_refused_and_nothing_is_overwritten(
     study: Path, capsys: Any, file: str, name: str
 ) -> None:
-    change, said = BAD_BARS[name]
+    change, message = BAD_BARS[name]
     if (file, name) == ("vix.csv", "split twice"):
-        said = f"a volatility index has a dividend or split on {DAY}"
+        message = f"a volatility index has a dividend or split on {DAY}"
     # other prices differ from the last good files too, so that any write would be noticed
     (study / "spy.csv").write_text(canonical_csv(good_bars().assign(volume=7)))
     (study / file).write_text(canonical_csv(change(good_bars())))
     line = refused(capsys, 2)
     assert "datasets.mine: " in line
-    assert said in line
+    assert message in line
     assert file[:3].upper() in line
 
 
@@ -188,17 +188,17 @@ def row_of(text: str) -> str:
 def test_bad_files_are_refused_and_nothing_is_overwritten(
     study: Path, capsys: Any, name: str, file: str
 ) -> None:
-    change, said = BAD_TEXT[name]
+    change, message = BAD_TEXT[name]
     (study / "spy.csv").write_text(canonical_csv(good_bars().assign(volume=7)))
     (study / file).write_text(change(canonical_csv(good_bars())), newline="")
     line = refused(capsys, 2)
     assert file in line
-    assert (said or "today, is unfinished") in line
+    assert (message or "today, is unfinished") in line
 
 
 def test_every_bad_input_has_its_own_message() -> None:
-    said = [said for _, said in (*BAD_BARS.values(), *BAD_TEXT.values())]
-    assert len(set(said)) == len(said) - 1  # zero and negative prices share theirs
+    messages = [message for _, message in (*BAD_BARS.values(), *BAD_TEXT.values())]
+    assert len(set(messages)) == len(messages) - 1  # zero and negative prices share theirs
 
 
 class Fake:

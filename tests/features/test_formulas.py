@@ -94,7 +94,7 @@ def from_friday() -> pd.DataFrame:
 def test_declared_warm_up_is_that_of_the_values(
     from_monday: pd.DataFrame, from_friday: pd.DataFrame, feature: Feature
 ) -> None:
-    # weekly features start a week earlier where the first week is one Friday
+    # weekly features begin a week earlier if the first week is a single Friday
     early = 5 if "weekly" in feature.name else 0
     for found in (from_monday[feature.name], from_friday[feature.name]):
         known = np.isfinite(found.to_numpy())
@@ -121,8 +121,8 @@ def test_value_missing_after_the_warm_up_is_refused_with_column_and_date(
     wrong = compute_tier(bars, "a20c", vix=random_vix(bars))
     wrong.loc[[700, 650], name] = value
     day = wrong.loc[650, "date"]
-    said = rf"features: {name} has no value on {day:%Y-%m-%d} \(2 of {len(bars) - 297} days\)"
-    with pytest.raises(InputError, match=said):
+    message = rf"features: {name} has no value on {day:%Y-%m-%d} \(2 of {len(bars) - 297} days\)"
+    with pytest.raises(InputError, match=message):
         drop_warm_up(wrong)
 
 
@@ -200,7 +200,7 @@ def with_closes(days: list[str], closes: list[float]) -> Namespace:
 
 
 @pytest.mark.parametrize("case", WEEKS)
-def test_day_knows_the_last_week_that_closed_before_its_own(case: str) -> None:
+def test_weekly_value_of_a_day_is_that_of_the_last_week_before_its_own(case: str) -> None:
     days, closes, expected = WEEKS[case]
     bars = with_closes(days.split(), closes)
     known = bars.last_week(bars["weekly_close"])
@@ -208,7 +208,7 @@ def test_day_knows_the_last_week_that_closed_before_its_own(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", WEEKS)
-def test_indicator_of_weeks_is_known_as_the_week_is(case: str) -> None:
+def test_indicator_of_weekly_closes_is_known_when_the_week_is_over(case: str) -> None:
     # the change from one weekly close to the next
     days, closes, expected = WEEKS[case]
     bars = with_closes(days.split(), closes)

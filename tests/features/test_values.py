@@ -55,23 +55,23 @@ def moved(long: pd.DataFrame, columns: list[str], factor: float) -> set[str]:
 
 @pytest.mark.parametrize("factor", [7, 0.37])
 @pytest.mark.parametrize("grid", GRIDS)
-def test_stationary_feature_does_not_know_the_price_unit(
+def test_stationary_feature_does_not_depend_on_the_price_unit(
     long: pd.DataFrame, grid: str, factor: float
 ) -> None:
-    # on a grid of prices many comparisons tie exactly, and rounding would decide them
+    # prices on a grid are often equal, and rounding must not decide comparisons
     bars = long.copy()
     bars[PRICES] = GRIDS[grid](bars[PRICES])
     assert moved(bars, PRICES, factor) == set()
 
 
 @pytest.mark.parametrize("factor", [7, 0.37])
-def test_stationary_feature_does_not_know_the_unit_of_volume(
+def test_stationary_feature_does_not_depend_on_the_unit_of_volume(
     long: pd.DataFrame, factor: float
 ) -> None:
     assert moved(long, ["volume"], factor) == set()
 
 
-def test_unit_check_sees_a_price_among_the_stationary_features(
+def test_unit_check_detects_a_price_among_the_stationary_features(
     long: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FORMULAS, "zscore_20d", "diff(close, 1)")
@@ -94,7 +94,7 @@ def test_level_feature_scales_with_its_unit(
 
 @pytest.fixture(scope="module")
 def sevenfold(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the tables of the bars at seven times the price and at seven times the volume."""
+    """Return the tables of bars with sevenfold prices and of bars with sevenfold volumes."""
     prices, volumes = long.copy(), long.copy()
     prices[PRICES] *= 7
     volumes["volume"] *= 7
@@ -182,7 +182,7 @@ def test_feature_moves(table: pd.DataFrame, name: str) -> None:
     low, high = BOUNDED.get(name, (-INF, INF))
     values = table[name].dropna()
     assert values.nunique() > 1
-    if np.isfinite(high - low):  # a bound far from every value would bound nothing
+    if np.isfinite(high - low):  # bounds far from all values would test nothing
         assert values.max() - values.min() > 0.05 * (high - low)
 
 
@@ -192,7 +192,7 @@ def test_count_is_whole_and_counts_by_one(table: pd.DataFrame, name: str) -> Non
     assert (values == values.round()).all()
     if name == "sessions_to_month_end":
         return
-    # a run or an age grows by one or begins anew
+    # a count grows by one or begins again
     longer = np.abs(values[1:]) > np.abs(values[:-1])
     grown = np.abs(values[1:]) == np.abs(values[:-1]) + 1
     begun = np.abs(values[1:]) <= 1
@@ -240,11 +240,11 @@ def test_average_stays_within_the_closes_it_averages(
     assert (table[name] <= closes.max() + 1e-9)[known].all()
 
 
-# twins
+# copies
 
 
-def twins(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the pairs that are affine copies; levels by their changes, all follow the price."""
+def copies(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return pairs of affine copies; levels, which all follow the price, by their changes."""
     kept = table.iloc[WARM_UP:].drop(columns="date")
     levels = [name for name in kept if name in [*LEVEL, *BAR_NAMES]]
     kept[levels] = kept[levels].diff()
@@ -253,13 +253,13 @@ def twins(table: pd.DataFrame) -> list[tuple[str, str]]:
     return [(kept.columns[i], kept.columns[j]) for i, j in pairs if same[i, j]]
 
 
-def test_no_two_columns_are_twins(table: pd.DataFrame) -> None:
-    assert twins(table) == []
+def test_no_column_is_an_affine_copy_of_another(table: pd.DataFrame) -> None:
+    assert copies(table) == []
 
 
-def test_twins_are_found(table: pd.DataFrame) -> None:
+def test_affine_copies_are_found(table: pd.DataFrame) -> None:
     doubled = table.assign(
         rsi_ratio=0.5 - table["rsi_daily"] / 50,  # an affine copy
         wma_200=1000 - 2 * table["sma_50"] + np.random.default_rng(0).normal(0, 1e-4, len(table)),
     )
-    assert twins(doubled) == [("sma_50", "wma_200"), ("rsi_daily", "rsi_ratio")]
+    assert copies(doubled) == [("sma_50", "wma_200"), ("rsi_daily", "rsi_ratio")]
