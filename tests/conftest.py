@@ -1,17 +1,45 @@
-"""Synthetic bars and params that the tests share."""
+"""Random bars and changed parameters that the tests share."""
 
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-if hasattr(signal, "SIGHUP"):  # else a suite that nohup started hands "ignored" on to its children
+if hasattr(signal, "SIGHUP"):  # nohup makes a process and its children ignore SIGHUP
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parent.parent
+REMOVE = object()
+"""Value of a change that removes the key."""
+
+Change = tuple[str, Any]
+"""File, path of a key in it, and its new value: ("params/train/clip", 2.0)."""
+
+
+def write_study(folder: Path, *changes: Change) -> Path:
+    """Write the repository's params.yaml, grid.yaml and space.yaml, changed, into a folder."""
+    files = {
+        name: yaml.load((ROOT / f"{name}.yaml").read_text(), Loader=yaml.CSafeLoader)
+        for name in ("params", "grid", "space")
+    }
+    for key, value in changes:
+        *parents, last = key.split("/")
+        section = files
+        for name in parents:
+            section = section[name]
+        if value is REMOVE:
+            del section[last]
+        else:
+            section[last] = value
+    for name, content in files.items():
+        text = yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False)
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
 
 
 def random_bars(n: int, seed: int = 0, start: str = "2000-01-03") -> pd.DataFrame:
