@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 FOREIGN = ("AWS_", "DVC_", "GIT_", "RCLONE_")
 STUDY = """\
@@ -100,9 +101,10 @@ class Repository:
         self.do("git", "add", "-A")
         self.do("git", "commit", "-q", "-m", message)
 
-    def clone(self, path: Path) -> "Repository":
+    def clone(self, path: Path) -> Self:
+        """Return a clone made by git."""
         self.do("git", "clone", "-q", str(self.path), str(path))
-        return Repository(path)
+        return type(self)(path)
 
     def content(self, *folders: str) -> dict[str, bytes]:
         """Return the files of some folders, or of all outputs of the study, by path."""
