@@ -41,7 +41,7 @@ for seed, size in enumerate({SIZES}[sys.argv[1]]):
 """
 
 
-def wait_for(happened: Callable[[], object], seconds: float = 30) -> None:
+def wait_for(happened: Callable[[], object], seconds: float = 120) -> None:
     """Wait until something has happened; fail where it does not."""
     deadline = time.monotonic() + seconds
     while not happened():
@@ -80,20 +80,23 @@ class Repository:
             "AWS_MAX_ATTEMPTS": "1",
         }
 
-    def call(self, *command: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
-        """Run a command; one that hangs fails the test."""
+    def call(
+        self, *command: str, seconds: float = 600, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command with these variables set; one that hangs fails the test."""
         return subprocess.run(
             command,
             cwd=self.path,
-            env=self.environment(),
+            env=self.environment() | variables,
             capture_output=True,
             text=True,
             check=False,
             timeout=seconds,
         )
 
-    def do(self, *command: str) -> str:
-        done = self.call(*command)
+    def do(self, *command: str, **variables: str) -> str:
+        """Run a command that must succeed; return what it printed on stdout."""
+        done = self.call(*command, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

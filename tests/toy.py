@@ -15,6 +15,21 @@ from repository import Repository
 
 BUDGETS = {"1K": 6000, "2K": 12000}
 HORIZONS = {"h1": 1, "h3": 3}
+CONFIG = """\
+[core]
+    analytics = false
+    check_update = false
+    remote = published
+['remote "published"']
+    url = ../published
+"""
+DATES = {
+    "start": "2004-01-02",
+    "end": "2012-12-31",
+    "validation_from": "2011-01-03",
+    "test_from": "2012-01-03",
+}
+"""Nine years, about the fewest that pass the size gates of the split at h1."""
 SPACE = {
     "d_model": [16, 24],
     "n_layers": [1, 2],
@@ -32,6 +47,8 @@ def toy_params(
     """Return a params.yaml with tiny budgets; the smallest is searched and published."""
     params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
     smallest = next(iter(budgets))
+    params["datasets"]["gspc"] |= DATES
+    params["datasets"]["csv"] |= DATES
     params["features"]["tiers"] = ["a20"]
     params["horizons"] = horizons
     params["window"]["context_length"] = 20
@@ -79,7 +96,15 @@ def toy_grid(params: dict[str, Any]) -> dict[str, Any]:
 
 
 class Study(Repository):
-    """A repository with the stages of the study."""
+    """A repository with the stages of the study.
+
+    A stage trains its replicates and trials one after the other, in its own process: to start
+    processes that import torch would take longer than the training.
+    """
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of every command."""
+        return super().environment() | {"OMP_NUM_THREADS": "1"}
 
     def read(self, name: str) -> Any:
         """Return the content of a YAML file."""
@@ -118,7 +143,5 @@ def toy_repository(path: Path, params: dict[str, Any]) -> Study:
     repo.write("space.yaml", SPACE)
     repo.do("git", "init", "-q", "-b", "main")
     repo.do("dvc", "init", "-q")
-    for key, value in {"core.analytics": "false", "core.check_update": "false"}.items():
-        repo.do("dvc", "config", key, value)
-    repo.do("dvc", "remote", "add", "-q", "-d", "published", "published")
+    (path / ".dvc/config").write_text(CONFIG)
     return repo
