@@ -29,7 +29,7 @@ DATES = {
     "validation_from": "2011-01-03",
     "test_from": "2012-01-03",
 }
-"""Nine years, about the fewest that pass the size gates of the split at h1."""
+"""Nine years of bars, which pass the size gates of the split."""
 SPACE = {
     "d_model": [16, 24],
     "n_layers": [1, 2],

@@ -71,7 +71,7 @@ class Server:
 
 
 class KillingProxy:
-    """Proxy that kills its server once, after a number of bytes, and then waits for the next one."""
+    """Proxy that kills its server once, after a number of bytes; the server may start again."""
 
     def __init__(self, server: Server, n_bytes: int) -> None:
         self.server, self.left, self.lock = server, n_bytes, threading.Lock()
