@@ -1,6 +1,7 @@
 """Fanning out over a small real DVC pipeline whose cells fail, die and wait as they are told."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from conftest import ROOT
 from dvc.repo import Repo
 from repository import Repository, wait_for
 
-from patchscale.fanout import repository
+from patchscale.fanout import executors, repository
 from patchscale.fanout.__main__ import dry, engine
 from patchscale.fanout.driver import (
     CACHED,
@@ -32,7 +33,6 @@ from patchscale.fanout.driver import (
 )
 from patchscale.fanout.executors import Job
 from patchscale.fanout.needs import PROCESS, expected, needing
-from patchscale.runtime import retries
 from patchscale.runtime.retries import ATTEMPTS
 from patchscale.study.errors import InputError, Stopped
 from patchscale.study.params import Params, load_params
@@ -100,11 +100,13 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
         (path / name).write_text(text)
     for name in ("ran", "told", "out"):
         (path / name).mkdir()
+    for name in ("params.yaml", "grid.yaml"):
+        shutil.copy(ROOT / name, path)
     repo.commit("pipeline")
     for key, value in repo.environment().items():
         monkeypatch.setenv(key, value)
     monkeypatch.chdir(path)
-    monkeypatch.setattr(retries, "PAUSE", 0.05)
+    monkeypatch.setattr(executors, "PAUSE", 0.05)
     return repo
 
 
@@ -117,7 +119,7 @@ def collect(*globs: str) -> Fan:
     return Fan(repo, repository.collect(repo, globs))
 
 
-def fan_out(*globs: str, jobs: int = 2, stopped=lambda: "") -> Fan:
+def fanned(*globs: str, jobs: int = 2, stopped=lambda: "") -> Fan:
     """Fan out in this process, as `main` does."""
     LOGS.mkdir(parents=True, exist_ok=True)
     fan = collect(*globs)
@@ -138,7 +140,7 @@ def is_up_to_date(repo: Repository) -> bool:
 def test_dvc_finds_everything_up_to_date_and_dvc_lock_is_what_repro_writes(
     repo: Repository, tmp_path: Path
 ) -> None:
-    fan = fan_out()
+    fan = fanned()
     assert set(fan.verdicts.values()) == {DONE}
     assert is_up_to_date(repo)
     serial = repo.clone(tmp_path / "serial")
@@ -146,20 +148,20 @@ def test_dvc_finds_everything_up_to_date_and_dvc_lock_is_what_repro_writes(
         (serial.path / name).mkdir()
     serial.do("dvc", "repro", "-q")
     assert (serial.path / "dvc.lock").read_bytes() == (repo.path / "dvc.lock").read_bytes()
-    assert set(fan_out().verdicts.values()) == {SAME}
+    assert set(fanned().verdicts.values()) == {SAME}
 
 
 def test_only_what_is_asked_for_and_what_it_needs_is_run(repo: Repository) -> None:
-    fan = fan_out("cell@[ab]")
+    fan = fanned("cell@[ab]")
     assert fan.verdicts == {"data": DONE, "cell@a": DONE, "cell@b": DONE}
     with pytest.raises(InputError, match="no such stage"):
         collect("cell@z")
 
 
 def test_what_reads_an_output_that_came_out_the_same_is_not_run(repo: Repository) -> None:
-    fan_out()
+    fanned()
     (repo.path / "data.py").write_text(DATA + "# a remark\n")
-    fan = fan_out()
+    fan = fanned()
     assert fan.verdicts.pop("data") == DONE
     assert set(fan.verdicts.values()) == {SAME}
     assert is_up_to_date(repo)
@@ -174,12 +176,12 @@ def test_cells_run_side_by_side(repo: Repository) -> None:
         (repo.path / "told/go").touch()
 
     threading.Thread(target=go_once_both_run).start()
-    assert set(fan_out(jobs=2).verdicts.values()) == {DONE}
+    assert set(fanned(jobs=2).verdicts.values()) == {DONE}
 
 
 def test_a_failed_cell_stops_only_what_reads_from_it(repo: Repository) -> None:
     (repo.path / "told/b").write_text("fail")
-    fan = fan_out()
+    fan = fanned()
     assert fan.verdicts == {
         "data": DONE,
         "cell@a": DONE,
@@ -191,7 +193,7 @@ def test_a_failed_cell_stops_only_what_reads_from_it(repo: Repository) -> None:
     assert "needs cell@b" in fan.details["report"]
     assert runs(repo, "b") == 1
     (repo.path / "told/b").unlink()
-    again = fan_out()
+    again = fanned()
     assert [again.verdicts[f"cell@{name}"] for name in "abc"] == [SAME, DONE, SAME]
     assert is_up_to_date(repo)
 
@@ -201,7 +203,7 @@ def test_a_cell_that_was_killed_or_stopped_itself_is_tried_again(
     repo: Repository, how: str
 ) -> None:
     (repo.path / "told/b").write_text(f"{how} once")
-    fan = fan_out()
+    fan = fanned()
     assert set(fan.verdicts.values()) == {DONE}
     assert "attempt 2" in fan.details["cell@b"]
     assert (runs(repo, "a"), runs(repo, "b")) == (1, 2)
@@ -210,7 +212,7 @@ def test_a_cell_that_was_killed_or_stopped_itself_is_tried_again(
 
 def test_a_cell_that_is_killed_every_time_is_given_up(repo: Repository) -> None:
     (repo.path / "told/b").write_text("die")
-    fan = fan_out()
+    fan = fanned()
     assert fan.verdicts["cell@b"] == FAILED
     assert runs(repo, "b") == ATTEMPTS
 
@@ -224,7 +226,7 @@ def test_a_dependency_changed_while_a_cell_ran_is_no_result(repo: Repository) ->
         (repo.path / "told/go").touch()
 
     threading.Thread(target=change_once_it_runs).start()
-    fan = fan_out("cell@b")
+    fan = fanned("cell@b")
     assert fan.verdicts["cell@b"] == FAILED
     assert "changed while it ran" in fan.details["cell@b"]
     assert "cell@b" not in yaml.safe_load((repo.path / "dvc.lock").read_text())["stages"]
@@ -234,33 +236,33 @@ def test_a_stop_keeps_what_is_finished_and_the_next_one_goes_on(repo: Repository
     for name in "bc":
         (repo.path / "told" / name).write_text("wait")
     with pytest.raises(Stopped, match="SIGTERM"):
-        fan_out(jobs=3, stopped=lambda: "SIGTERM" if (repo.path / "out/a.txt").exists() else "")
+        fanned(jobs=3, stopped=lambda: "SIGTERM" if (repo.path / "out/a.txt").exists() else "")
     assert "cell@a" in yaml.safe_load((repo.path / "dvc.lock").read_text())["stages"]
     (repo.path / "told/go").touch()
-    again = fan_out()
+    again = fanned()
     assert [again.verdicts[f"cell@{name}"] for name in "abc"] == [SAME, DONE, DONE]
     assert runs(repo, "a") == 1
 
 
 def test_outputs_of_a_cell_that_never_began_stay_where_they_are(repo: Repository) -> None:
-    fan_out()
+    fanned()
     (repo.path / "cell.py").write_text(CELL + "# another version\n")
     (repo.path / "told/a").write_text("wait")
     with pytest.raises(Stopped):
-        fan_out(jobs=1, stopped=lambda: "SIGTERM" if runs(repo, "a") == 2 else "")
+        fanned(jobs=1, stopped=lambda: "SIGTERM" if runs(repo, "a") == 2 else "")
     assert [path.name for path in sorted((repo.path / "out").iterdir())] == ["b.txt", "c.txt"]
 
 
 def test_a_version_that_was_run_before_comes_back_from_the_run_cache(repo: Repository) -> None:
-    fan_out()
+    fanned()
     for text, verdict in [("open('data.txt', 'w').write('others')\n", DONE), (DATA, CACHED)]:
         (repo.path / "data.py").write_text(text)
-        assert set(fan_out().verdicts.values()) == {verdict}
+        assert set(fanned().verdicts.values()) == {verdict}
         assert is_up_to_date(repo)
     assert (repo.path / "report.txt").read_text() == "anumbers bnumbers cnumbers"
     assert runs(repo, "a") == 2
     (repo.path / "out/a.txt").write_text("a file of somebody")
-    assert fan_out().verdicts["cell@a"] == CACHED
+    assert fanned().verdicts["cell@a"] == CACHED
     assert (repo.path / "out/a.txt").read_text() == "anumbers"
 
 
@@ -271,27 +273,24 @@ def test_a_command_may_be_a_list_or_need_a_shell(repo: Repository) -> None:
         "cat report.txt said > all && mv all report.txt",
     ]
     (repo.path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-    assert set(fan_out().verdicts.values()) == {DONE}
+    assert set(fanned().verdicts.values()) == {DONE}
     assert is_up_to_date(repo)
     stages["report"]["cmd"] = "echo $$ > pid; sleep 60; true"
     (repo.path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     begun = time.monotonic()
     with pytest.raises(Stopped):
-        fan_out(stopped=lambda: "SIGTERM" if (repo.path / "pid").exists() else "")
+        fanned(stopped=lambda: "SIGTERM" if (repo.path / "pid").exists() else "")
     assert time.monotonic() - begun < 30
 
 
-def driver(repo: Repository, *words: str) -> subprocess.Popen[str]:
+def driver(repo: Repository) -> subprocess.Popen[str]:
     """Start a fan-out in another process."""
-    lines = [
-        f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})",
-        "import test_fanout",
-        "from patchscale.stage import run",
-        "run(lambda: test_fanout.fan_out(*sys.argv[1:]) and None)",
-    ]
-    command = [sys.executable, "-c", "\n".join(lines), *words]
     return subprocess.Popen(
-        command, cwd=repo.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "patchscale.fanout"],
+        cwd=repo.path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -309,7 +308,7 @@ def test_a_killed_driver_takes_its_cells_along_and_what_was_finished_is_not_repe
     (repo.path / "told/go").touch()
     time.sleep(0.5)
     assert not (repo.path / "out/b.txt").exists()
-    fan = fan_out()
+    fan = fanned()
     assert [fan.verdicts[f"cell@{name}"] for name in "abc"] == [CACHED, DONE, DONE]
     assert runs(repo, "a") == 1
     assert is_up_to_date(repo)
@@ -354,12 +353,13 @@ def test_a_training_asks_for_its_threads_and_the_memory_of_its_weights(
     def ask(n_gpus: int, stage: str) -> Job:
         return needing(params, n_gpus, Job(stage, "", Path("log")))
 
+    run = params.budgets["20M"].run
     cell = ask(0, "train@20M-h1")
-    assert cell.cpus == params.train.threads["20M"] * params.train.seeds["20M"]
-    weights = 20 * params.budgets["20M"].n_params * params.train.seeds["20M"]
+    assert cell.cpus == run.threads * run.seeds
+    weights = 20 * params.budgets["20M"].n_params * run.seeds
     assert weights < cell.memory < 3 * weights + 5 * 2**30
     on_gpu = ask(8, "train@20M-h1")
-    assert (on_gpu.cpus, on_gpu.gpus) == (params.train.threads["20M"], 1)
+    assert (on_gpu.cpus, on_gpu.gpus) == (run.threads, 1)
     assert on_gpu.memory < cell.memory
     untrained = ask(8, "train@2B-h1")
     assert (untrained.gpus, untrained.memory) == (0, PROCESS)
@@ -380,7 +380,7 @@ def test_a_time_is_that_of_the_last_run_or_of_another_training_by_size(
 def test_a_dry_run_names_what_is_stale_and_what_may_follow(
     repo: Repository, params: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fan_out()
+    fanned()
     (repo.path / "cell.py").write_text(CELL + "# another version\n")
     dry(collect(), params)
     lines = capsys.readouterr().out.splitlines()

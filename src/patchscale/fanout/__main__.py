@@ -139,10 +139,6 @@ def main(*words: str) -> None:
         sys.exit(1)
 
 
-if __name__ == "__main__":
-    run(main)
-
-
 @contextmanager
 def engine(name: str, jobs: int, root: Path) -> Iterator[Engine]:
     """Open the engine of a name, `local` or `ray`."""
@@ -153,3 +149,7 @@ def engine(name: str, jobs: int, root: Path) -> Iterator[Engine]:
         yield opened
     finally:
         opened.close()
+
+
+if __name__ == "__main__":
+    run(main)
