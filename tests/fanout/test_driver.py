@@ -18,6 +18,7 @@ from conftest import ROOT
 from dvc.repo import Repo
 from repository import Repository, wait_for
 
+from patchscale.fanout import driver as driver_module
 from patchscale.fanout import executors, repository
 from patchscale.fanout.__main__ import dry, engine
 from patchscale.fanout.driver import (
@@ -60,10 +61,12 @@ CELL = """\
 import os, signal, sys, time
 from pathlib import Path
 name, told = sys.argv[1], Path('told') / sys.argv[1]
-Path('ran', name).open('a').write('x')
 words = told.read_text().split() if told.exists() else []
 if 'once' in words:
     told.unlink()
+if 'ignore' in words:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+Path('ran', name).open('a').write('x')
 if 'wait' in words:
     while not Path('told/go').exists():
         time.sleep(0.05)
@@ -403,28 +406,89 @@ def test_a_cluster_that_does_not_answer_is_named_at_once(monkeypatch: pytest.Mon
         pass
 
 
-def test_a_stop_on_ray_ends_running_and_queued_cells(
-    repo: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("ray")
+@pytest.fixture
+def waiting(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """Return the pipeline with three cells that wait; a stop must end within two minutes."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for name in "abc":
         (repo.path / "told" / name).write_text("wait")
 
+    def fail(number: int, frame: object) -> None:
+        raise TimeoutError("the fan-out did not end")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(120)
+    yield repo
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def stop_on_ray(repo: Repository) -> Fan:
+    """Fan out on Ray, one cell at a time, with a stop once the first has begun."""
+
     def begun() -> str:
         return "q" if any(runs(repo, name) for name in "abc") else ""
 
-    one_at_a_time = partial(replace, cpus=os.cpu_count())
     fan = collect("cell@*")
     LOGS.mkdir(parents=True, exist_ok=True)
-    with (
-        engine("ray", 1, Path.cwd()) as opened,
-        pytest.raises(Stopped),
-    ):
-        fan_out(fan, opened, one_at_a_time, begun)
+    with engine("ray", 1, Path.cwd()) as opened, pytest.raises(Stopped):
+        fan_out(fan, opened, partial(replace, cpus=os.cpu_count()), begun)
     assert fan.verdicts.pop("data") == DONE
     assert set(fan.verdicts.values()) == {STOPPED}
-    assert sum(runs(repo, name) for name in "abc") == 1
+    return fan
+
+
+def test_a_stop_on_ray_ends_running_and_queued_cells(waiting: Repository) -> None:
+    pytest.importorskip("ray")
+    stop_on_ray(waiting)
+    assert sum(runs(waiting, name) for name in "abc") == 1
+
+
+def test_a_stop_on_ray_needs_no_cancellation(
+    waiting: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "cancel", lambda reference: None)
+    stop_on_ray(waiting)
+    assert sum(runs(waiting, name) for name in "abc") == 1
+
+
+def test_a_lost_cancellation_on_ray_is_repeated(
+    waiting: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    cancel, lost = ray.cancel, []
+
+    def lose_the_first(reference: object) -> None:
+        if reference in lost:
+            cancel(reference)
+        lost.append(reference)
+
+    monkeypatch.setattr(ray, "cancel", lose_the_first)
+    monkeypatch.setattr(Path, "touch", lambda path: None)
+    stop_on_ray(waiting)
+    assert not Path("runs/fanout/stop").exists()
+
+
+def test_a_cluster_that_loses_every_request_is_left(
+    waiting: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "cancel", lambda reference: None)
+    monkeypatch.setattr(Path, "touch", lambda path: None)
+    monkeypatch.setattr(driver_module, "GIVE_UP_AFTER", 1.0)
+    fan = stop_on_ray(waiting)
+    assert fan.details["cell@a"] == "not ended 1 s later"
+
+
+def test_a_cell_that_does_not_stop_is_killed(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repo.path / "told/a").write_text("ignore wait")
+    monkeypatch.setattr(executors, "KILL_AFTER", 0.5)
+    with pytest.raises(Stopped):
+        fanned("cell@a", stopped=lambda: "SIGTERM" if runs(repo, "a") else "")
+    assert runs(repo, "a") == 1
 
 
 def test_stopped_is_said_of_cells_that_had_to_stop(repo: Repository) -> None:

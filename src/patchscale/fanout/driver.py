@@ -1,6 +1,7 @@
 """One fan-out: which stage may run, what became of it, and what DVC is told."""
 
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -9,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchscale.fanout import repository
-from patchscale.fanout.executors import ATTEMPT, Engine, Job, Outcome, attempts, lines_of
+from patchscale.fanout.executors import (
+    ATTEMPT,
+    KILL_AFTER,
+    Engine,
+    Job,
+    Outcome,
+    attempts,
+    lines_of,
+)
+from patchscale.runtime.stopping import GRACE, REQUEST_EVERY
 from patchscale.study.errors import InputError, Stopped
 
 if TYPE_CHECKING:
@@ -18,6 +28,8 @@ if TYPE_CHECKING:
 
 
 LOGS = Path("runs/fanout")
+GIVE_UP_AFTER = KILL_AFTER + GRACE
+"""Seconds after a stop was asked for in which jobs must have ended; then nobody waits for them."""
 Needs = Callable[[Job], Job]
 """Tells of a job what it needs."""
 DONE, CACHED, SAME, FAILED, SKIPPED, STOPPED = (
@@ -53,11 +65,18 @@ def fan_out(fan: Fan, opened: Engine, needs: Needs, stopped: Callable[[], str]) 
     sorter = TopologicalSorter(fan.before)
     sorter.prepare()
     running: dict[Future[Outcome], Stage] = {}
-    reason = ""
+    reason, asked_at, ask_at = "", 0.0, 0.0
     while sorter.is_active() and not (reason and not running):
         if not reason and (reason := stopped()):
             say(f"{reason}: stopping; every step is kept")
+            asked_at = time.monotonic()
+        if reason and time.monotonic() >= ask_at:
             opened.stop()
+            ask_at = time.monotonic() + REQUEST_EVERY
+        if reason and time.monotonic() > asked_at + GIVE_UP_AFTER:
+            for stage in running.values():
+                _settle(fan, stage.addressing, STOPPED, f"not ended {GIVE_UP_AFTER:.0f} s later")
+            break
         ready = () if reason else sorter.get_ready()
         ended = wait(running, timeout=0 if ready else 0.2, return_when=FIRST_COMPLETED).done
         if not ready and not ended:

@@ -20,9 +20,15 @@ from pathlib import Path
 from typing import Protocol
 
 from patchscale.runtime.retries import ATTEMPTS, KILLED, PAUSE
+from patchscale.runtime.stopping import GRACE
 from patchscale.study.errors import Stopped
 
 ATTEMPT = "== attempt on "
+KILL_AFTER = 2 * GRACE
+"""Seconds after which a command that was asked to stop is killed; its checkpoints are kept.
+
+A search waits for its trials for `GRACE` seconds itself.
+"""
 SHELL = frozenset("|&;<>()$`*?[~#\n")
 """Characters that make a command more than a program and its arguments."""
 
@@ -68,10 +74,13 @@ class Engine(Protocol):
         """Queue a job."""
 
     def stop(self) -> None:
-        """Let running jobs stop, resumable, and no other begin."""
+        """Ask running jobs to stop, resumable, and begin no other; return at once.
+
+        It may be called again, in case a request was lost.
+        """
 
     def close(self) -> None:
-        """End what the engine started."""
+        """Stop what is left and end what the engine started."""
 
 
 def attempts(log: Path) -> list[str]:
@@ -120,9 +129,10 @@ def execute(
             code = _wait(process, stopping, stop)
             again = code == Stopped.exit_code or code in KILLED
             count = len(attempts(job.log))
-            if stopping() or not again or count >= ATTEMPTS:
+            if again and count < ATTEMPTS and not stopping():
+                time.sleep(PAUSE * 2 ** (count - 1))
+            if not again or count >= ATTEMPTS or stopping():
                 return Outcome(code, time.monotonic() - begun, node)
-            time.sleep(PAUSE * 2 ** (count - 1))
 
 
 def _remove(path: Path) -> None:
@@ -135,20 +145,17 @@ def _remove(path: Path) -> None:
 def _wait(
     process: subprocess.Popen[bytes], stopping: Callable[[], bool], stop: Callable[[], None]
 ) -> int:
-    """Wait for a process, which is asked to stop when `stopping` says so or we are interrupted."""
-    asked = False
-    try:
-        while True:
-            try:
-                return process.wait(timeout=0.2)
-            except subprocess.TimeoutExpired:
-                if stopping() and not asked:
-                    stop()
-                    asked = True
-    except BaseException:
-        stop()
-        process.wait()
-        raise
+    """Return the exit code of a process; once `stopping`, ask it to stop, in the end kill it."""
+    asked_at: float | None = None
+    while True:
+        try:
+            return process.wait(timeout=0.2)
+        except subprocess.TimeoutExpired:
+            if asked_at is None and stopping():
+                stop()
+                asked_at = time.monotonic()
+            elif asked_at is not None and time.monotonic() > asked_at + KILL_AFTER:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _die_with_parent() -> None:
@@ -175,10 +182,11 @@ class Local:
         return self._threads.submit(execute, job, self._root, environment, lambda: self._stopping)
 
     def stop(self) -> None:
-        """Let running jobs stop, resumable, and no other begin."""
+        """Ask running jobs to stop, resumable, and begin no other; return at once."""
         self._stopping = True
-        self._threads.shutdown()
+        self._threads.shutdown(wait=False)
 
     def close(self) -> None:
-        """End the threads; a job that is left stops."""
+        """Stop the jobs that are left and wait until they have ended."""
         self.stop()
+        self._threads.shutdown()

@@ -10,7 +10,11 @@ from typing import Any
 
 from patchscale.fanout.executors import Job, Outcome, execute
 from patchscale.runtime.retries import ATTEMPTS, GLIMPSE
+from patchscale.runtime.stopping import stop_requests
 from patchscale.study.errors import InputError
+
+STOP_FILE = Path("runs/fanout/stop")
+"""Exists while the jobs of a fan-out are asked to stop; every node sees it."""
 
 
 class Cluster:
@@ -35,7 +39,9 @@ class Cluster:
         self._environment = dict(environment) | {"RAY_ADDRESS": address, "PATCHSCALE_TRIALS": "ray"}
         self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         self.n_gpus = int(sum(node.get("GPU", 0) for node in self._nodes))
-        self._references: list[Any] = []
+        self._references: dict[Future[Outcome], Any] = {}
+        self._stop_file = root / STOP_FILE
+        self._stop_file.unlink(missing_ok=True)
 
     def submit(self, job: Job) -> Future[Outcome]:
         """Queue a job; raise InputError where no node has what it needs."""
@@ -53,18 +59,26 @@ class Cluster:
             num_cpus=cpus, num_gpus=job.gpus, memory=job.memory, max_retries=ATTEMPTS - 1
         )(_on_node)
         reference = remote.remote(job, self._root, self._environment)
-        self._references.append(reference)
         future: Future[Outcome] = reference.future()
+        self._references[future] = reference
         return future
 
     def stop(self) -> None:
-        """Let running jobs stop, resumable, and no other begin."""
-        for reference in self._references:
-            self._ray.cancel(reference)
+        """Ask running jobs to stop, resumable, and begin no other; return at once.
+
+        Ray may lose the cancellation of a task that is just starting; such a task finds the stop
+        file. A task for which no node is free finds no file, but its cancellation is not lost.
+        """
+        self._stop_file.parent.mkdir(parents=True, exist_ok=True)
+        self._stop_file.touch()
+        for future, reference in self._references.items():
+            if not future.done():
+                self._ray.cancel(reference)
 
     def close(self) -> None:
-        """Leave the cluster, which ends what is left of our jobs."""
+        """Leave the cluster, which kills what is left of our jobs."""
         self._ray.shutdown()
+        self._stop_file.unlink(missing_ok=True)
 
 
 def _knock(address: str) -> None:
@@ -83,4 +97,12 @@ def _on_node(job: Job, root: Path, environment: dict[str, str]) -> Outcome:
         raise InputError(f"node {node} does not see {root}; every node must")
     own = {key: os.environ[key] for key in ("CUDA_VISIBLE_DEVICES",) if key in os.environ}
     threads = {"OMP_NUM_THREADS": str(max(1, job.cpus))}
-    return execute(job, root, environment | own | threads, lambda: False, node)
+    stop_file = root / STOP_FILE
+    with stop_requests() as stopped:  # cancelling a task that runs is a SIGINT
+        return execute(
+            job,
+            root,
+            environment | own | threads,
+            lambda: bool(stopped()) or stop_file.exists(),
+            node,
+        )

@@ -4,6 +4,7 @@ Checkpoints and progress are files of the folder that every node sees: a trial w
 is lost resumes elsewhere.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from patchscale.runtime.pool import POLL
 from patchscale.runtime.progress import Pulse, Report
 from patchscale.runtime.replica import Outcome, Replica, outcome_of
 from patchscale.runtime.retries import ATTEMPTS, GPUS
-from patchscale.runtime.stopping import stop_requests
+from patchscale.runtime.stopping import GRACE, REQUEST_EVERY, stop_requests
 from patchscale.study.errors import Stopped
 from patchscale.train import device
 
@@ -74,11 +75,17 @@ class ClusterPool:
                 raise Stopped.between_steps(reason)
 
     def close(self) -> None:
-        """Stop what is trained; it is kept."""
-        for reference in self._busy:
-            ray.cancel(reference)
-        if self._busy:
-            ray.wait(list(self._busy), num_returns=len(self._busy))
+        """Stop the tasks between steps; kill those that have not ended after `GRACE` seconds.
+
+        Ray may lose the cancellation of a task that is just starting, so it is repeated.
+        """
+        running, deadline = list(self._busy), time.monotonic() + GRACE
+        while running and time.monotonic() < deadline:
+            for reference in running:
+                ray.cancel(reference)
+            _, running = ray.wait(running, num_returns=len(running), timeout=REQUEST_EVERY)
+        for reference in running:
+            ray.cancel(reference, force=True)
 
 
 def _result(reference: Any) -> Outcome:
