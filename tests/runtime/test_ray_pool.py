@@ -18,8 +18,9 @@ from patchscale.train.settings import Settings
 
 ray = pytest.importorskip("ray")
 from patchscale.runtime import ray_pool  # noqa: E402
-from patchscale.runtime.ray_pool import ClusterPool, places  # noqa: E402
+from patchscale.runtime.ray_pool import RayPool, concurrency  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("deadline")
 SETTINGS = Settings(
     lr=1e-3,
     weight_decay=0.0,
@@ -40,20 +41,6 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture(autouse=True)
-def deadline() -> Iterator[None]:
-    """Fail a test that has not ended after two minutes."""
-
-    def fail(number: int, frame: object) -> None:
-        raise TimeoutError("the pool did not end")
-
-    before = signal.signal(signal.SIGALRM, fail)
-    signal.alarm(120)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
 @pytest.fixture
 def trial(tmp_path: Path) -> Replica:
     """Return a trial without data: the tasks of these tests do not train."""
@@ -62,10 +49,10 @@ def trial(tmp_path: Path) -> Replica:
 
 def stopped_once_begun(
     task: Task, trial: Replica, state: Path, monkeypatch: pytest.MonkeyPatch
-) -> ClusterPool:
+) -> RayPool:
     """Return a pool that was stopped after its task had written `state`."""
-    monkeypatch.setattr(ray_pool, "_on_node", task)
-    pool = ClusterPool([state], print, lambda: "SIGTERM" if state.exists() else "")
+    monkeypatch.setattr(ray_pool, "_train_on_node", task)
+    pool = RayPool([state], print, lambda: "SIGTERM" if state.exists() else "")
     with pytest.raises(Stopped, match="SIGTERM: stopped, every step is kept"):
         next(pool.train([trial]))
     return pool
@@ -74,9 +61,9 @@ def stopped_once_begun(
 def test_each_trial_has_the_result_of_its_task(
     trial: Replica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_pool, "_on_node", lambda replica, path: (replica.seed, path.name))
+    monkeypatch.setattr(ray_pool, "_train_on_node", lambda replica, path: (replica.seed, path.name))
     states = [tmp_path / "0.json", tmp_path / "1.json"]
-    pool = ClusterPool(states, print, lambda: "")
+    pool = RayPool(states, print, lambda: "")
     found = dict(pool.train([replace(trial, seed=seed) for seed in range(5)]))
     assert [found[place][0] for place in range(5)] == [0, 1, 2, 3, 4]
     assert {name for _, name in found.values()} == {"0.json", "1.json"}
@@ -91,8 +78,8 @@ def test_a_trial_whose_worker_is_killed_is_tried_four_times(
             stream.write("x")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(ray_pool, "_on_node", killed)
-    ((_, outcome),) = ClusterPool([tmp_path / "runs"], print, lambda: "").train([trial])
+    monkeypatch.setattr(ray_pool, "_train_on_node", killed)
+    ((_, outcome),) = RayPool([tmp_path / "runs"], print, lambda: "").train([trial])
     assert isinstance(outcome, Stopped)
     assert "a trial was lost (WorkerCrashedError)" in str(outcome)
     assert (tmp_path / "runs").read_text() == "xxxx"
@@ -140,9 +127,9 @@ def test_closing_kills_a_trial_that_does_not_stop(
 
 
 def test_as_many_trials_at_a_time_as_the_cluster_has_cores_for(trial: Replica) -> None:
-    assert places(trial, 5) == 2
-    assert places(trial, 1) == 1
-    assert places(replace(trial, threads=2), 5) == 1
-    assert places(replace(trial, threads=3), 5) == 1
+    assert concurrency(trial, 5) == 2
+    assert concurrency(trial, 1) == 1
+    assert concurrency(replace(trial, threads=2), 5) == 1
+    assert concurrency(replace(trial, threads=3), 5) == 1
     on_gpu = replace(trial, settings=replace(SETTINGS, device="cuda"))
-    assert places(on_gpu, 5) == 1
+    assert concurrency(on_gpu, 5) == 1
