@@ -11,13 +11,13 @@ import time
 import pytest
 
 from patchscale.runtime import progress
-from patchscale.runtime.progress import Pulse, _bar_texts, _share, display, time
+from patchscale.runtime.progress import Pulse, _bar_texts, _share, display
 
 RUN = """
     import sys, time
     from pathlib import Path
-    from patchscale import progress
-    from patchscale.progress import Pulse, display
+    from patchscale.runtime import progress
+    from patchscale.runtime.progress import Pulse, display
     folder = Path(sys.argv[1])
     paths = [folder / f"seed{{seed}}" / "progress.json" for seed in range(2)]
     progress.SHOW_EVERY = 0.02
@@ -251,7 +251,7 @@ def test_a_closed_terminal_does_not_end_a_training(lines, tmp_path):
     text = """
         import os, sys
         from pathlib import Path
-        from patchscale.progress import Pulse, display
+        from patchscale.runtime.progress import Pulse, display
         path = Path(sys.argv[1])
         with display([path], "2M-h1") as report:
             for line in sys.stdin:

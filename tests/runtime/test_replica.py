@@ -142,15 +142,15 @@ def test_a_replicate_that_another_process_trains_is_refused(tmp_path, monkeypatc
 def test_a_machine_too_hot_stops_a_training_that_then_goes_on(tmp_path, monkeypatch, capsys):
     side_by_side(monkeypatch, 1)
     readings = iter([Reading(50.0), Reading(96.0)])
-    monkeypatch.setattr(replica, "sensor_for", lambda device: lambda: next(readings))
-    monkeypatch.setattr(replica, "Guard", lambda *words: Guard(*words, interval=0.0))
+    monkeypatch.setattr(module, "sensor_for", lambda device: lambda: next(readings))
+    monkeypatch.setattr(module, "Guard", lambda *words: Guard(*words, interval=0.0))
     (each,), (cool,) = replicas(tmp_path, seeds=(0,)), replicas(tmp_path / "cool", seeds=(0,))
     with pytest.raises(Stopped, match=r"too hot \(96.0 C\)"):
         train_replicas([each], "tiny-h1")
     assert "96.0 C: too hot" in capsys.readouterr().err
     assert each.checkpoint.load("cpu", print)[1]["step"] == 1
 
-    monkeypatch.setattr(replica, "sensor_for", lambda device: lambda: Reading(60.0))
+    monkeypatch.setattr(module, "sensor_for", lambda device: lambda: Reading(60.0))
     (trained,), (whole,) = train_replicas([each], "tiny-h1"), train_replicas([cool], "tiny-h1")
     assert trained.history == whole.history
     assert same(each, cool)

@@ -19,7 +19,7 @@ from patchscale.study.errors import Stopped
 
 WAITS = """
     import os, subprocess, sys, time
-    from patchscale import stopping
+    from patchscale.runtime import stopping
     stopping.STARTERS_EVERY = {every}
     with stopping.stop_requests({arguments}) as stopped:
         assert stopped() == ""
@@ -94,7 +94,7 @@ def test_a_signal_becomes_the_reason(name, start, tmp_path):
 def test_a_second_ctrl_c_does_not_interrupt_what_is_being_written(start, tmp_path):
     text = """
         import time
-        from patchscale.stopping import stop_requests
+        from patchscale.runtime.stopping import stop_requests
         with stop_requests() as stopped:
             print("ready", 0, flush=True)
             while not stopped():
@@ -180,7 +180,7 @@ def test_q_stops_and_other_keys_do_not(start, terminal, tmp_path):
 
 def test_the_terminal_is_restored_after_an_exception(start, terminal, tmp_path):
     text = """
-        from patchscale.stopping import stop_requests
+        from patchscale.runtime.stopping import stop_requests
         with stop_requests(keys=True):
             print("ready", 0, flush=True)
             raise SystemExit(input() and 3)
@@ -292,7 +292,7 @@ def test_the_end_of_dvc_is_told_where_all_ended(start, tmp_path):
 def test_nothing_is_noticed_while_all_live(start, tmp_path):
     text = """
         import os, time
-        from patchscale import stopping
+        from patchscale.runtime import stopping
         stopping.STARTERS_EVERY = 0
         with stopping.stop_requests() as stopped:
             reasons = {stopped() for _ in range(100)}
@@ -305,7 +305,7 @@ def test_nothing_is_noticed_while_all_live(start, tmp_path):
 def test_a_second_block_knows_who_ended_before_it(start, tmp_path):
     text = """
         import os, time, psutil
-        from patchscale.stopping import stop_requests
+        from patchscale.runtime.stopping import stop_requests
         parent = psutil.Process(os.getppid())
         with stop_requests():
             pass
@@ -373,7 +373,7 @@ def test_a_command_is_dvc_or_it_is_not(words, answer):
 HOLDS = """
     import os, sys, time
     from pathlib import Path
-    from patchscale.stopping import exclusive
+    from patchscale.runtime.lockfile import exclusive
     with exclusive(Path(sys.argv[1])):
         print("ready", os.getpid(), flush=True)
         time.sleep(20)

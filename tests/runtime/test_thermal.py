@@ -433,7 +433,7 @@ def test_the_sensors_of_this_machine_can_be_asked(nvml, device):
 def test_a_check_between_readings_takes_no_time_that_counts():
     lines = [
         "import timeit",
-        "from patchscale.thermal import Guard, Reading",
+        "from patchscale.runtime.thermal import Guard, Reading",
         "guard = Guard(lambda: Reading(50.0), print, interval=1e9)",
         "print(min(timeit.repeat(lambda: guard.check(bool), number=1000, repeat=5)))",
         "import sys; assert 'torch' not in sys.modules",

@@ -103,7 +103,7 @@ def wandb_steps(directory):
 REPLICATE = """
 import json, os, signal, sys, time
 from pathlib import Path
-import patchscale.tracking as module
+import patchscale.runtime.tracking as module
 
 seed, first, uri = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 mine, lock = Path(f"seed{seed}"), module._one_at_a_time
@@ -446,7 +446,7 @@ def test_mlflow_and_wandb_are_imported_only_where_set():
     script = """
 import sys
 from pathlib import Path
-import patchscale.tracking as module
+import patchscale.runtime.tracking as module
 slow = {"dvclive", "mlflow", "wandb", "torch"}
 print(sorted(slow & set(sys.modules)))
 with module.tracking(Path("live"), module.Run("c", 0, "f", {}), [], print) as log:

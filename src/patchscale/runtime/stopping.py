@@ -15,6 +15,10 @@ import psutil
 STDIN = 0
 KEYS_EVERY = 0.2  # seconds
 STARTERS_EVERY = 1.0  # seconds
+REQUEST_EVERY = 2.0
+"""Seconds after which a task of a cluster that has not ended is asked to stop again."""
+GRACE = 120.0
+"""Seconds that a training may take to finish a step and write its checkpoint; then it is killed."""
 
 
 @contextmanager
