@@ -58,6 +58,8 @@ def environment() -> dict[str, str]:
     env["VIRTUAL_ENV"] = str(VENV)
     # uv ships certificates of its own; those of a company's proxy are in the system's store.
     env.setdefault("UV_SYSTEM_CERTS", "true")
+    # compiled modules halve the time in which dvc and torch start; they are written once
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     env.pop("PYTHONHOME", None)
     env.pop("PYTHONPATH", None)
     return env

@@ -25,17 +25,21 @@ def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.op
         {"params": matrices, "weight_decay": weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    rounded = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
-    optimizer: torch.optim.Optimizer = (
-        RoundedAdamW(groups, lr) if rounded else torch.optim.AdamW(groups, lr=lr, fused=True)
-    )
-    for parameter in model.parameters():
+    if any(parameter.dtype == torch.bfloat16 for parameter in model.parameters()):
+        return RoundedAdamW(groups, lr)
+    optimizer = torch.optim.AdamW(groups, lr=lr, fused=True)
+    allocate_moments(optimizer)
+    return optimizer
+
+
+def allocate_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Set step and both moments of every parameter to zero."""
+    for parameter in (each for group in optimizer.param_groups for each in group["params"]):
         optimizer.state[parameter] = {
             "step": torch.zeros((), device=parameter.device),
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
-    return optimizer
 
 
 class RoundedAdamW(torch.optim.Optimizer):
@@ -43,8 +47,7 @@ class RoundedAdamW(torch.optim.Optimizer):
 
     Each step computes in float32, chunk by chunk, and rounds stochastically. Updates smaller than
     half a bfloat16 step would be lost by rounding to the nearest value; here they are kept on
-    average. Parameters in float32 (norms, positions) have moments in float32. `make_optimizer`
-    allocates the state.
+    average. Parameters in float32 (norms, positions) have moments in float32.
 
     References
     ----------
@@ -54,6 +57,7 @@ class RoundedAdamW(torch.optim.Optimizer):
 
     def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
         super().__init__(groups, {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8})
+        allocate_moments(self)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

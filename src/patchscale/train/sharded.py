@@ -57,6 +57,7 @@ def shard(model: PatchTST, mesh: DeviceMesh) -> None:
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sum
 
 
 def sharded_model(inputs: Inputs, settings: Settings, seed: int) -> PatchTST:
