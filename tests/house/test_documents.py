@@ -17,8 +17,8 @@ def test_the_readme_quotes_the_finding_of_the_report() -> None:
 
 def test_the_readme_names_the_budgets_that_have_not_been_run() -> None:
     readme = (ROOT / "README.md").read_text()
-    trained = load_params(ROOT).study.train
-    absent = [name for name, is_trained in trained.items() if not is_trained]
+    budgets = load_params(ROOT).budgets
+    absent = [name for name, budget in budgets.items() if not budget.trained]
     verb = "has" if len(absent) == 1 else "have"
     assert f"{' and '.join(absent)} **{verb} not been run**" in readme
 

@@ -140,7 +140,7 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import torch
-from patchscale.checkpoint import Checkpoint
+from patchscale.runtime.checkpoint import Checkpoint
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
@@ -213,7 +213,7 @@ def test_damage_is_named_in_a_line_and_ignored(run, damage):
     assert run.load("cpu", lines.append) is None
     (line,) = lines
     assert line.startswith(f"{run.path / 'state.json'}: damaged (")
-    assert line.endswith("); ignored, from the start")
+    assert line.endswith("); the run starts anew")
     assert "\n" not in line
 
 

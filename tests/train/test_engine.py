@@ -12,8 +12,7 @@ from patchscale.model.patchtst import PatchTST
 from patchscale.model.weights import build
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.study.errors import InputError
-from patchscale.train import engine, memory
-from patchscale.train import engine as module
+from patchscale.train import memory, settings
 from patchscale.train.engine import Engine, log_loss
 from patchscale.train.inputs import Inputs
 from patchscale.train.memory import Plan
@@ -268,19 +267,19 @@ def test_a_step_is_timed_as_it_will_be_made_but_not_for_long(inputs, monkeypatch
 def test_compiling_is_worth_it_for_many_steps_where_a_compiler_is(monkeypatch, tmp_path):
     headers = tmp_path / "Python.h"
     headers.touch()
-    monkeypatch.setattr(module.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
-    monkeypatch.setattr(module.shutil, "which", lambda name: name == "g++" and "/usr/bin/g++")
+    monkeypatch.setattr(settings.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    monkeypatch.setattr(settings.shutil, "which", lambda name: name == "g++" and "/usr/bin/g++")
     assert worth_compiling(300, "cpu")
     assert not worth_compiling(299, "cpu")
     assert not worth_compiling(300, "mps")
-    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    monkeypatch.setattr(settings, "find_spec", lambda name: None)
     assert not worth_compiling(300, "cuda")
-    monkeypatch.setattr(engine, "find_spec", lambda name: name == "triton" or None)
+    monkeypatch.setattr(settings, "find_spec", lambda name: name == "triton" or None)
     assert worth_compiling(300, "cuda")
     headers.unlink()
     assert not worth_compiling(300, "cpu")
     headers.touch()
-    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(settings.shutil, "which", lambda name: None)
     assert not worth_compiling(300, "cpu")
 
 

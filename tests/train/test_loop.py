@@ -380,10 +380,10 @@ def test_a_finished_run_is_returned_without_training(inputs, tmp_path, whole_run
 def test_a_stop_asked_for_when_nothing_is_left_stops_nothing(inputs, tmp_path):
     settings, witness = replace(SETTINGS, epochs=2), Witness(2 * STEPS)
     assert len(fit(inputs, settings, tmp_path, witness=witness).history) == 2
-    assert witness.stopped()
+    assert witness.stop_reason()
     impatient, witness = replace(BASE, epochs=3), Witness(2 * STEPS)
     assert len(fit(inputs, impatient, tmp_path / "b", witness=witness).history) == 2
-    assert witness.stopped()
+    assert witness.stop_reason()
 
 
 def test_a_stop_asked_for_before_the_first_step_leaves_nothing(inputs, tmp_path):
@@ -575,7 +575,9 @@ def test_divergence_in_the_first_epoch_leaves_nothing(inputs, tmp_path):
     labels = inputs.train.labels.clone()
     labels[:] = math.nan
     broken = replace(inputs, train=replace(inputs.train, labels=labels))
-    with pytest.raises(Diverged, match=r"^the loss of step 1 \(epoch 1\).*; no epoch was good; "):
+    with pytest.raises(
+        Diverged, match=r"^the loss of step 1 \(epoch 1\).*; no epoch was finished.*; "
+    ):
         fit(broken, SETTINGS, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
