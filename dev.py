@@ -224,7 +224,8 @@ def main(arguments: list[str]) -> int:
             test(rest)
         case ["verify" | "refresh" | "fanout" as command, *rest]:
             setup()
-            return call(PYTHON, "-m", f"patchscale.{command}", *rest)
+            module = "verify.refresh" if command == "refresh" else command
+            return call(PYTHON, "-m", f"patchscale.{module}", *rest)
         case ["--", *words] if words:
             setup()
             return call(*words)

@@ -15,7 +15,7 @@ from patchscale.download.calendar import exchange_sessions
 from patchscale.study.errors import InputError
 from patchscale.study.files import write_text
 from patchscale.study.params import Dataset
-from patchscale.verify.__main__ import dvc_md5
+from patchscale.verify.records import dvc_md5
 from patchscale.verify.refresh import main
 
 SETTINGS = {
