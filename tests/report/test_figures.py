@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from patchscale.report import cell_figures, figures, style
+from patchscale.report import cell_figures, figures
 from patchscale.report.style import BASELINES
 
 TEST = {
@@ -168,7 +168,7 @@ def test_a_unit_of_loss_is_as_long_in_every_panel():
     rows = loss_rows(1)
     rows["h5"]["baselines"] = dict.fromkeys(BASELINES, 0.9)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "save", look)
+        patch.setattr(figures, "save", look)
         figures.loss_vs_n(rows, Path("nowhere"))
     assert heights[0] == pytest.approx(heights[1])
 

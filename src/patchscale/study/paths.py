@@ -7,6 +7,8 @@ RIVAL = "vol_logistic"
 PARAMS = Path("params.yaml")
 GRID = Path("grid.yaml")
 SPACE = Path("space.yaml")
+STUDY = (PARAMS, GRID, SPACE)
+"""Files that hold the parameters of a study."""
 PIPELINE = Path("dvc.yaml")
 INPUTS = Path("inputs")
 CHECKED = Path("data/params.checked")
