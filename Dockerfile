@@ -1,7 +1,7 @@
 # The CPU environment and the check of the published results:
 #   docker build -t patchscale . && docker run --rm patchscale
-# There is no C++ compiler in it: trainings run uncompiled, slower and to other last bits.
-FROM python:3.11-slim
+# The image has no C++ compiler: trainings run uncompiled, slower and with other last bits.
+FROM python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
 
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git \
@@ -12,7 +12,7 @@ RUN useradd --create-home --no-log-init patchscale \
 USER patchscale
 WORKDIR /patchscale
 COPY --chown=patchscale:patchscale . .
-# any command makes the environment first
+# Every command of dev.py makes the environment first.
 RUN python3 dev.py -- dvc --version
 
 CMD ["python3", "dev.py", "repro"]

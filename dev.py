@@ -2,14 +2,15 @@
 """Make the environment and run the project in it; needs git and Python 3.11-3.13 with pip only.
 
     python3 dev.py repro             environment, published results, pipeline, proof, headline
-    python3 dev.py test              environment, ruff, mypy and the whole test suite
+    python3 dev.py test              environment, ruff, mypy and the quick tests
+    python3 dev.py test --all        the same with all tests
     python3 dev.py verify            re-hash, regenerate and recompute what dvc.lock trusts
     python3 dev.py fanout --dry-run  run stale stages side by side, here or on a Ray cluster
     python3 dev.py refresh spy       download a data set anew and compare; changes nothing
     python3 dev.py -- dvc metrics diff    any command in the environment
 
-The environment is .venv, made from requirements.lock (without torch) and the torch build that
-fits the machine. A second call finds it stamped and sets nothing up.
+The environment is .venv: the packages of requirements.lock, whose hashes are checked, and the torch
+build that fits the machine. A second call finds the stamp of the first and installs nothing.
 """
 
 import hashlib
@@ -19,20 +20,22 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "stamp"
-# not sys.executable: inside an activated .venv that would be what is to be made
+UV = ROOT / ".uv" / "bin" / ("uv.exe" if os.name == "nt" else "uv")
+# Not sys.executable: in an activated .venv that is the Python of the environment to be made.
 BASE = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 TORCH = "torch==2.13.0"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 def fail(line: str) -> None:
-    """Print one line and end as bad input does."""
+    """Print an error of one line and exit with code 2, the code of bad input."""
     print(f"dev.py: {line}", file=sys.stderr)
     sys.exit(2)
 
@@ -43,53 +46,63 @@ def call(*command: object) -> int:
 
 
 def must(*command: object) -> None:
-    """Run a command and end with its exit code if it fails."""
+    """Run a command in the environment; exit with its code if it fails."""
     if code := call(*command):
         sys.exit(code)
 
 
 def environment() -> dict[str, str]:
-    """Return the variables under which everything runs."""
+    """Return the environment variables of all commands."""
     env = dict(os.environ)
     env["PATH"] = f"{BIN}{os.pathsep}{env.get('PATH', os.defpath)}"
     env["VIRTUAL_ENV"] = str(VENV)
-    # uv brings its own certificates; a machine behind a proxy has its own in the system's store.
+    # uv ships certificates of its own; those of a company's proxy are in the system's store.
     env.setdefault("UV_SYSTEM_CERTS", "true")
+    # compiled modules halve the time in which dvc and torch start; they are written once
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     env.pop("PYTHONHOME", None)
     env.pop("PYTHONPATH", None)
     return env
 
 
 def stamp() -> str:
-    """Return what the environment is a function of: lock, project metadata, this file, Python."""
+    """Return the hash of all that determines the environment: Python, folder and three files."""
     digest = hashlib.sha256(f"{sys.version} {BASE} {ROOT}".encode())
     for name in ("requirements.lock", "pyproject.toml", "dev.py"):
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
 
 
-def uv() -> Path:
-    """Return uv from PATH, else bring it into .uv (works without venv and under PEP 668)."""
-    found = shutil.which("uv")
-    if found:
-        return Path(found)
-    own = ROOT / ".uv" / "bin" / ("uv.exe" if os.name == "nt" else "uv")
-    if not own.exists():
-        must(
-            BASE,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-warn-script-location",
-            "--disable-pip-version-check",
-            "--root-user-action",
-            "ignore",
-            "--target",
-            ROOT / ".uv",
-            "uv>=0.9",
-        )
-    return own
+def install_uv() -> None:
+    """Install the pinned uv into .uv with pip, which works without venv and under PEP 668."""
+    pin = ROOT / "tools" / "uv.txt"
+    installed = ROOT / ".uv" / "uv.txt"
+    if installed.exists() and installed.read_bytes() == pin.read_bytes():
+        return
+    must(
+        BASE,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-warn-script-location",
+        "--disable-pip-version-check",
+        "--root-user-action",
+        "ignore",
+        "--target",
+        ROOT / ".uv",
+        "--upgrade",
+        "--require-hashes",
+        "-r",
+        pin,
+    )
+    shutil.copyfile(pin, installed)
+
+
+def install(*arguments: object) -> None:
+    """Install packages into .venv; what is built on the way is built with the locked setuptools."""
+    options = ("--quiet", "--python", PYTHON, "--build-constraints", "requirements.lock")
+    must(UV, "pip", "install", *options, *arguments)
 
 
 def has_gpu() -> bool:
@@ -97,10 +110,14 @@ def has_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None
 
 
-def install_torch(uv_path: Path) -> None:
-    """Install PyPI's build with a GPU or off Linux, else the CPU build, else PyPI's."""
+def install_torch() -> None:
+    """Install the CPU build of torch on Linux without a GPU, else the build on PyPI.
+
+    PyPI's build is also taken where the CPU build cannot be had. The version is exact; the file has
+    no pinned hash, because it comes from one of several places (docs/decisions.md).
+    """
     if sys.platform == "linux" and not has_gpu():
-        # Through pip: it goes on with the user's find-links when the index is out of reach.
+        # pip, unlike uv, uses the find-links of the machine if the index cannot be reached.
         print("dev.py: torch, CPU build", file=sys.stderr)
         command = [
             BASE,
@@ -131,26 +148,26 @@ def install_torch(uv_path: Path) -> None:
         if done.returncode == 0:
             return
     print("dev.py: torch, PyPI build (on Linux 2.6 GB with CUDA)", file=sys.stderr)
-    must(uv_path, "pip", "install", "--quiet", "--python", PYTHON, TORCH)
+    install(TORCH)
 
 
 def setup() -> None:
-    """Make .venv unless it is stamped with what it would be made from."""
+    """Make .venv unless its stamp is current."""
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         fail(f"Python {sys.version.split()[0]} found, 3.11 to 3.13 needed")
     if STAMP.exists() and STAMP.read_text() == stamp() and PYTHON.exists():
         return
     print("dev.py: making .venv (once; about a minute)", file=sys.stderr)
-    uv_path = uv()
-    must(uv_path, "venv", "--quiet", "--clear", "--python", BASE, VENV)
-    must(uv_path, "pip", "install", "--quiet", "--python", PYTHON, "-r", "requirements.lock")
-    install_torch(uv_path)
-    must(uv_path, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "-e", ".")
+    install_uv()
+    must(UV, "venv", "--quiet", "--clear", "--python", BASE, VENV)
+    install("--require-hashes", "-r", "requirements.lock")
+    install_torch()
+    install("--no-deps", "-e", ".")
     STAMP.write_text(stamp())
 
 
 def repro() -> None:
-    """Pull what is published, bring the pipeline up to date, prove it, show the headline."""
+    """Pull the published results, run stale stages, verify quickly and print the headline."""
     must("dvc", "pull", "--quiet")
     must("dvc", "repro")
     must(PYTHON, "-m", "patchscale.verify", "--quick")
@@ -158,10 +175,10 @@ def repro() -> None:
     print("Results: docs/results.md   Plots: plots/*.svg, or `python3 dev.py -- dvc plots show`")
 
 
-def headline(figures: dict) -> str:
-    """Return metrics/headline.json as a table with intervals."""
+def headline(figures: dict[str, Any]) -> str:
+    """Return the table of metrics/headline.json, with intervals."""
 
-    def with_interval(part: dict, name: str) -> str:
+    def with_interval(part: dict[str, Any], name: str) -> str:
         if part[name] is None:
             return "undefined"
         low, high = part[f"{name}_low"], part[f"{name}_high"]
@@ -169,11 +186,11 @@ def headline(figures: dict) -> str:
         return f"{part[name]:.3f} [{ends}]"
 
     val, test, strategy = figures["val"], figures["test"], figures["strategy"]
-    rows = [("", "validation", "test")]
-    rows.append(("days / positives", *(f"{p['n']} / {p['positives']}" for p in (val, test))))
+    days = [f"{part['n']} / {part['positives']}" for part in (val, test)]
+    rows = [("", "validation", "test"), ("days / positives", days[0], days[1])]
     for name in ("precision", "recall", "auc", "log_loss", "brier_skill"):
         rows.append((name, with_interval(val, name), with_interval(test, name)))
-    rows.append(("p_range", *(f"{p['p_range']:.3f}" for p in (val, test))))
+    rows.append(("p_range", f"{val['p_range']:.3f}", f"{test['p_range']:.3f}"))
     gap = with_interval(figures, "minus_vol_logistic")
     rows.append(("log_loss minus volatility logistic", "", gap))
     rows.append(("strategy: Sharpe", "", with_interval(strategy, "sharpe")))
@@ -187,15 +204,17 @@ def headline(figures: dict) -> str:
 
 
 def test(arguments: list[str]) -> None:
-    """Lint, type-check and test; further arguments go to pytest."""
+    """Run ruff, mypy and pytest: quick tests, or all with `--all`; other words go to pytest."""
+    chosen = [] if "--all" in arguments else ["-m", "not slow"]
+    chosen += [word for word in arguments if word != "--all"]
     must("ruff", "check", ".")
     must("ruff", "format", "--check", ".")
     must("mypy")
-    must(PYTHON, "-m", "pytest", *arguments)
+    must(PYTHON, "-m", "pytest", *chosen)
 
 
 def main(arguments: list[str]) -> int:
-    """Dispatch a command line."""
+    """Run the command of a command line and return its exit code."""
     match arguments:
         case ["repro"]:
             setup()
@@ -205,7 +224,8 @@ def main(arguments: list[str]) -> int:
             test(rest)
         case ["verify" | "refresh" | "fanout" as command, *rest]:
             setup()
-            return call(PYTHON, "-m", f"patchscale.{command}", *rest)
+            module = "verify.refresh" if command == "refresh" else command
+            return call(PYTHON, "-m", f"patchscale.{module}", *rest)
         case ["--", *words] if words:
             setup()
             return call(*words)

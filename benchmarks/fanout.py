@@ -1,12 +1,12 @@
-"""What fanning out brings, and what it costs a stage.
+"""Speed-up by a fan-out, its cost per stage, and the cost of a large dvc.lock.
 
     python3 dev.py -- python benchmarks/fanout.py speed --rounds 3
     python3 dev.py -- python benchmarks/fanout.py overhead --stages 400
     python3 dev.py -- python benchmarks/fanout.py lock --stages 1000
 
-`speed` trains four 2M cells, one seed and two epochs each, one and two at a time, in turns, each in
-a clone of its own; idle cores are needed. `overhead` fans out a pipeline of stages that do nothing,
-twice. `lock` reads and writes, as DVC does, a dvc.lock of so many entries like train@2M-h1.
+`speed` trains four 2M cells of one seed and two epochs, one and two at a time by turns, always
+in a fresh copy; it needs idle cores. `overhead` fans out stages that do nothing, twice.
+`lock` reads and writes, as DVC does, a dvc.lock whose entries are like that of train@2M-h1.
 """
 
 import argparse
@@ -35,7 +35,7 @@ stages:
 
 
 def seconds(*words: str, cwd: Path) -> float:
-    """Run a command and return how long it took."""
+    """Run a command and return the seconds it took."""
     begun = time.perf_counter()
     done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -44,20 +44,20 @@ def seconds(*words: str, cwd: Path) -> float:
 
 
 def fan_out(cwd: Path, *words: str) -> float:
-    """Fan out and return how long it took."""
+    """Fan out and return the seconds it took."""
     return seconds(sys.executable, "-m", "patchscale.fanout", *words, cwd=cwd)
 
 
 def speed(rounds: int, folder: Path) -> dict[str, object]:
-    """Return the seconds of each round, one and two at a time."""
+    """Return the seconds of each round with one job and with two jobs at a time."""
     import yaml
 
     first = folder / "first"
     seconds("git", "clone", "-q", str(ROOT), str(first), cwd=folder)
     seconds("dvc", "pull", "-q", cwd=first)
     params = yaml.safe_load((first / "params.yaml").read_text())
-    params["train"]["seeds"]["2M"] = 1
-    params["budgets"]["2M"]["epochs"] = 2
+    params["budgets"]["2M"]["run"]["seeds"] = 1
+    params["train"]["epochs"] = 2
     params["hpo"]["trials"] = 0
     (first / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     seconds("dvc", "repro", "-q", "--glob", "hpo@2M-*", cwd=first)
@@ -73,12 +73,13 @@ def speed(rounds: int, folder: Path) -> dict[str, object]:
 
 
 def overhead(stages: int, engine: str, folder: Path) -> dict[str, float]:
-    """Return seconds of a fan-out of one stage and of many that do nothing, and of each more."""
+    """Return the seconds of fan-outs of one and of many stages, and of each additional stage."""
     taken = {}
     for count in (1, stages):
         path = folder / f"{engine}{count}"
         path.mkdir()
-        shutil.copy(ROOT / "params.yaml", path)
+        for name in ("params.yaml", "grid.yaml"):
+            shutil.copy(ROOT / name, path)
         (path / "dvc.yaml").write_text(EMPTY.format(numbers=list(range(count))))
         (path / "out").mkdir()
         seconds("git", "init", "-q", cwd=path)
@@ -97,7 +98,7 @@ def overhead(stages: int, engine: str, folder: Path) -> dict[str, float]:
 
 
 def lock(stages: int, folder: Path) -> dict[str, float]:
-    """Return size and lines of a lock, and the seconds DVC takes to read it and to change it."""
+    """Return the size and lines of a dvc.lock, and the seconds to read it and to change it."""
     import yaml
     from dvc.utils.serialize import load_yaml, modify_yaml
 
@@ -120,21 +121,23 @@ def lock(stages: int, folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print what was measured as JSON."""
+    """Print the measurements as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["speed", "overhead", "lock"])
+    parser.add_argument("benchmark", choices=["speed", "overhead", "lock"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stages", type=int, default=400)
-    words = parser.parse_args()
+    options = parser.parse_args()
     os.environ.pop("DVC_ROOT", None)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        if words.what == "speed":
-            found: object = speed(words.rounds, folder)
-        elif words.what == "lock":
-            found = lock(words.stages, folder)
+        if options.benchmark == "speed":
+            found: object = speed(options.rounds, folder)
+        elif options.benchmark == "lock":
+            found = lock(options.stages, folder)
         else:
-            found = {engine: overhead(words.stages, engine, folder) for engine in ("local", "ray")}
+            found = {
+                engine: overhead(options.stages, engine, folder) for engine in ("local", "ray")
+            }
     print(json.dumps(found, indent=2))
 
 

@@ -1,9 +1,9 @@
-"""Measure the feature tiers: all of them at 8,400 sessions, and how time grows with the rows.
+"""Measure time and memory of the feature tiers, and how time grows with the number of sessions.
 
     python3 dev.py -- python benchmarks/features.py
 
-Each figure is a fresh process with one thread that computes and writes (imports included), the
-median of three. Bars are a random walk; the peak is that process's resident memory.
+Each figure is the median of three new processes with one thread that import, compute and write.
+Bars are a random walk. The peak is the resident memory of the process.
 """
 
 import os

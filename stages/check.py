@@ -1,4 +1,4 @@
-"""Check all parameters before any stage touches an output."""
+"""Stage check: refuse wrong parameters before any stage touches an output."""
 
 from patchscale.check import check
 from patchscale.study import paths
@@ -9,14 +9,14 @@ from patchscale.study.stage import run
 
 
 def main() -> None:
-    """Write the file that the first stages depend on, or exit with one line."""
     try:
         check(load_params(), load_space())
     except InputError:
-        # `dvc exp run -S` leaves params.yaml with a time that hides an edit of the same size from
-        # git, and `git checkout` would not restore the file.
-        if paths.PARAMS.exists():
-            paths.PARAMS.touch()
+        # `dvc exp run -S` leaves a file with a time that hides an edit of the same size from git,
+        # and `git checkout` would not restore it.
+        for file in (paths.PARAMS, paths.GRID, paths.SPACE):
+            if file.exists():
+                file.touch()
         raise
     write_text(paths.CHECKED, "params.yaml holds what the stages expect\n")
 

@@ -1,4 +1,4 @@
-"""Bring a data set's bars into the canonical form and check them."""
+"""Stage download: write the checked canonical bars of the selected data set."""
 
 from patchscale.bars import canonical_csv
 from patchscale.download import checks, sources
@@ -16,7 +16,7 @@ def main() -> None:
     texts = {paths.raw(name, series): canonical_csv(bars[series]) for series in bars}
     for path, text in texts.items():
         write_text(path, text)
-    # The folder is hashed as a whole: a series no longer used, or what a killed run left, goes.
+    # DVC hashes the whole folder, so unused series and files of a killed run are removed
     for path in paths.raw(name, data.series).parent.iterdir():
         if path not in texts:
             path.unlink()

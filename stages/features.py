@@ -1,4 +1,4 @@
-"""Compute a feature tier from adjusted bars."""
+"""Stage features: write the columns of a tier and their kinds."""
 
 from patchscale.bars import forward_adjust, read_bars
 from patchscale.features.formulas import compute_tier, drop_warm_up

@@ -27,15 +27,16 @@ def main(cell: str) -> None:
         "n_patches": params.window.n_patches,
     }
     d_ff = solve_d_ff(budget.n_params, **size, **shape)
-    shape["n_params"] = count_params(**size, **shape, d_ff=d_ff)
     first = Best(
         cell=cell,
         trial=0,
+        n_params=count_params(**size, **shape, d_ff=d_ff),
+        d_model=row.d_model,
+        n_layers=row.n_layers,
         n_heads=row.n_heads,
         d_ff=d_ff,
         epochs=params.train.epochs,
         **budget.start.model_dump(),
-        **shape,
     )
     if params.trials_of(row.budget):
         make_search(params, first, size)

@@ -1,4 +1,4 @@
-"""Label the prediction dates of a horizon and divide them, purged."""
+"""Stage split: write the labels and subsets of a horizon."""
 
 from patchscale.bars import forward_adjust, read_bars
 from patchscale.features.tiers import WARM_UP
@@ -15,7 +15,7 @@ def main(horizon: str) -> None:
     ahead = params.horizons[horizon]
     bars = forward_adjust(read_bars(paths.raw(params.dataset, params.data.series)))
     labels = touch_labels(bars, params.target, ahead)
-    # the widest warm-up and the longest context: every tier and model has the same dates
+    # the longest warm-up and the longest context, so that all tiers and models share their dates
     first = WARM_UP + params.split.longest_context - 1
     usable = labels.notna() & (labels.index >= first)
     table = make_split(bars.loc[usable, "date"], labels[usable], params.data, params.split, ahead)

@@ -1,17 +1,48 @@
-"""Synthetic bars and params that the tests share."""
+"""Random bars and changed parameters that the tests share."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-if hasattr(signal, "SIGHUP"):  # else a suite that nohup started hands "ignored" on to its children
+if TYPE_CHECKING:
+    from stub_pipeline import StubPipeline
+
+if hasattr(signal, "SIGHUP"):  # nohup makes a process and its children ignore SIGHUP
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parent.parent
+REMOVE = object()
+"""Value of a change that removes the key."""
+
+Change = tuple[str, Any]
+"""File, path of a key in it, and its new value: ("params/train/clip", 2.0)."""
+
+
+def write_study(folder: Path, *changes: Change) -> Path:
+    """Write the repository's params.yaml, grid.yaml and space.yaml, changed, into a folder."""
+    files = {
+        name: yaml.load((ROOT / f"{name}.yaml").read_text(), Loader=yaml.CSafeLoader)
+        for name in ("params", "grid", "space")
+    }
+    for key, value in changes:
+        *parents, last = key.split("/")
+        section = files
+        for name in parents:
+            section = section[name]
+        if value is REMOVE:
+            del section[last]
+        else:
+            section[last] = value
+    for name, content in files.items():
+        text = yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False)
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
 
 
 def random_bars(n: int, seed: int = 0, start: str = "2000-01-03") -> pd.DataFrame:
@@ -44,3 +75,38 @@ def bars() -> pd.DataFrame:
 @pytest.fixture
 def make_bars() -> Callable[..., pd.DataFrame]:
     return random_bars
+
+
+@pytest.fixture(scope="session")
+def stub_template(tmp_path_factory: pytest.TempPathFactory) -> "StubPipeline":
+    from stub_pipeline import stub_pipeline  # imports DVC
+
+    return stub_pipeline(tmp_path_factory.mktemp("stub") / "template")
+
+
+@pytest.fixture
+def stub(
+    stub_template: "StubPipeline", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> "StubPipeline":
+    """Return a stub pipeline in which nothing has run; it is the current folder."""
+    stub = stub_template.copy(tmp_path / "stub")
+    for key, value in stub.environment().items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.chdir(stub.path)
+    monkeypatch.setattr("patchscale.runtime.retries.PAUSE", 0.05)
+    return stub
+
+
+@pytest.fixture
+def deadline() -> Iterator[None]:
+    """Fail a test that has not ended after two minutes."""
+
+    def fail(number: int, frame: object) -> None:
+        raise TimeoutError("not ended after two minutes")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -1,7 +1,6 @@
-"""Indicators written out from their formulas, and a volatility index to go with random bars.
+"""Independent definitions of all indicators, and a random volatility index.
 
-NumPy and loops, one window after the other: slow, and independent of TA-Lib, of pandas' rolling
-sums and of `patchscale`.
+They use NumPy and loops over windows, and neither TA-Lib nor pandas' rolling sums nor `patchscale`.
 """
 
 import math
@@ -68,7 +67,7 @@ def percentile(x: Array, n: int) -> Array:
 
 
 def position(x: Array, low: Array, high: Array, n: int) -> Array:
-    """Return where x lies in the range of n sessions, 0 to 1."""
+    """Return the position of x in the range of n sessions, 0 to 1."""
     return rolling(lambda w, a, b: (w[-1] - a.min()) / (b.max() - a.min()), n, x, low, high)
 
 
@@ -263,7 +262,7 @@ def money_flow_index(typical: Array, volume: Array, n: int) -> Array:
 
 
 def supertrend(high: Array, low: Array, close: Array, n: int, width: float) -> tuple[Array, Array]:
-    """Return line and direction: a band only tightens until a close beyond it turns the trend."""
+    """Return line and direction; a band only narrows until a close beyond it changes the trend."""
     reach = width * atr(high, low, close, n)
     upper, lower = (high + low) / 2 + reach, (high + low) / 2 - reach
     line, direction = np.full(len(close), np.nan), np.full(len(close), np.nan)
@@ -303,7 +302,7 @@ def chaikin_oscillator(line: Array) -> Array:
 
 
 def volume_force(high: Array, low: Array, close: Array, volume: Array) -> Array:
-    """Return Klinger's force: cm sums the ranges since the trend turned, and that of the turn."""
+    """Return Klinger's force; cm sums the ranges since the session before the trend changed."""
     out = np.full(len(close), np.nan)
     price, ranges = high + low + close, high - low
     trend, cm = 0, 0.0
@@ -388,7 +387,7 @@ def yang_zhang(open_: Array, high: Array, low: Array, close: Array, n: int) -> A
 
 
 def linreg_channel_position(close: Array, n: int) -> Array:
-    """Return where the close lies between the regression line -+ 2 residual deviations."""
+    """Return the position of the close between the regression line -+ 2 residual deviations."""
 
     def of(w: Array) -> float:
         rows = np.arange(n)
@@ -404,7 +403,7 @@ def autocorrelation(returns: Array, n: int) -> Array:
 
 
 def gap_fill(open_: Array, high: Array, low: Array, close: Array) -> Array:
-    """Return how much of the overnight gap the day traded back, percent."""
+    """Return the part of the overnight gap that the day's range covers, percent."""
     out = np.full(len(close), np.nan)
     for row in range(1, len(close)):
         before = close[row - 1]

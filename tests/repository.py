@@ -1,4 +1,4 @@
-"""What tests share that call git and dvc: a folder with both, and a study of a few seconds."""
+"""Repositories with real git and real DVC, and a small pipeline whose outputs are published."""
 
 import os
 import subprocess
@@ -6,9 +6,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self, TypeVar
 
-FOREIGN = ("AWS_", "DVC_", "GIT_", "RCLONE_")
-STUDY = """\
+T = TypeVar("T")
+# Variables of the user's environment that no command of a test may see.
+OTHERS = ("AWS_", "DVC_", "GIT_", "RCLONE_")
+PIPELINE = """\
 stages:
   results:
     cmd: python make.py data/results
@@ -40,26 +43,28 @@ for seed, size in enumerate({SIZES}[sys.argv[1]]):
 """
 
 
-def wait_for(happened: Callable[[], object], seconds: float = 30) -> None:
-    """Wait until something has happened; fail where it does not."""
+def wait_for(event: Callable[[], T], seconds: float = 120) -> T:
+    """Call `event` until what it returns is true, and return that; fail after the deadline."""
     deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
+    while not (found := event()):
+        assert time.monotonic() < deadline, f"nothing happened in {seconds} s"
         time.sleep(0.05)
+    return found
 
 
 class Repository:
-    """A folder with git and dvc, without the settings and credentials of whoever runs the tests."""
+    """A folder with git and DVC, kept apart from the user's own settings and credentials."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def environment(self) -> dict[str, str]:
+        """Return the environment of every command; settings stand in a folder beside this one."""
         own = self.path.with_name(f"{self.path.name}-settings")
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(FOREIGN) and not name.lower().endswith("_proxy")
+            if not name.startswith(OTHERS) and not name.lower().endswith("_proxy")
         }
         return kept | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -79,33 +84,38 @@ class Repository:
             "AWS_MAX_ATTEMPTS": "1",
         }
 
-    def call(self, *command: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
-        """Run a command; one that hangs fails the test."""
+    def call(
+        self, *command: str, seconds: float = 600, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command with these variables set; one that hangs fails the test."""
         return subprocess.run(
             command,
             cwd=self.path,
-            env=self.environment(),
+            env=self.environment() | variables,
             capture_output=True,
             text=True,
             check=False,
             timeout=seconds,
         )
 
-    def do(self, *command: str) -> str:
-        done = self.call(*command)
+    def do(self, *command: str, **variables: str) -> str:
+        """Run a command that must succeed; return what it printed on stdout."""
+        done = self.call(*command, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def commit(self, message: str) -> None:
+        """Commit all files that git does not ignore."""
         self.do("git", "add", "-A")
         self.do("git", "commit", "-q", "-m", message)
 
-    def clone(self, path: Path) -> "Repository":
+    def clone(self, path: Path) -> Self:
+        """Return a clone made by git."""
         self.do("git", "clone", "-q", str(self.path), str(path))
-        return Repository(path)
+        return type(self)(path)
 
     def content(self, *folders: str) -> dict[str, bytes]:
-        """Return the files of some folders, or of all outputs of the study, by path."""
+        """Return the files of some folders, or of all outputs of the small pipeline, by path."""
         return {
             file.relative_to(self.path).as_posix(): file.read_bytes()
             for folder in folders or SIZES
@@ -113,8 +123,11 @@ class Repository:
         }
 
 
-def small_study(path: Path, config: str) -> Repository:
-    """Return a committed repository whose stages have run; the folder `published` is its remote."""
+def small_repository(path: Path, config: str) -> Repository:
+    """Return a committed repository in which the small pipeline has run.
+
+    Its default remote is the folder `published`; `config` is appended to DVC's configuration.
+    """
     path.mkdir()
     repo = Repository(path)
     repo.do("git", "init", "-q", "-b", "main")
@@ -127,7 +140,7 @@ def small_study(path: Path, config: str) -> Repository:
     (path / ".gitignore").write_text("/data/*\n")
     (path / ".gitattributes").write_text("published/** -text\n")
     (path / "make.py").write_text(MAKE)
-    (path / "dvc.yaml").write_text(STUDY)
+    (path / "dvc.yaml").write_text(PIPELINE)
     repo.do("dvc", "repro", "-q")
-    repo.commit("small study")
+    repo.commit("small pipeline")
     return repo

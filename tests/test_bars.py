@@ -1,3 +1,5 @@
+"""Canonical bars: written, read and refused; and forward adjustment."""
+
 import gzip
 import subprocess
 from pathlib import Path
@@ -5,15 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import random_bars
 
-from patchscale.bars import COLUMNS, HEADER, canonical_csv, read_bars
-from patchscale.download.sources import fetch, read_arch
-from patchscale.study import paths
+from patchscale.bars import COLUMNS, HEADER, PRICES, canonical_csv, forward_adjust, read_bars
 from patchscale.study.errors import InputError
-from patchscale.study.params import Dataset, load_params
 
-DATASETS = load_params(ROOT).datasets
 TWO_DAYS = """\
 date,open,high,low,close,volume,dividends,splits
 2018-01-02,100.000000,101.500000,99.250000,101.000000,1234568,0.000000,0.000000
@@ -27,11 +25,6 @@ def two_days() -> pd.DataFrame:
         (pd.Timestamp("2018-01-03"), 151 / 3, 51.0, 50.0, 50.5, 3e9, 0.125, 2.0),
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def shipped(name: str) -> Dataset:
-    whole = {"start": "1999-01-04", "end": "2018-12-31"}
-    return DATASETS[name].model_copy(update=whole)
 
 
 def test_canonical_text_is_exact() -> None:
@@ -53,37 +46,6 @@ def test_canonical_text_reads_back_as_itself(tmp_path: Path) -> None:
     assert canonical_csv(bars) == TWO_DAYS
 
 
-ARCH = "Date,Open,High,Low,Close,Adj Close,Volume\n1/2/2018,1,2,0.5,1.5,1.4,10\n"
-
-
-def test_files_of_arch_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "bars.csv.gz"
-    path.write_bytes(gzip.compress(ARCH.encode()))
-    bars = read_arch(path)
-    assert list(bars.columns) == COLUMNS
-    assert bars.iloc[0].tolist() == [pd.Timestamp("2018-01-02"), 1, 2, 0.5, 1.5, 10, 0, 0]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        ARCH.encode(),
-        gzip.compress(ARCH.encode())[:60],
-        gzip.compress(ARCH.replace("Close", "Closed").encode()),
-        gzip.compress(ARCH.replace("1/2/2018", "2018-01-02").encode()),
-        gzip.compress(ARCH.replace("1.5", "one").encode()),
-    ],
-    ids=["empty", "not compressed", "cut", "no close", "another date form", "a word"],
-)
-def test_damaged_file_of_arch_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "bars.csv.gz"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"bars\.csv\.gz: no table of daily bars \(") as caught:
-        read_arch(path)
-    assert "\n" not in str(caught.value)
-
-
 def refusal(path: Path, content: str | bytes) -> str:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError) as caught:
@@ -103,10 +65,10 @@ ROW = TWO_DAYS.splitlines()[2]
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        ("", "empty; needed is the header date,open,"),
-        ("\n", "empty; needed is the header date,open,"),
+        ("", "empty; the header date,open,"),
+        ("\n", "empty; the header date,open,"),
         (HEADER + "\n", "no rows below the header"),
         (HEADER, "no rows below the header"),
         (TWO_DAYS.replace("date", "Date"), "the header is 'Date,open,high,low,close,volume"),
@@ -114,21 +76,21 @@ ROW = TWO_DAYS.splitlines()[2]
         (TWO_DAYS.replace("low,close", "close,low"), "the header is 'date,open,high,close,low,"),
         (TWO_DAYS.replace(",", ";"), "the header is 'date;open;high;low;close;volume;dividends;"),
         (TWO_DAYS[:-1], "line 3, the last, has no line end; the file is truncated"),
-        (TWO_DAYS[:-20], "line 3 has 6 fields, needed are 8; the file is truncated"),
-        (TWO_DAYS[:-20] + "\n", "line 3 has 6 fields, needed are 8; the file is truncated"),
+        (TWO_DAYS[:-20], "line 3 has 6 fields; 8 are needed; the file is truncated"),
+        (TWO_DAYS[:-20] + "\n", "line 3 has 6 fields; 8 are needed; the file is truncated"),
         (TWO_DAYS + "\n", "line 4 is empty"),
         (TWO_DAYS.replace(ROW, "\n" + ROW), "line 3 is empty"),
-        (TWO_DAYS.replace(",101.500000", "", 1), "line 2 has 7 fields, needed are 8"),
-        (TWO_DAYS.replace("101.500000", "101,50"), "line 2 has 9 fields, needed are 8"),
-        (TWO_DAYS + ROW.replace("50.500000", "") + "\n", "line 4: close of 2018-01-03 is '', no"),
+        (TWO_DAYS.replace(",101.500000", "", 1), "line 2 has 7 fields; 8 are needed"),
+        (TWO_DAYS.replace("101.500000", "101,50"), "line 2 has 9 fields; 8 are needed"),
+        (TWO_DAYS + ROW.replace("50.500000", "") + "\n", "line 4: close of 2018-01-03 is '', not"),
     ],
 )
-def test_damaged_csv_is_refused_with_what_and_where(
-    tmp_path: Path, content: str, said: str
+def test_damaged_csv_is_refused_with_the_problem_and_its_place(
+    tmp_path: Path, content: str, message: str
 ) -> None:
     line = refusal(tmp_path / "bars.csv", content)
-    assert line.startswith(said)
-    if "header" in said and "below" not in said:
+    assert line.startswith(message)
+    if "header" in message and "below" not in message:
         assert HEADER in line
 
 
@@ -152,107 +114,135 @@ def test_crlf_is_refused_and_the_advice_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [gzip.compress(TWO_DAYS.encode()), TWO_DAYS.encode("utf-16")], ids=["gzip", "utf-16"]
 )
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path, content: bytes) -> None:
     assert refusal(tmp_path / "bars.csv", content).startswith("not UTF-8 text (")
 
 
 @pytest.mark.parametrize("bad", ["03.01.2018", "2018-02-30", "20180103", ""])
 def test_bad_date_is_shown(tmp_path: Path, bad: str) -> None:
     line = refusal(tmp_path / "bars.csv", TWO_DAYS.replace("2018-01-03", bad))
-    assert line == f"line 3: date is '{bad}', no day of the form 2018-12-31"
+    assert line == f"line 3: date is '{bad}', not a date like 2018-12-31"
 
 
 @pytest.mark.parametrize("bad", ["n/a!", "", "1;5", "nan", "NaN", "inf", "-inf", "1e999", "True"])
-def test_value_that_is_no_number_is_shown_with_its_line_and_date(tmp_path: Path, bad: str) -> None:
+def test_value_that_is_not_a_number_is_shown_with_its_line_and_date(
+    tmp_path: Path, bad: str
+) -> None:
     line = refusal(tmp_path / "bars.csv", TWO_DAYS.replace("50.500000", bad))
-    assert line == f"line 3: close of 2018-01-03 is '{bad}', no number"
+    assert line == f"line 3: close of 2018-01-03 is '{bad}', not a finite number"
 
 
-def test_further_values_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
+def test_further_values_that_are_not_numbers_are_counted(tmp_path: Path) -> None:
     three = HEADER + "\n" + f"{ROW}\n".replace("0.125000", "?") * 3
     line = refusal(tmp_path / "bars.csv", three)
-    assert line == "line 2: dividends of 2018-01-03 is '?', no number (and 2 more)"
+    assert line == "line 2: dividends of 2018-01-03 is '?', not a finite number (and 2 more)"
 
 
-@pytest.mark.parametrize("name", ["gspc", "ixic"])
-def test_offline_data_sets_are_whole_and_read_back_from_their_text(
-    tmp_path: Path, name: str
-) -> None:
-    ((series, bars),) = fetch(shipped(name)).items()
-    assert series == DATASETS[name].series
-    assert len(bars) == 5031
-    assert bars["date"].iloc[0] == pd.Timestamp("1999-01-04")
-    assert bars["date"].iloc[-1] == pd.Timestamp("2018-12-31")
-    assert list(bars.columns) == COLUMNS
-    path = tmp_path / "bars.csv"
-    path.write_text(canonical_csv(bars), newline="\n")
-    back = read_bars(path)
-    assert canonical_csv(back) == path.read_text()
-    assert back["date"].tolist() == bars["date"].tolist()
-    prices, original = back[COLUMNS[1:]].to_numpy(), bars[COLUMNS[1:]].to_numpy()
-    np.testing.assert_allclose(prices, original, rtol=0, atol=5.1e-7)
+# forward adjustment
 
 
-def test_offline_data_sets_are_two_different_series() -> None:
-    gspc, ixic = fetch(shipped("gspc"))["sp500"], fetch(shipped("ixic"))["nasdaq"]
-    assert gspc["close"].iloc[0] == pytest.approx(1228.10, abs=0.005)
-    assert ixic["close"].iloc[0] == pytest.approx(2208.05, abs=0.005)
-
-
-def test_fetch_takes_start_and_end_and_nothing_beyond(tmp_path: Path) -> None:
-    days = {"start": "2018-01-02", "end": "2018-01-05"}
-    bars = fetch(DATASETS["gspc"].model_copy(update=days))["sp500"]
-    expected = ["2018-01-02", "2018-01-03", "2018-01-04", "2018-01-05"]
-    assert bars["date"].dt.strftime("%Y-%m-%d").tolist() == expected
-    assert bars.index.tolist() == [0, 1, 2, 3]
-
-
-def own_files(tmp_path: Path) -> Dataset:
-    files = {"path": str(tmp_path / "mine.csv"), "volatility_path": str(tmp_path / "fear.csv")}
-    return DATASETS["csv"].model_copy(update={"volatility": "FEAR", **files})
-
-
-def test_fetch_reads_the_users_own_files(tmp_path: Path) -> None:
-    (tmp_path / "mine.csv").write_text(TWO_DAYS)
-    (tmp_path / "fear.csv").write_text(TWO_DAYS.replace("50.500000", "50.600000"))
-    series = fetch(own_files(tmp_path))
-    assert list(series) == ["bars", "FEAR"]
-    assert canonical_csv(series["bars"]) == TWO_DAYS
-    assert series["FEAR"]["close"].tolist() == [101, 50.6]
+def closes(*values: float, dividends: dict[int, float], splits: dict[int, float]) -> pd.DataFrame:
+    n = len(values)
+    bars = pd.DataFrame({"date": pd.bdate_range("2018-01-01", periods=n)})
+    for offset, name in enumerate(PRICES):
+        bars[name] = np.array(values) + 0.1 * offset
+    bars["close"] = np.array(values, dtype=float)
+    bars["volume"] = 1000.0
+    for name, events in (("dividends", dividends), ("splits", splits)):
+        bars[name] = 0.0
+        for row, value in events.items():
+            bars.loc[row, name] = value
+    return bars
 
 
 @pytest.fixture
-def on_2018_12_31(monkeypatch: pytest.MonkeyPatch) -> None:
-    day = pd.Timestamp("2018-12-31")
-    monkeypatch.setattr("patchscale.download.sources.exchange_today", lambda dataset: day)
+def eventful() -> pd.DataFrame:
+    """Return unadjusted bars that pay dividends and split twice, once on an ex-date."""
+    bars = random_bars(300, seed=5)
+    bars.loc[[20, 83, 146, 209, 272], "dividends"] = [0.7, 0.6, 0.4, 0.45, 0.5]
+    for row, ratio in ((120, 2.0), (209, 1.5)):
+        bars.loc[row, "splits"] = ratio
+        bars.loc[row:, PRICES] = bars.loc[row:, PRICES] / ratio
+    return bars
 
 
-@pytest.mark.usefixtures("on_2018_12_31")
-@pytest.mark.parametrize("name", ["mine.csv", "fear.csv"])
-@pytest.mark.parametrize(
-    ("day", "said"),
-    [
-        ("2018-12-31", "the bar of 2018-12-31, today, is unfinished"),
-        ("2019-01-02", "2019-01-02 lies in the future"),
-    ],
-)
-def test_bar_of_today_or_later_is_refused_although_it_is_after_the_end(
-    tmp_path: Path, name: str, day: str, said: str
-) -> None:
-    dataset = own_files(tmp_path).model_copy(update={"end": "2018-12-28"})
-    for file in ("mine.csv", "fear.csv"):
-        (tmp_path / file).write_text(TWO_DAYS + ROW.replace("2018-01-03", "2018-12-30") + "\n")
-    assert list(fetch(dataset)["FEAR"]["date"].dt.day) == [2, 3]
-    (tmp_path / name).write_text(TWO_DAYS + ROW.replace("2018-01-03", day) + "\n")
-    with pytest.raises(InputError, match=rf"{name}: {said}"):
-        fetch(dataset)
+def test_dividend_by_hand() -> None:
+    bars = closes(100, 99, 99, dividends={1: 1.0}, splits={})
+    out = forward_adjust(bars)
+    factor = 100 / 99  # a holder of 100 has 99 and a dividend of 1
+    np.testing.assert_allclose(out["close"], [100, 100, 100], rtol=1e-15)
+    np.testing.assert_allclose(out["high"], bars["high"] * [1, factor, factor], rtol=1e-15)
+    assert out["volume"].tolist() == [1000, 1000, 1000]
 
 
-def test_unknown_offline_series_is_refused() -> None:
-    with pytest.raises(InputError, match=r"dax\.csv\.gz: missing; arch ships the series sp500"):
-        fetch(DATASETS["gspc"].model_copy(update={"series": "dax"}))
+def test_split_by_hand() -> None:
+    out = forward_adjust(closes(100, 50, 51, dividends={}, splits={1: 2.0}))
+    assert out["close"].tolist() == [100, 100, 102]
+    assert out["open"].tolist() == [100, 100, 102]
+    assert out["volume"].tolist() == [1000, 500, 500]
 
 
-def test_file_of_an_index_has_no_caret_in_its_name() -> None:
-    assert paths.raw("spy", "^VIX") == Path("data/raw/spy/VIX.csv")
-    assert paths.raw("spy", "SPY") == Path("data/raw/spy/SPY.csv")
+def test_reverse_split_by_hand() -> None:
+    out = forward_adjust(closes(10, 100, 110, dividends={}, splits={1: 0.1}))
+    np.testing.assert_allclose(out["close"], [10, 10, 11], rtol=1e-15)
+    np.testing.assert_allclose(out["volume"], [1000, 10_000, 10_000], rtol=1e-15)
+
+
+def test_dividend_on_the_day_of_a_split_is_per_new_share() -> None:
+    # one share at 100 becomes two at 49.5, each paid 0.5: nothing gained, nothing lost
+    out = forward_adjust(closes(100, 49.5, 49.5, dividends={1: 0.5}, splits={1: 2.0}))
+    np.testing.assert_allclose(out["close"], [100, 100, 100], rtol=1e-15)
+
+
+def test_steps_multiply() -> None:
+    out = forward_adjust(closes(100, 90, 45, 40, dividends={1: 10, 3: 5}, splits={2: 2.0}))
+    np.testing.assert_allclose(out["close"], [100, 100, 100, 100], rtol=1e-15)
+
+
+def test_events_of_the_first_day_leave_it_as_it_is() -> None:
+    out = forward_adjust(closes(100, 101, dividends={0: 3.0}, splits={}))
+    assert out["close"].tolist() == [100, 101]
+
+
+def test_input_is_not_changed(eventful: pd.DataFrame) -> None:
+    before = eventful.copy()
+    forward_adjust(eventful)
+    pd.testing.assert_frame_equal(eventful, before)
+
+
+def test_bars_without_events_come_back_unchanged(bars: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(forward_adjust(bars), bars)
+
+
+def test_appending_rows_never_changes_earlier_rows(eventful: pd.DataFrame) -> None:
+    whole = forward_adjust(eventful)
+    for n in (1, 20, 21, 120, 121, 209, 210, 271, 299):
+        pd.testing.assert_frame_equal(
+            forward_adjust(eventful.iloc[:n]), whole.iloc[:n], check_exact=True
+        )
+
+
+def test_dividend_above_the_previous_close_is_refused_with_its_date() -> None:
+    with pytest.raises(ValueError, match="dividend of 2018-01-02 is not below the previous close"):
+        forward_adjust(closes(1.0, 1.0, dividends={1: 2.0}, splits={}))
+
+
+def back_adjusted_close(bars: pd.DataFrame) -> np.ndarray:
+    """Return closes adjusted backwards as by Yahoo: the last close is unchanged."""
+    close, dividends = bars["close"].to_numpy(), bars["dividends"].to_numpy()
+    ratio = bars["splits"].replace(0.0, 1.0).to_numpy()
+    n = len(bars)
+    later_splits = np.array([np.prod(ratio[day + 1 :]) for day in range(n)])
+    close, dividends = close / later_splits, dividends / later_splits
+    adjusted, factor = np.empty(n), 1.0
+    for day in reversed(range(n)):
+        adjusted[day] = close[day] * factor
+        if dividends[day] and day:
+            factor *= 1 - dividends[day] / close[day - 1]
+    return adjusted
+
+
+def test_forward_and_back_adjusted_closes_have_one_ratio(eventful: pd.DataFrame) -> None:
+    ratio = forward_adjust(eventful)["close"].to_numpy() / back_adjusted_close(eventful)
+    assert ratio[0] > 3  # the events change prices
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)

@@ -3,8 +3,8 @@
 #
 #     sbatch --nodes 4 --gpus-per-node 8 tools/slurm.sh 'train@*'
 #
-# The repository lies in a folder that all nodes see. Submit it again after a time limit: trainings
-# resume, and what is finished is not repeated.
+# The repository must lie in a folder that all nodes see. After a time limit submit the script again:
+# trainings resume, and finished stages are not repeated.
 #SBATCH --job-name=patchscale
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive
@@ -14,7 +14,7 @@ cd "${SLURM_SUBMIT_DIR:?submit it with sbatch}"
 PATH="$PWD/.venv/bin:$PATH"
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000))
-export RAY_AUTH_MODE=token # in ~/.ray, which the nodes share: other users of the network stay out
+export RAY_AUTH_MODE=token # the token in ~/.ray, which the nodes share, keeps other users out
 ray get-auth-token --generate >/dev/null
 
 srun --nodes=1 --ntasks=1 --nodelist="$head" ray start --head --port="$port" --block &
@@ -25,13 +25,13 @@ if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     sleep 15
 fi
 
-# in the background, so that SLURM's TERM, five minutes before the end, is handed on
+# in the background, so that the trap can pass on the TERM that SLURM sends 5 minutes before the end
 RAY_ADDRESS="$head:$port" python -m patchscale.fanout --engine ray "$@" &
 driver=$!
 trap 'kill -TERM "$driver"' TERM
 code=0
 wait "$driver" || code=$?
-if [ "$code" -gt 128 ]; then # the trap cut the first wait short
+if [ "$code" -gt 128 ]; then # the trap interrupted the first wait
     code=0
     wait "$driver" || code=$?
 fi

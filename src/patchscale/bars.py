@@ -1,7 +1,8 @@
-"""Daily bars in the canonical form: read, checked field by field, written.
+"""Canonical daily bars: reading, writing and forward adjustment.
 
-Canonical bars: `date,open,high,low,close,volume,dividends,splits`, unadjusted, ascending, one row
-per exchange session. `splits` is the ratio on the day it takes effect, 0 on all other days.
+Canonical bars have the columns `date,open,high,low,close,volume,dividends,splits`, unadjusted
+prices, and one row per exchange session in ascending order. `splits` is the ratio on the day it
+takes effect and 0 on all other days.
 """
 
 from pathlib import Path
@@ -17,13 +18,20 @@ HEADER = ",".join(COLUMNS)
 
 
 def read_bars(path: Path) -> pd.DataFrame:
-    """Read a canonical CSV; raise InputError as `parse_bars` does."""
+    """Read a canonical CSV.
+
+    Raises
+    ------
+    InputError
+        The file is missing, is not UTF-8, has a byte order mark or CRLF line ends, or its text is
+        not canonical (`parse_bars`).
+    """
     if not path.is_file():
         raise InputError(f"{path}: missing; a CSV with the columns {HEADER} is needed")
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason}); needed: {HEADER}") from None
+        raise InputError(f"{path}: not UTF-8 text ({error.reason}); {HEADER} is needed") from None
     if text.startswith("\ufeff"):
         raise InputError(
             f"{path}: begins with a byte order mark; "
@@ -39,19 +47,19 @@ def read_bars(path: Path) -> pd.DataFrame:
 
 
 def parse_bars(text: str, name: str) -> pd.DataFrame:
-    """Return canonical text as bars.
+    """Return the bars of a text in canonical form.
 
     Raises
     ------
     InputError
-        The text is empty or truncated, has another header, or a field is no date or no finite
-        number; the line says where.
+        The text is empty or truncated, has another header, or a field is not a date or not a
+        finite number; the message names the line.
     """
     if not text.strip():
-        raise InputError(f"{name}: empty; needed is the header {HEADER} and a row per session")
+        raise InputError(f"{name}: empty; the header {HEADER} and a row per session are needed")
     header, *rows = text.split("\n")
     if header != HEADER:
-        raise InputError(f"{name}: the header is {header[:120]!r}; needed: {HEADER}")
+        raise InputError(f"{name}: the header is {header[:120]!r}; {HEADER} is needed")
     if not any(rows):
         raise InputError(f"{name}: no rows below the header")
     ended = rows[-1] == ""
@@ -62,7 +70,7 @@ def parse_bars(text: str, name: str) -> pd.DataFrame:
         if len(found) != len(COLUMNS):
             cut = len(found) < len(COLUMNS) and line == len(fields) + 1
             raise InputError(
-                f"{name}: line {line} has {len(found)} fields, needed are {len(COLUMNS)}"
+                f"{name}: line {line} has {len(found)} fields; {len(COLUMNS)} are needed"
                 + ("; the file is truncated" if cut else "")
             )
     if not ended:
@@ -71,12 +79,12 @@ def parse_bars(text: str, name: str) -> pd.DataFrame:
         )
     frame = pd.DataFrame(fields, columns=COLUMNS)
     dates = pd.to_datetime(frame["date"], format="%Y-%m-%d", errors="coerce")
-    _refuse_first(name, "date", frame["date"], dates.isna(), "no day of the form 2018-12-31")
+    _refuse_first(name, "date", frame["date"], dates.isna(), "not a date like 2018-12-31")
     for column in COLUMNS[1:]:
         numbers = pd.to_numeric(frame[column], errors="coerce").astype(float)
         label = column + " of " + frame["date"]
         finite = numbers.abs() < np.inf
-        _refuse_first(name, label, frame[column], ~finite, "no number")
+        _refuse_first(name, label, frame[column], ~finite, "not a finite number")
         frame[column] = numbers
     return frame.assign(date=dates)
 
@@ -92,7 +100,7 @@ def _refuse_first(
 
 
 def canonical_csv(bars: pd.DataFrame) -> str:
-    """Return the canonical CSV text: six decimals, whole volumes, LF line ends."""
+    """Return bars as canonical CSV text: six decimals, whole volumes, LF line ends."""
     text: str = bars.assign(volume=bars["volume"].round().astype("int64")).to_csv(
         index=False, float_format="%.6f", lineterminator="\n", date_format="%Y-%m-%d"
     )
@@ -100,12 +108,12 @@ def canonical_csv(bars: pd.DataFrame) -> str:
 
 
 def forward_adjust(bars: pd.DataFrame) -> pd.DataFrame:
-    """Return bars whose prices are multiplied by a factor that starts at 1 and steps up.
+    """Return bars adjusted for dividends and splits by a factor that is 1 on the first day.
 
-    On an ex-date the factor grows by `split * P / (P - dividend)` with P the previous close (in
-    units of before the split), so that the adjusted return holds what a holder got. The factor
-    of day t is a function of bars up to t: appending data never changes a row. Volumes are
-    divided by the splits so far.
+    On an ex-date the factor is multiplied by `split * P / (P - paid)`, where P is the previous
+    close and `paid` the dividend per share held before the split, so that adjusted returns are
+    those of a holder. The factor of day t depends on bars up to t, so that appended bars never
+    change earlier rows. Volumes are divided by the product of all splits up to their day.
 
     Parameters
     ----------
@@ -115,7 +123,7 @@ def forward_adjust(bars: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        A dividend is not smaller than the previous close.
+        A dividend is not below the previous close.
     """
     split = np.where(bars["splits"] == 0, 1.0, bars["splits"])
     previous = bars["close"].shift(1).to_numpy()

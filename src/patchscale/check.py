@@ -1,7 +1,7 @@
 """Stage check: refuse parameters that contradict each other.
 
-`study.params` checks the type of each key. This module checks what keys say of each other, in
-params.yaml, grid.yaml and space.yaml, before any stage touches an output.
+`study.params` checks the type of each key. This module checks rules between keys of params.yaml,
+grid.yaml and space.yaml, before any stage touches an output.
 """
 
 import os
@@ -14,36 +14,44 @@ from patchscale.study import paths
 from patchscale.study.errors import InputError
 from patchscale.study.params import Dataset, Params, Space
 
-SAMPLES_OF_AN_EPOCH = 4000
+SAMPLES_PER_EPOCH = 4000
+"""Training dates of a data set, roughly; used to estimate the cost of an untrained budget."""
+
 RANGES = ("lr", "weight_decay", "dropout")
+"""Keys of space.yaml that hold [low, high]; the others list choices."""
 
 
 def check(params: Params, space: Space) -> None:
-    """Raise InputError, one line with key, value and what is allowed, at the first contradiction.
+    """Check all rules between keys.
 
     Parameters
     ----------
     params, space
         As `load_params` and `load_space` return them.
+
+    Raises
+    ------
+    InputError
+        One line for the first rule that is broken: file, key, value and what is allowed.
     """
-    check_names(params)
-    check_grid(params)
-    check_windows(params)
+    _check_names(params)
+    _check_grid(params)
+    _check_window(params)
     for name, data in params.datasets.items():
-        check_dataset(data, f"datasets.{name}")
-    check_tiers(params)
-    check_first_trials(params, space)
-    check_sizes(params)
-    check_trained(params)
+        _check_dataset(data, f"datasets.{name}")
+    _check_inputs(params)
+    _check_tiers(params)
+    _check_first_trials(params, space)
+    _check_sizes(params)
+    _check_trained(params)
 
 
-def refuse(key: str, problem: str, file: Path = paths.PARAMS) -> InputError:
-    """Return the error that names a key and what is wrong with it."""
+def _wrong(key: str, problem: str, file: Path = paths.PARAMS) -> InputError:
     return InputError(f"{file}: {key}: {problem}")
 
 
-def check_names(params: Params) -> None:
-    """Refuse a name that stands for nothing."""
+def _check_names(params: Params) -> None:
+    """Refuse the name of a data set, budget, horizon or search that does not exist."""
     searches = [f"{budget}-{name}" for budget in params.budgets for name in params.searches]
     named: list[tuple[Path, str, str, Collection[str]]] = [
         (paths.PARAMS, "dataset", params.dataset, params.datasets),
@@ -58,126 +66,130 @@ def check_names(params: Params) -> None:
     ]
     for file, key, value, allowed in named:
         if value not in allowed:
-            raise refuse(key, f"{value!r} is unknown; allowed: {', '.join(allowed)}", file)
+            raise _wrong(key, f"{value!r} is unknown; allowed: {', '.join(allowed)}", file)
 
 
-def check_grid(params: Params) -> None:
-    """Refuse a grid without one row for each budget and horizon."""
-    wanted = [f"{budget}-{horizon}" for budget in params.budgets for horizon in params.horizons]
-    for name in sorted(set(wanted) ^ set(params.cells)):
-        problem = "missing" if name in wanted else "unknown"
-        one_each = "the table has one row per budget and horizon"
-        raise refuse(f"cells.{name}", f"{problem}; {one_each}", paths.GRID)
+def _check_grid(params: Params) -> None:
+    """Refuse a grid that does not have exactly one row for each budget and horizon."""
+    needed = [f"{budget}-{horizon}" for budget in params.budgets for horizon in params.horizons]
+    for name in sorted(set(needed) ^ set(params.cells)):
+        problem = "missing" if name in needed else "unknown"
+        rule = "the table has one row per budget and horizon"
+        raise _wrong(f"cells.{name}", f"{problem}; {rule}", paths.GRID)
     for name, cell in params.cells.items():
         if f"{cell.budget}-{cell.horizon}" != name:
-            found = f"budget and horizon are {cell.budget}, {cell.horizon}"
-            raise refuse(f"cells.{name}", f"{found}; the row's name says otherwise", paths.GRID)
+            problem = f"budget {cell.budget} and horizon {cell.horizon} are not those of the name"
+            raise _wrong(f"cells.{name}", problem, paths.GRID)
         if cell.d_model % cell.n_heads:
             problem = f"{cell.n_heads} does not divide d_model {cell.d_model}"
-            raise refuse(f"cells.{name}.n_heads", problem, paths.GRID)
+            raise _wrong(f"cells.{name}.n_heads", problem, paths.GRID)
 
 
-def check_windows(params: Params) -> None:
-    """Refuse a window that the split or its own patches do not fit."""
+def _check_window(params: Params) -> None:
+    """Refuse a window that is longer than the split allows or shorter than its patches."""
     window, split = params.window, params.split
     if window.context_length > split.longest_context:
-        raise refuse(
+        raise _wrong(
             "window.context_length",
             f"{window.context_length} is longer than split.longest_context "
             f"{split.longest_context}, for which the dates are chosen",
         )
     if split.embargo < window.context_length:
-        raise refuse(
+        raise _wrong(
             "split.embargo",
             f"{split.embargo} is shorter than window.context_length {window.context_length}",
         )
     if window.context_length < window.patch_length:
-        raise refuse(
+        raise _wrong(
             "window.patch_length",
             f"{window.patch_length} is longer than window.context_length {window.context_length}",
         )
 
 
-def check_dataset(data: Dataset, key: str) -> None:
+def _check_dataset(data: Dataset, key: str) -> None:
     """Refuse a data set whose own keys contradict each other."""
     if data.source == "csv":
         if not data.path:
-            raise refuse(f"{key}.path", "empty; a CSV file is needed")
+            raise _wrong(f"{key}.path", "empty; a CSV file is needed")
         if bool(data.volatility) != bool(data.volatility_path):
-            raise refuse(
+            raise _wrong(
                 key,
                 f"volatility is {data.volatility!r} and volatility_path is "
-                f"{data.volatility_path!r}; needed are both or neither",
+                f"{data.volatility_path!r}; set both or neither",
             )
     if data.source == "arch" and data.volatility:
-        raise refuse(
+        raise _wrong(
             f"{key}.volatility",
             f"{data.volatility!r} is not allowed; "
             f"arch has no volatility index, only yahoo and csv may have one",
         )
     if data.volatility.removeprefix("^") == data.series.removeprefix("^"):
-        raise refuse(f"{key}.volatility", f"{data.volatility!r} is the price series itself")
+        raise _wrong(f"{key}.volatility", f"{data.volatility!r} is the price series itself")
     if not data.start < data.validation_from < data.test_from < data.end:
-        raise refuse(
+        raise _wrong(
             key,
-            f"needed is start < validation_from < test_from < end, found "
+            f"start < validation_from < test_from < end must hold; found "
             f"{data.start}, {data.validation_from}, {data.test_from}, {data.end}",
         )
 
 
-def check_tiers(params: Params) -> None:
+def _check_inputs(params: Params) -> None:
+    """Refuse files of the selected data set that lie outside the folder that DVC watches."""
+    data = params.data
+    if data.source != "csv":
+        return
+    for key, file in (("path", data.path), ("volatility_path", data.volatility_path)):
+        if file and paths.INPUTS not in Path(os.path.normpath(file)).parents:
+            raise _wrong(
+                f"datasets.{params.dataset}.{key}",
+                f"{file!r} is outside {paths.INPUTS}/, the only folder where DVC sees changes",
+            )
+
+
+def _check_tiers(params: Params) -> None:
     """Refuse a tier that does not exist, is not computed, or lacks its volatility index."""
-    tier, tiers, data = params.features.tier, params.features.tiers, params.data
+    tier, tiers = params.features.tier, params.features.tiers
     if tier not in tiers:
-        raise refuse(
+        raise _wrong(
             "features.tier",
             f"{tier!r} is not in features.tiers; allowed: {', '.join(tiers)}, "
-            f"and what is added there: -S 'features.tiers=[{tier}]'",
+            f"and any tier added there: -S 'features.tiers=[{tier}]'",
         )
     for name in tiers:
         if name not in TIERS:
-            raise refuse("features.tiers", f"{name!r} is unknown; allowed: {', '.join(TIERS)}")
-        if name.endswith("c") and not data.volatility:
-            raise refuse(
+            raise _wrong("features.tiers", f"{name!r} is unknown; allowed: {', '.join(TIERS)}")
+        if name.endswith("c") and not params.data.volatility:
+            raise _wrong(
                 "features.tiers",
                 f"{name!r} needs a volatility index; data set {params.dataset} has none "
                 f"(datasets.{params.dataset}.volatility)",
             )
-    if data.source == "csv":
-        for key in ("path", "volatility_path"):
-            named = getattr(data, key)
-            if named and paths.INPUTS not in Path(os.path.normpath(named)).parents:
-                raise refuse(
-                    f"datasets.{params.dataset}.{key}",
-                    f"{named!r} is outside {paths.INPUTS}/, the only folder where DVC sees changes",
-                )
 
 
-def check_first_trials(params: Params, space: Space) -> None:
-    """Refuse a search whose trial 0, the row of the tables, lies outside the space."""
+def _check_first_trials(params: Params, space: Space) -> None:
+    """Refuse a value of trial 0 of a search that the space does not contain."""
     for name, cell in params.cells.items():
         if cell.horizon not in params.searches or not params.trials_of(cell.budget):
             continue
-        budget = params.budgets[cell.budget]
         for file, key, row in (
             (paths.GRID, f"cells.{name}", cell),
-            (paths.PARAMS, f"budgets.{cell.budget}.start", budget.start),
+            (paths.PARAMS, f"budgets.{cell.budget}.start", params.budgets[cell.budget].start),
         ):
             for parameter in type(space).model_fields.keys() & type(row).model_fields.keys():
                 value, allowed = getattr(row, parameter), getattr(space, parameter)
                 is_range = parameter in RANGES
                 if not (allowed[0] <= value <= allowed[1] if is_range else value in allowed):
                     words = (" to " if is_range else ", ").join(map(str, allowed))
-                    raise refuse(
+                    raise _wrong(
                         f"{key}.{parameter}",
-                        f"{value} is trial 0 of a search and outside {paths.SPACE}: {parameter}; "
+                        f"{value} is part of trial 0 of a search and outside {paths.SPACE}; "
                         f"allowed: {words}",
                         file,
                     )
 
 
-def check_sizes(params: Params) -> None:
-    """Refuse a cell that no feed-forward width brings to its budget."""
+def _check_sizes(params: Params) -> None:
+    """Refuse a cell for which no feed-forward width gives the budget's parameter count."""
     n_features = len(tier_features(params.features.tier))
     for name, cell in params.cells.items():
         try:
@@ -190,20 +202,20 @@ def check_sizes(params: Params) -> None:
                 n_layers=cell.n_layers,
             )
         except InputError as error:
-            raise refuse(f"cells.{name}", str(error), paths.GRID) from None
+            raise _wrong(f"cells.{name}", str(error), paths.GRID) from None
 
 
-def check_trained(params: Params) -> None:
+def _check_trained(params: Params) -> None:
     """Refuse to show or to publish a budget that is not trained."""
     for name in params.publish:
         if not params.budgets[name].trained:
-            raise refuse("publish", f"{name!r} has no weights; set budgets.{name}.trained")
+            raise _wrong("publish", f"{name!r} has no weights; set budgets.{name}.trained")
     shown = params.model.budget
     budget = params.budgets[shown]
     if not budget.trained:
         memory = BYTES_PER_WEIGHT[budget.run.precision] * budget.n_params / 2**30
-        tokens = params.window.n_patches * SAMPLES_OF_AN_EPOCH
-        raise refuse(
+        tokens = params.window.n_patches * SAMPLES_PER_EPOCH
+        raise _wrong(
             "model.budget",
             f"{shown} is not trained in this study; each of its cells would need {memory:.0f} GiB "
             f"and activations, and about {6 * budget.n_params * tokens / 1e12:,.0f} TFLOP an "

@@ -1,3 +1,5 @@
+"""Checks of canonical bars: what is refused, what exceptions allow, and the report."""
+
 from typing import Any
 
 import numpy as np
@@ -157,8 +159,8 @@ def test_no_bars_at_all_are_refused(good: pd.DataFrame) -> None:
     [
         ({"high": 99.0, "low": 90.0}, "high is below open or close"),
         ({"high": 100.7, "low": 100.8}, "high is below low"),
-        ({"close": np.nan}, "close is no number"),
-        ({"volume": np.nan}, "volume is no number"),
+        ({"close": np.nan}, "close is not a number"),
+        ({"volume": np.nan}, "volume is not a number"),
         ({"open": 103.5}, "high is below open or close"),
         ({"low": 101.5}, "low is above open or close"),
         ({"open": 90.0}, "low is above open or close"),
@@ -195,7 +197,9 @@ def test_huge_move_is_refused_with_its_date_unless_excepted(
 @pytest.mark.parametrize(
     ("factor", "name"), [(1 / 2, "2:1"), (1 / 3, "3:1"), (0.252, "4:1"), (10.0, "1:10")]
 )
-def test_move_like_a_split_is_named_as_that(good: pd.DataFrame, factor: float, name: str) -> None:
+def test_move_by_the_ratio_of_a_split_is_named_a_split(
+    good: pd.DataFrame, factor: float, name: str
+) -> None:
     line = refusal(scaled_from(good, "2018-02-20", factor))
     assert line.endswith(f"close moved as by a {name} split that is not recorded on 2018-02-20")
 
@@ -206,11 +210,12 @@ def test_huge_move_on_the_day_of_a_split_passes(good: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("ratio", [2.0, 1.5, 0.25])
-def test_split_that_does_not_show_in_the_prices_is_refused(
-    good: pd.DataFrame, ratio: float
-) -> None:
+def test_split_without_a_move_of_the_prices_is_refused(good: pd.DataFrame, ratio: float) -> None:
     line = refusal(with_value(good, "2018-02-20", splits=ratio))
-    assert "a split does not show in the prices (already split-adjusted?) on 2018-02-20" in line
+    assert (
+        "a split is recorded but prices do not move by it (already split-adjusted?) on 2018-02-20"
+        in line
+    )
 
 
 def test_split_on_another_day_does_not_excuse_a_huge_move(good: pd.DataFrame) -> None:
@@ -228,7 +233,7 @@ WITH_VIX = QUARTER.model_copy(update={"volatility": "VIX"})
 def both(bars: pd.DataFrame) -> dict[str, pd.DataFrame]:
     vix = bars.assign(volume=0.0)
     vix.loc[30, "high"] = 220.0
-    vix.loc[30, "close"] = 215.6  # more than doubled, as VIX on 2018-02-05
+    vix.loc[30, "close"] = 215.6  # more than twice the close before, as VIX on 2018-02-05
     return {"BARS": bars.copy(), "VIX": vix}
 
 
@@ -252,7 +257,7 @@ def test_volatility_index_has_no_actions(good: pd.DataFrame, column: str) -> Non
 def test_series_that_ends_or_begins_elsewhere_is_refused_with_all_ranges(
     good: pd.DataFrame, rows: slice
 ) -> None:
-    # pitfall 17: one series was stale by 25 sessions, and nobody noticed
+    # a series that is stale by 25 sessions must not go unnoticed
     series = both(good)
     series["VIX"] = series["VIX"].iloc[rows].reset_index(drop=True)
     first, last = (f"{day:%Y-%m-%d}" for day in series["VIX"]["date"].iloc[[0, -1]])
@@ -260,12 +265,12 @@ def test_series_that_ends_or_begins_elsewhere_is_refused_with_all_ranges(
     with pytest.raises(InputError) as caught:
         check_dataset(series, WITH_VIX, "k")
     found = f"BARS {whole}, VIX from {first} to {last}"
-    assert str(caught.value) == f"k: {found}; needed of every series: {whole}"
+    assert str(caught.value) == f"k: {found}; every series must run {whole}"
 
 
-def test_series_that_are_stale_together_are_refused(good: pd.DataFrame) -> None:
+def test_series_that_all_end_too_early_are_refused(good: pd.DataFrame) -> None:
     series = {name: bars.iloc[:-1] for name, bars in both(good).items()}
-    with pytest.raises(InputError, match=r"to 2018-03-28; needed of every series: .*2018-03-29"):
+    with pytest.raises(InputError, match=r"to 2018-03-28; every series must run .*2018-03-29"):
         check_dataset(series, WITH_VIX, "k")
 
 
@@ -274,13 +279,15 @@ def test_excepted_last_session_ends_all_series_one_day_earlier(good: pd.DataFram
     series = {name: bars.iloc[:-1] for name, bars in both(good).items()}
     assert check_dataset(series, excepting, "k")["VIX"]["last"] == "2018-03-28"
     series["VIX"] = both(good)["VIX"]
-    with pytest.raises(InputError, match=r"BARS .* to 2018-03-28, VIX .* to 2018-03-29; needed"):
+    with pytest.raises(
+        InputError, match=r"BARS .* to 2018-03-28, VIX .* to 2018-03-29; every series must"
+    ):
         check_dataset(series, excepting, "k")
 
 
 def test_spliced_bars_are_refused_with_the_seam_unless_excepted(good: pd.DataFrame) -> None:
     bars = scaled_from(good, "2018-02-20", 1 / 0.99743)
-    assert refusal(bars).endswith("adjusted and not spliced?) on 2018-02-20")
+    assert refusal(bars).endswith("unadjusted bars mixed?) on 2018-02-20")
     report = check_bars(bars, allowing("2018-02-20"), "datasets.mine")
     assert report["on_tick_grid"] == round(33 / 61, 4)
     assert report["exceptions"] == {"2018-02-20": "day of mourning"}

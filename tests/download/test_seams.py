@@ -1,3 +1,5 @@
+"""Seams: days on which adjusted and unadjusted bars were joined, or two adjustments."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +8,7 @@ from conftest import random_bars
 from patchscale.bars import PRICES
 from patchscale.download.seams import SWITCH, on_tick_grid, ratio_seams, tick_seams
 
-DIVIDEND = 0.99743  # the factor whose seam was a return of -0.257 %
+DIVIDEND = 0.99743  # a factor that makes a false return of -0.257 %
 
 
 def traded(n: int = 600, level: float = 1.0) -> pd.DataFrame:
@@ -16,7 +18,7 @@ def traded(n: int = 600, level: float = 1.0) -> pd.DataFrame:
 
 
 def spliced(bars: pd.DataFrame, fresh: int) -> pd.DataFrame:
-    """Return adjusted history with the last `fresh` bars appended unadjusted."""
+    """Return adjusted bars of which the last `fresh` are unadjusted."""
     out = bars.copy()
     old = out.index < len(bars) - fresh
     out.loc[old, PRICES] = out.loc[old, PRICES] * DIVIDEND
@@ -26,7 +28,7 @@ def spliced(bars: pd.DataFrame, fresh: int) -> pd.DataFrame:
 @pytest.mark.parametrize("level", [1, 60])
 @pytest.mark.parametrize("fresh", [SWITCH + 2, 25, 300])
 def test_the_first_fresh_bar_is_the_seam(fresh: int, level: float) -> None:
-    # pitfall 22: adjusted history, fresh unadjusted bars, a fake return on one day
+    # the seam would be a false return of one day
     bars = spliced(traded(level=level), fresh)
     assert list(tick_seams(bars)) == [bars["date"].iloc[-fresh]]
 

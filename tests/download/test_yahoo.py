@@ -1,3 +1,5 @@
+"""Downloads from a replacement of Yahoo: outages, odd tables, splits and time zones."""
+
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,7 @@ def traded() -> pd.DataFrame:
 
 
 def as_yahoo(bars: pd.DataFrame) -> pd.DataFrame:
-    """Return what Yahoo sends: every split applied backwards, midnights of the exchange."""
+    """Return bars as Yahoo sends them: adjusted for later splits, at midnights of the exchange."""
     ratios = bars["splits"].replace(0.0, 1.0).to_numpy()
     later = np.array([np.prod(ratios[day + 1 :]) for day in range(len(bars))])
     frame = bars[PRICES].div(later, axis=0)
@@ -58,7 +60,7 @@ def as_yahoo(bars: pd.DataFrame) -> pd.DataFrame:
 
 
 class FakeYahoo:
-    """Answers of `Ticker.history`, one per call and the last one for ever."""
+    """A replacement of `yfinance.Ticker`: one answer per request, then the last one again."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers, self.calls, self.waits = list(answers), [], []
@@ -98,11 +100,11 @@ def refusal() -> str:
     return line
 
 
-def test_splits_are_undone_and_today_is_left_out(answering: Any) -> None:
+def test_bars_are_as_traded_and_without_today(answering: Any) -> None:
     answering(as_yahoo(traded()))
     bars = download()
     assert list(bars.columns) == COLUMNS
-    expected = traded().iloc[:-1]  # the split of today has been applied to them and is undone
+    expected = traded().iloc[:-1]  # without the adjustment for the split of today
     pd.testing.assert_frame_equal(bars, expected, check_dtype=False, rtol=1e-12)
 
 
@@ -115,7 +117,7 @@ def test_a_split_after_the_end_changes_no_digit(answering: Any) -> None:
     assert canonical_csv(download()) == with_later_split
 
 
-def test_the_request_is_the_pinned_one(answering: Any) -> None:
+def test_request_has_exactly_these_arguments(answering: Any) -> None:
     fake = answering(as_yahoo(traded()))
     download()
     words = {"start": "2017-01-03", "end": "2018-07-03", "auto_adjust": False, "actions": True}
@@ -132,7 +134,7 @@ def test_forward_adjustment_has_one_ratio_to_yahoos_adjusted_close(answering: An
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
 
 
-def test_rate_limit_three_times_is_waited_out(answering: Any, capsys: Any) -> None:
+def test_rate_limit_is_waited_for_up_to_three_times(answering: Any, capsys: Any) -> None:
     limit = exceptions.YFRateLimitError()
     fake = answering(limit, limit, limit, as_yahoo(traded()))
     assert len(download()) == len(traded()) - 1
@@ -142,7 +144,7 @@ def test_rate_limit_three_times_is_waited_out(answering: Any, capsys: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (exceptions.YFRateLimitError(), "Yahoo limits the rate"),
         (ConnectionError("no route\nto host"), r"cannot be read \(no route to host\)"),
@@ -154,11 +156,13 @@ def test_rate_limit_three_times_is_waited_out(answering: Any, capsys: Any) -> No
         (pd.DataFrame(), "Yahoo sent an empty table"),
     ],
 )
-def test_an_outage_ends_after_bounded_waiting_as_resumable(
-    answering: Any, answer: Any, said: str
+def test_outage_ends_as_resumable_after_a_bounded_time(
+    answering: Any, answer: Any, message: str
 ) -> None:
     fake = answering(answer)
-    with pytest.raises(Stopped, match=f"SPY: .*{said}.*, 4 tries; nothing was changed") as caught:
+    with pytest.raises(
+        Stopped, match=f"SPY: .*{message}.*, 4 tries; nothing was changed"
+    ) as caught:
         download()
     assert "\n" not in str(caught.value)
     assert len(fake.calls) == 4
@@ -166,7 +170,7 @@ def test_an_outage_ends_after_bounded_waiting_as_resumable(
     assert 60 < sum(fake.waits) <= 120
 
 
-def test_waits_are_not_the_same_twice(answering: Any) -> None:
+def test_waiting_times_are_random(answering: Any) -> None:
     fake = answering(exceptions.YFRateLimitError())
     for _ in range(2):
         with pytest.raises(Stopped):
@@ -181,7 +185,7 @@ def test_waits_are_not_the_same_twice(answering: Any) -> None:
         exceptions.YFPricesMissingError("SPYY", "", yahoo_reason="No data found"),
     ],
 )
-def test_a_symbol_that_yahoo_does_not_know_is_bad_input(answering: Any, error: Any) -> None:
+def test_symbol_that_yahoo_does_not_have_is_bad_input(answering: Any, error: Any) -> None:
     fake = answering(error)
     with pytest.raises(InputError, match=r"SPY: Yahoo has no such series \(\$SPYY"):
         download()
@@ -232,7 +236,7 @@ def test_prices_that_are_nan_are_refused_with_their_dates(answering: Any) -> Non
     sent = as_yahoo(traded())
     sent.loc["2018-02-05", ["Open", "High", "Low", "Close"]] = np.nan
     answering(sent)
-    assert refusal() == "k: SPY: open is no number on 2018-02-05"
+    assert refusal() == "k: SPY: open is not a number on 2018-02-05"
 
 
 def test_a_missing_session_is_refused_with_its_date(answering: Any) -> None:
@@ -251,7 +255,7 @@ def test_a_partial_history_is_refused_with_both_ends(
     answering: Any, rows: slice, part: str
 ) -> None:
     answering(as_yahoo(traded()).iloc[rows])
-    assert refusal() == f"k: SPY {part}; needed of every series: from 2017-01-03 to 2018-06-29"
+    assert refusal() == f"k: SPY {part}; every series must run from 2017-01-03 to 2018-06-29"
 
 
 @pytest.mark.parametrize(
@@ -275,17 +279,19 @@ def test_another_time_zone_does_not_move_a_session(answering: Any, shifted: Any)
 @pytest.mark.parametrize(
     "shifted",
     [
-        lambda index: index.tz_convert("UTC").tz_localize(None),  # 04:00 and 05:00, zone lost
+        lambda index: index.tz_convert("UTC").tz_localize(None),  # 04:00 and 05:00, no zone
         lambda index: index.tz_localize(None) - pd.Timedelta(hours=5),  # the evening before
         lambda index: index - pd.Timedelta(hours=4),
         lambda index: index.tz_localize(None).tz_localize("America/Chicago").tz_convert("UTC"),
     ],
 )
-def test_times_that_begin_no_day_at_the_exchange_are_refused(answering: Any, shifted: Any) -> None:
+def test_times_that_are_not_midnight_at_the_exchange_are_refused(
+    answering: Any, shifted: Any
+) -> None:
     sent = as_yahoo(traded())
     sent.index = shifted(sent.index)
     answering(sent)
-    with pytest.raises(InputError, match=r"SPY: the bar of 201.* does not begin a day in Am"):
+    with pytest.raises(InputError, match=r"SPY: the time 201.* of a bar is not midnight in Am"):
         download()
 
 
@@ -301,7 +307,7 @@ def on_today(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("on_today")
-def test_both_series_are_downloaded_and_cut_to_start_and_end(answering: Any) -> None:
+def test_both_series_are_downloaded_from_start_to_end(answering: Any) -> None:
     calm = traded().assign(dividends=0.0, splits=0.0, volume=0.0)
     calm[PRICES] = 15.0
     fake = answering(as_yahoo(traded()), as_yahoo(calm))
@@ -317,7 +323,7 @@ def test_both_series_are_downloaded_and_cut_to_start_and_end(answering: Any) -> 
 
 @pytest.mark.usefixtures("on_today")
 @pytest.mark.parametrize("end", ["2018-07-02", "2018-07-03"])
-def test_an_end_that_is_not_over_is_refused(answering: Any, end: str) -> None:
+def test_end_that_is_not_over_is_refused(answering: Any, end: str) -> None:
     fake = answering(as_yahoo(traded()))
     with pytest.raises(InputError, match=f"end {end} is not over.*allowed is 2018-07-01"):
         fetch(SPY.model_copy(update={"end": end}))

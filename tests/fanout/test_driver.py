@@ -1,441 +1,166 @@
-"""Fanning out over a small real DVC pipeline whose cells fail, die and wait as they are told."""
+"""Fan-outs of the stub pipeline: order, states, dvc.lock, and stop requests."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
-from dvc.repo import Repo
-from repository import Repository, wait_for
+from repository import wait_for
+from stub_pipeline import CELL, DATA, FOLDERS, PIPELINE, StubPipeline, collect, fan_out
 
-from patchscale.fanout import repository
-from patchscale.fanout.__main__ import dry, engine
-from patchscale.fanout.driver import (
-    CACHED,
-    DONE,
-    FAILED,
-    LOGS,
-    SAME,
-    SKIPPED,
-    STOPPED,
-    Fan,
-    fan_out,
-)
-from patchscale.fanout.executors import Job
-from patchscale.fanout.needs import PROCESS, expected, needing
-from patchscale.runtime import retries
+from patchscale.fanout.driver import CACHED, DONE, FAILED, SKIPPED, STOPPED, UNCHANGED
 from patchscale.runtime.retries import ATTEMPTS
 from patchscale.study.errors import InputError, Stopped
-from patchscale.study.params import Params, load_params
-
-PIPELINE = """\
-stages:
-  data:
-    cmd: python data.py
-    deps: [data.py]
-    outs: [data.txt]
-  cell:
-    matrix:
-      name: [a, b, c]
-    cmd: python cell.py ${item.name}
-    deps: [cell.py, data.txt]
-    outs:
-    - out/${item.name}.txt
-  report:
-    cmd: python report.py
-    deps: [out, report.py]
-    outs: [report.txt]
-"""
-DATA = "open('data.txt', 'w').write('numbers')\n"
-CELL = """\
-import os, signal, sys, time
-from pathlib import Path
-name, told = sys.argv[1], Path('told') / sys.argv[1]
-Path('ran', name).open('a').write('x')
-words = told.read_text().split() if told.exists() else []
-if 'once' in words:
-    told.unlink()
-if 'wait' in words:
-    while not Path('told/go').exists():
-        time.sleep(0.05)
-if 'fail' in words:
-    sys.exit(f'{name} is told to fail')
-if 'stop' in words:
-    sys.exit(75)
-if 'die' in words:
-    os.kill(os.getpid(), signal.SIGKILL)
-Path('out', name + '.txt').write_text(name + Path('data.txt').read_text())
-"""
-REPORT = """\
-from pathlib import Path
-text = ' '.join(path.read_text() for path in sorted(Path('out').glob('*.txt')))
-open('report.txt', 'w').write(text)
-"""
-
-
-@pytest.fixture
-def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    path = tmp_path / "repo"
-    path.mkdir()
-    repo = Repository(path)
-    repo.do("git", "init", "-q", "-b", "main")
-    repo.do("dvc", "init", "-q")
-    for name, text in {
-        "dvc.yaml": PIPELINE,
-        "data.py": DATA,
-        "cell.py": CELL,
-        "report.py": REPORT,
-        ".gitignore": "/ran\n/told\n/runs\n/data.txt\n/out\n/report.txt\n",
-        ".dvcignore": "/ran\n/told\n/runs\n",
-    }.items():
-        (path / name).write_text(text)
-    for name in ("ran", "told", "out"):
-        (path / name).mkdir()
-    repo.commit("pipeline")
-    for key, value in repo.environment().items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.chdir(path)
-    monkeypatch.setattr(retries, "PAUSE", 0.05)
-    return repo
-
-
-def as_it_is(job: Job) -> Job:
-    return job
-
-
-def collect(*globs: str) -> Fan:
-    repo = Repo(".")
-    return Fan(repo, repository.collect(repo, globs))
-
-
-def fan_out(*globs: str, jobs: int = 2, stopped=lambda: "") -> Fan:
-    """Fan out in this process, as `main` does."""
-    LOGS.mkdir(parents=True, exist_ok=True)
-    fan = collect(*globs)
-    with repository.alone(fan.repo), engine("local", jobs, Path.cwd()) as opened:
-        fan_out(fan, opened, as_it_is, stopped)
-    return fan
-
-
-def runs(repo: Repository, name: str) -> int:
-    file = repo.path / "ran" / name
-    return len(file.read_text()) if file.exists() else 0
-
-
-def is_up_to_date(repo: Repository) -> bool:
-    return "up to date" in repo.do("dvc", "status")
 
 
 def test_dvc_finds_everything_up_to_date_and_dvc_lock_is_what_repro_writes(
-    repo: Repository, tmp_path: Path
+    stub: StubPipeline, tmp_path: Path
 ) -> None:
-    fan = fan_out()
-    assert set(fan.verdicts.values()) == {DONE}
-    assert is_up_to_date(repo)
-    serial = repo.clone(tmp_path / "serial")
-    for name in ("ran", "told", "out"):
+    graph = fan_out()
+    assert set(graph.states.values()) == {DONE}
+    assert stub.is_up_to_date()
+    serial = stub.clone(tmp_path / "serial")
+    for name in FOLDERS:
         (serial.path / name).mkdir()
     serial.do("dvc", "repro", "-q")
-    assert (serial.path / "dvc.lock").read_bytes() == (repo.path / "dvc.lock").read_bytes()
-    assert set(fan_out().verdicts.values()) == {SAME}
+    assert (serial.path / "dvc.lock").read_bytes() == (stub.path / "dvc.lock").read_bytes()
+    assert set(fan_out().states.values()) == {UNCHANGED}
 
 
-def test_only_what_is_asked_for_and_what_it_needs_is_run(repo: Repository) -> None:
-    fan = fan_out("cell@[ab]")
-    assert fan.verdicts == {"data": DONE, "cell@a": DONE, "cell@b": DONE}
+def test_only_the_stages_asked_for_and_their_dependencies_run(stub: StubPipeline) -> None:
+    graph = fan_out("cell@[ab]")
+    assert graph.states == {"data": DONE, "cell@a": DONE, "cell@b": DONE}
     with pytest.raises(InputError, match="no such stage"):
         collect("cell@z")
 
 
-def test_what_reads_an_output_that_came_out_the_same_is_not_run(repo: Repository) -> None:
+def test_a_stage_does_not_run_where_the_outputs_it_reads_are_unchanged(stub: StubPipeline) -> None:
     fan_out()
-    (repo.path / "data.py").write_text(DATA + "# a remark\n")
-    fan = fan_out()
-    assert fan.verdicts.pop("data") == DONE
-    assert set(fan.verdicts.values()) == {SAME}
-    assert is_up_to_date(repo)
+    (stub.path / "data.py").write_text(DATA + "# a comment\n")
+    graph = fan_out()
+    assert graph.states.pop("data") == DONE
+    assert set(graph.states.values()) == {UNCHANGED}
+    assert stub.is_up_to_date()
 
 
-def test_cells_run_side_by_side(repo: Repository) -> None:
-    for name in "ab":
-        (repo.path / "told" / name).write_text("wait once")
+def test_cells_run_side_by_side(stub: StubPipeline) -> None:
+    stub.set_behaviour("wait once", "a", "b")
 
-    def go_once_both_run() -> None:
-        wait_for(lambda: runs(repo, "a") and runs(repo, "b"))
-        (repo.path / "told/go").touch()
+    def let_go_once_both_run() -> None:
+        wait_for(lambda: stub.runs("a") and stub.runs("b"), seconds=120)
+        stub.let_go()
 
-    threading.Thread(target=go_once_both_run).start()
-    assert set(fan_out(jobs=2).verdicts.values()) == {DONE}
+    threading.Thread(target=let_go_once_both_run).start()
+    assert set(fan_out(jobs=2).states.values()) == {DONE}
 
 
-def test_a_failed_cell_stops_only_what_reads_from_it(repo: Repository) -> None:
-    (repo.path / "told/b").write_text("fail")
-    fan = fan_out()
-    assert fan.verdicts == {
+def test_a_failed_cell_stops_only_the_stages_that_read_its_outputs(stub: StubPipeline) -> None:
+    stub.set_behaviour("fail", "b")
+    graph = fan_out()
+    assert graph.states == {
         "data": DONE,
         "cell@a": DONE,
         "cell@b": FAILED,
         "cell@c": DONE,
         "report": SKIPPED,
     }
-    assert "exit code 1; b is told to fail" in fan.details["cell@b"]
-    assert "needs cell@b" in fan.details["report"]
-    assert runs(repo, "b") == 1
-    (repo.path / "told/b").unlink()
+    assert "exit code 1; b fails" in graph.details["cell@b"]
+    assert "needs cell@b" in graph.details["report"]
+    assert stub.runs("b") == 1
+    (stub.path / "behaviour/b").unlink()
     again = fan_out()
-    assert [again.verdicts[f"cell@{name}"] for name in "abc"] == [SAME, DONE, SAME]
-    assert is_up_to_date(repo)
+    assert [again.states[f"cell@{name}"] for name in "abc"] == [UNCHANGED, DONE, UNCHANGED]
+    assert stub.is_up_to_date()
 
 
 @pytest.mark.parametrize("how", ["die", "stop"])
 def test_a_cell_that_was_killed_or_stopped_itself_is_tried_again(
-    repo: Repository, how: str
+    stub: StubPipeline, how: str
 ) -> None:
-    (repo.path / "told/b").write_text(f"{how} once")
-    fan = fan_out()
-    assert set(fan.verdicts.values()) == {DONE}
-    assert "attempt 2" in fan.details["cell@b"]
-    assert (runs(repo, "a"), runs(repo, "b")) == (1, 2)
-    assert is_up_to_date(repo)
+    stub.set_behaviour(f"{how} once", "b")
+    graph = fan_out()
+    assert set(graph.states.values()) == {DONE}
+    assert "attempt 2" in graph.details["cell@b"]
+    assert (stub.runs("a"), stub.runs("b")) == (1, 2)
+    assert stub.is_up_to_date()
 
 
-def test_a_cell_that_is_killed_every_time_is_given_up(repo: Repository) -> None:
-    (repo.path / "told/b").write_text("die")
-    fan = fan_out()
-    assert fan.verdicts["cell@b"] == FAILED
-    assert runs(repo, "b") == ATTEMPTS
+def test_a_cell_that_is_killed_every_time_is_given_up(stub: StubPipeline) -> None:
+    stub.set_behaviour("die", "b")
+    graph = fan_out()
+    assert graph.states["cell@b"] == FAILED
+    assert stub.runs("b") == ATTEMPTS
 
 
-def test_a_dependency_changed_while_a_cell_ran_is_no_result(repo: Repository) -> None:
-    (repo.path / "told/b").write_text("wait once")
+def test_a_result_is_discarded_if_a_dependency_changed_while_the_cell_ran(
+    stub: StubPipeline,
+) -> None:
+    stub.set_behaviour("wait once", "b")
 
     def change_once_it_runs() -> None:
-        wait_for(lambda: runs(repo, "b"))
-        (repo.path / "cell.py").write_text(CELL + "# another version\n")
-        (repo.path / "told/go").touch()
+        wait_for(lambda: stub.runs("b"), seconds=120)
+        (stub.path / "cell.py").write_text(CELL + "# another version\n")
+        stub.let_go()
 
     threading.Thread(target=change_once_it_runs).start()
-    fan = fan_out("cell@b")
-    assert fan.verdicts["cell@b"] == FAILED
-    assert "changed while it ran" in fan.details["cell@b"]
-    assert "cell@b" not in yaml.safe_load((repo.path / "dvc.lock").read_text())["stages"]
+    graph = fan_out("cell@b")
+    assert graph.states["cell@b"] == FAILED
+    assert "changed while it ran" in graph.details["cell@b"]
+    assert "cell@b" not in yaml.safe_load((stub.path / "dvc.lock").read_text())["stages"]
 
 
-def test_a_stop_keeps_what_is_finished_and_the_next_one_goes_on(repo: Repository) -> None:
-    for name in "bc":
-        (repo.path / "told" / name).write_text("wait")
+def test_a_stop_keeps_finished_stages_and_the_next_fan_out_runs_the_others(
+    stub: StubPipeline,
+) -> None:
+    stub.set_behaviour("wait", "b", "c")
     with pytest.raises(Stopped, match="SIGTERM"):
-        fan_out(jobs=3, stopped=lambda: "SIGTERM" if (repo.path / "out/a.txt").exists() else "")
-    assert "cell@a" in yaml.safe_load((repo.path / "dvc.lock").read_text())["stages"]
-    (repo.path / "told/go").touch()
+        fan_out(jobs=3, stopped=lambda: "SIGTERM" if (stub.path / "out/a.txt").exists() else "")
+    assert "cell@a" in yaml.safe_load((stub.path / "dvc.lock").read_text())["stages"]
+    stub.let_go()
     again = fan_out()
-    assert [again.verdicts[f"cell@{name}"] for name in "abc"] == [SAME, DONE, DONE]
-    assert runs(repo, "a") == 1
+    assert [again.states[f"cell@{name}"] for name in "abc"] == [UNCHANGED, DONE, DONE]
+    assert stub.runs("a") == 1
 
 
-def test_outputs_of_a_cell_that_never_began_stay_where_they_are(repo: Repository) -> None:
+def test_outputs_of_a_cell_that_did_not_begin_are_kept(stub: StubPipeline) -> None:
     fan_out()
-    (repo.path / "cell.py").write_text(CELL + "# another version\n")
-    (repo.path / "told/a").write_text("wait")
+    (stub.path / "cell.py").write_text(CELL + "# another version\n")
+    stub.set_behaviour("wait", "a")
     with pytest.raises(Stopped):
-        fan_out(jobs=1, stopped=lambda: "SIGTERM" if runs(repo, "a") == 2 else "")
-    assert [path.name for path in sorted((repo.path / "out").iterdir())] == ["b.txt", "c.txt"]
+        fan_out(jobs=1, stopped=lambda: "SIGTERM" if stub.runs("a") == 2 else "")
+    assert [path.name for path in sorted((stub.path / "out").iterdir())] == ["b.txt", "c.txt"]
 
 
-def test_a_version_that_was_run_before_comes_back_from_the_run_cache(repo: Repository) -> None:
+def test_outputs_of_a_version_that_ran_before_are_restored_from_the_run_cache(
+    stub: StubPipeline,
+) -> None:
     fan_out()
-    for text, verdict in [("open('data.txt', 'w').write('others')\n", DONE), (DATA, CACHED)]:
-        (repo.path / "data.py").write_text(text)
-        assert set(fan_out().verdicts.values()) == {verdict}
-        assert is_up_to_date(repo)
-    assert (repo.path / "report.txt").read_text() == "anumbers bnumbers cnumbers"
-    assert runs(repo, "a") == 2
-    (repo.path / "out/a.txt").write_text("a file of somebody")
-    assert fan_out().verdicts["cell@a"] == CACHED
-    assert (repo.path / "out/a.txt").read_text() == "anumbers"
+    for text, state in [("open('data.txt', 'w').write('others')\n", DONE), (DATA, CACHED)]:
+        (stub.path / "data.py").write_text(text)
+        assert set(fan_out().states.values()) == {state}
+        assert stub.is_up_to_date()
+    assert (stub.path / "report.txt").read_text() == "anumbers bnumbers cnumbers"
+    assert stub.runs("a") == 2
+    (stub.path / "out/a.txt").write_text("edited by hand")
+    assert fan_out().states["cell@a"] == CACHED
+    assert (stub.path / "out/a.txt").read_text() == "anumbers"
 
 
-def test_a_command_may_be_a_list_or_need_a_shell(repo: Repository) -> None:
+def test_a_command_may_be_a_list_or_need_a_shell(stub: StubPipeline) -> None:
     stages = yaml.safe_load(PIPELINE)["stages"]
     stages["report"]["cmd"] = [
         "python report.py > said",
         "cat report.txt said > all && mv all report.txt",
     ]
-    (repo.path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-    assert set(fan_out().verdicts.values()) == {DONE}
-    assert is_up_to_date(repo)
-    stages["report"]["cmd"] = "echo $$ > pid; sleep 60; true"
-    (repo.path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-    begun = time.monotonic()
+    (stub.path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    assert set(fan_out().states.values()) == {DONE}
+    assert stub.is_up_to_date()
+
+
+def test_a_cell_that_had_to_stop_is_stopped_and_not_failed(stub: StubPipeline) -> None:
+    stub.set_behaviour("wait", "a")
+    graph = collect("cell@a")
     with pytest.raises(Stopped):
-        fan_out(stopped=lambda: "SIGTERM" if (repo.path / "pid").exists() else "")
-    assert time.monotonic() - begun < 30
-
-
-def driver(repo: Repository, *words: str) -> subprocess.Popen[str]:
-    """Start a fan-out in another process."""
-    lines = [
-        f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})",
-        "import test_fanout",
-        "from patchscale.stage import run",
-        "run(lambda: test_fanout.fan_out(*sys.argv[1:]) and None)",
-    ]
-    command = [sys.executable, "-c", "\n".join(lines), *words]
-    return subprocess.Popen(
-        command, cwd=repo.path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def test_a_killed_driver_takes_its_cells_along_and_what_was_finished_is_not_repeated(
-    repo: Repository,
-) -> None:
-    for name in "bc":
-        (repo.path / "told" / name).write_text("wait")
-    killed = driver(repo)
-    log = repo.path / ".dvc/cache/runs"
-    wait_for(lambda: runs(repo, "b") and runs(repo, "c") and len(list(log.glob("*/*/*"))) == 2)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert not (repo.path / "dvc.lock").exists()
-    (repo.path / "told/go").touch()
-    time.sleep(0.5)
-    assert not (repo.path / "out/b.txt").exists()
-    fan = fan_out()
-    assert [fan.verdicts[f"cell@{name}"] for name in "abc"] == [CACHED, DONE, DONE]
-    assert runs(repo, "a") == 1
-    assert is_up_to_date(repo)
-
-
-def test_a_second_fan_out_and_a_repro_beside_one_are_refused(repo: Repository) -> None:
-    (repo.path / "told/a").write_text("wait once")
-    first = driver(repo)
-    wait_for(lambda: runs(repo, "a"))
-    second = driver(repo)
-    _, said = second.communicate(timeout=60)
-    assert second.returncode == 75
-    assert "is busy, it is being blocked by" in said
-    assert f"PID {first.pid}" in said
-    assert len(said.strip().splitlines()) == 1
-    repro = repo.call("dvc", "repro")
-    assert repro.returncode != 0
-    assert "is busy" in repro.stderr
-    (repo.path / "told/go").touch()
-    first.communicate(timeout=60)
-    assert first.returncode == 0
-    assert is_up_to_date(repo)
-
-
-def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with (
-        pytest.raises(InputError, match=r"Ray is not installed; pip install '.\[ray\]'"),
-        engine("ray", 1, Path.cwd()),
-    ):
-        pass
-
-
-@pytest.fixture
-def params() -> Params:
-    return load_params(ROOT)
-
-
-def test_a_training_asks_for_its_threads_and_the_memory_of_its_weights(
-    params: Params,
-) -> None:
-    def ask(n_gpus: int, stage: str) -> Job:
-        return needing(params, n_gpus, Job(stage, "", Path("log")))
-
-    cell = ask(0, "train@20M-h1")
-    assert cell.cpus == params.train.threads["20M"] * params.train.seeds["20M"]
-    weights = 20 * params.budgets["20M"].n_params * params.train.seeds["20M"]
-    assert weights < cell.memory < 3 * weights + 5 * 2**30
-    on_gpu = ask(8, "train@20M-h1")
-    assert (on_gpu.cpus, on_gpu.gpus) == (params.train.threads["20M"], 1)
-    assert on_gpu.memory < cell.memory
-    untrained = ask(8, "train@2B-h1")
-    assert (untrained.gpus, untrained.memory) == (0, PROCESS)
-    assert ask(8, "hpo@2M-h1").spreads
-
-
-def test_a_time_is_that_of_the_last_run_or_of_another_training_by_size(
-    params: Params,
-) -> None:
-    known = {"train@2M-h1": 100.0, "report": 7.0}
-    assert expected("report", params, known) == 7
-    assert expected("train@2M-h1", params, known) == 100
-    assert expected("train@20M-h1", params, known) == 1000
-    assert expected("headline", params, known) is None
-    assert expected("train@2B-h1", params, known) is None
-
-
-def test_a_dry_run_names_what_is_stale_and_what_may_follow(
-    repo: Repository, params: Params, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fan_out()
-    (repo.path / "cell.py").write_text(CELL + "# another version\n")
-    dry(collect(), params)
-    lines = capsys.readouterr().out.splitlines()
-    rows = {line.split()[0]: line for line in lines[1:-1]}
-    assert list(rows) == ["cell@a", "cell@b", "cell@c", "report"]
-    assert " stale " in rows["cell@a"]
-    assert " may follow " in rows["report"]
-    assert runs(repo, "a") == 1
-
-
-def test_a_cluster_that_does_not_answer_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    monkeypatch.setenv("RAY_ADDRESS", address)
-    with (
-        pytest.raises(InputError, match=f"RAY_ADDRESS: '{address}' does not answer"),
-        engine("ray", 1, Path.cwd()),
-    ):
-        pass
-
-
-def test_a_stop_on_ray_ends_running_and_queued_cells(
-    repo: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("ray")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    for name in "abc":
-        (repo.path / "told" / name).write_text("wait")
-
-    def begun() -> str:
-        return "q" if any(runs(repo, name) for name in "abc") else ""
-
-    one_at_a_time = partial(replace, cpus=os.cpu_count())
-    fan = collect("cell@*")
-    LOGS.mkdir(parents=True, exist_ok=True)
-    with (
-        engine("ray", 1, Path.cwd()) as opened,
-        pytest.raises(Stopped),
-    ):
-        fan_out(fan, opened, one_at_a_time, begun)
-    assert fan.verdicts.pop("data") == DONE
-    assert set(fan.verdicts.values()) == {STOPPED}
-    assert sum(runs(repo, name) for name in "abc") == 1
-
-
-def test_stopped_is_said_of_cells_that_had_to_stop(repo: Repository) -> None:
-    (repo.path / "told/a").write_text("wait")
-    fan = collect("cell@a")
-    LOGS.mkdir(parents=True, exist_ok=True)
-    with (
-        repository.alone(fan.repo),
-        engine("local", 1, Path.cwd()) as opened,
-        pytest.raises(Stopped),
-    ):
-        fan_out(fan, opened, as_it_is, lambda: "q" if runs(repo, "a") else "")
-    assert fan.verdicts == {"data": DONE, "cell@a": STOPPED}
-    assert list((repo.path / "out").iterdir()) == []
+        fan_out(graph=graph, stopped=lambda: "q" if stub.runs("a") else "")
+    assert graph.states == {"data": DONE, "cell@a": STOPPED}
+    assert list((stub.path / "out").iterdir()) == []

@@ -1,21 +1,23 @@
-"""A download that goes wrong says why and leaves the last good files as they were."""
+"""A download that fails names the reason and leaves the last good files unchanged."""
 
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
-from conftest import ROOT, random_bars
+from conftest import ROOT, random_bars, write_study
 
 from patchscale.bars import PRICES, canonical_csv
 from patchscale.download.calendar import exchange_sessions
+from patchscale.study.files import read_json
 from patchscale.study.params import Dataset
 from patchscale.study.stage import run
 
@@ -46,27 +48,38 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+main = runpy.run_path(str(DOWNLOAD))["main"]
+
+
+@pytest.fixture(scope="module")
+def downloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which the stage has succeeded once."""
+    folder = tmp_path_factory.mktemp("study")
+    params(folder)
+    (folder / "spy.csv").write_text(canonical_csv(good_bars()))
+    (folder / "vix.csv").write_text(canonical_csv(good_bars().assign(volume=0)))
+    with chdir(folder):
+        main()
+    return folder
+
+
+def params(folder: Path, **changes: str) -> None:
+    """Write parameters that select the data set `mine`, changed."""
+    mine = ("params/datasets/mine", MINE | changes)
+    write_study(folder, ("params/dataset", "mine"), mine)
+
+
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder whose download has run well once."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params |= {"dataset": "mine", "datasets": params["datasets"] | {"mine": MINE}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    (tmp_path / "spy.csv").write_text(canonical_csv(good_bars()))
-    vix = good_bars().assign(volume=0)
-    (tmp_path / "vix.csv").write_text(canonical_csv(vix))
+def study(downloaded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of that folder, the working directory of the test."""
+    shutil.copytree(downloaded, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(DOWNLOAD)])
-    main()
     return tmp_path
 
 
-def main() -> None:
-    runpy.run_path(str(DOWNLOAD))["main"]()
-
-
 def refused(capsys: Any, code: int) -> str:
-    """Run the stage, which must end with `code` and change nothing; return its error line."""
+    """Run the stage, which must exit with `code` and change no file; return its error line."""
     before = snapshot(Path())
     with pytest.raises(SystemExit) as caught:
         run(main)
@@ -80,7 +93,7 @@ def test_good_files_become_canonical_ones_with_a_report_each(study: Path) -> Non
     raw = study / "data/raw/mine"
     assert sorted(path.name for path in raw.iterdir()) == ["SPY.csv", "VIX.csv"]
     assert (raw / "SPY.csv").read_bytes() == (study / "spy.csv").read_bytes()
-    report = yaml.safe_load((study / "metrics/data/mine.json").read_text())
+    report = read_json(study / "metrics/download/mine.json")
     assert {name: part["rows"] for name, part in report.items()} == {"SPY": 125, "VIX": 125}
 
 
@@ -127,7 +140,7 @@ BAD_BARS = {
     "stale": (lambda bars: bars.iloc[:-25], "to 2018-05-24"),
     "no split": (halved, f"close moved as by a 2:1 split that is not recorded on {DAY}"),
     "split twice": (set_row(splits=2.0), f"(already split-adjusted?) on {DAY}"),
-    "splice": (spliced, f"spliced?) on {DAY}"),
+    "splice": (spliced, f"mixed?) on {DAY}"),
 }
 
 
@@ -139,25 +152,28 @@ BAD_BARS = {
 def test_bad_bars_are_refused_and_nothing_is_overwritten(
     study: Path, capsys: Any, file: str, name: str
 ) -> None:
-    change, said = BAD_BARS[name]
+    change, message = BAD_BARS[name]
     if (file, name) == ("vix.csv", "split twice"):
-        said = f"a volatility index has a dividend or split on {DAY}"
-    # prices move elsewhere too, so that writing anything at all would show
+        message = f"a volatility index has a dividend or split on {DAY}"
+    # other prices differ from the last good files too, so that any write would be noticed
     (study / "spy.csv").write_text(canonical_csv(good_bars().assign(volume=7)))
     (study / file).write_text(canonical_csv(change(good_bars())))
     line = refused(capsys, 2)
     assert "datasets.mine: " in line
-    assert said in line
+    assert message in line
     assert file[:3].upper() in line
 
 
 BAD_TEXT = {
-    "NaN row": (lambda t: t.replace(row_of(t), DAY + ",nan" * 7), f"open of {DAY} is 'nan', no nu"),
+    "NaN row": (
+        lambda t: t.replace(row_of(t), DAY + ",nan" * 7),
+        f"open of {DAY} is 'nan', not a fi",
+    ),
     "byte order mark": (lambda t: "\ufeff" + t, "begins with a byte order mark"),
     "CRLF": (lambda t: t.replace("\n", "\r\n"), "CRLF line ends, first on line 1"),
     "header": (lambda t: t.replace("close", "last"), "the header is 'date,open,high,low,last,"),
-    "empty": (lambda t: "", "empty; needed is the header"),
-    "truncated": (lambda t: t[:-30], "line 126 has 5 fields, needed are 8; the file is truncated"),
+    "empty": (lambda t: "", "empty; the header"),
+    "truncated": (lambda t: t[:-30], "line 126 has 5 fields; 8 are needed; the file is truncated"),
     "today": (lambda t: t + f"{pd.Timestamp.now('America/New_York'):%Y-%m-%d},1,1,1,1,1,0,0\n", ""),
     "future": (lambda t: t + "2999-01-04,1,1,1,1,1,0,0\n", "2999-01-04 lies in the future"),
 }
@@ -172,21 +188,21 @@ def row_of(text: str) -> str:
 def test_bad_files_are_refused_and_nothing_is_overwritten(
     study: Path, capsys: Any, name: str, file: str
 ) -> None:
-    change, said = BAD_TEXT[name]
+    change, message = BAD_TEXT[name]
     (study / "spy.csv").write_text(canonical_csv(good_bars().assign(volume=7)))
     (study / file).write_text(change(canonical_csv(good_bars())), newline="")
     line = refused(capsys, 2)
     assert file in line
-    assert (said or "today, is unfinished") in line
+    assert (message or "today, is unfinished") in line
 
 
-def test_every_bad_input_has_a_line_of_its_own() -> None:
-    said = [said for _, said in (*BAD_BARS.values(), *BAD_TEXT.values())]
-    assert len(set(said)) == len(said) - 1  # zero and negative prices share theirs
+def test_every_bad_input_has_its_own_message() -> None:
+    messages = [message for _, message in (*BAD_BARS.values(), *BAD_TEXT.values())]
+    assert len(set(messages)) == len(messages) - 1  # zero and negative prices share theirs
 
 
 class Fake:
-    """A Yahoo that answers the same to every question."""
+    """A replacement of `yfinance.Ticker` with one answer to all requests."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -211,9 +227,7 @@ class Fake:
 def test_a_failing_yahoo_changes_nothing(
     study: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, answer: Any, code: int
 ) -> None:
-    params = yaml.safe_load((study / "params.yaml").read_text())
-    params["datasets"]["mine"]["source"] = "yahoo"
-    (study / "params.yaml").write_text(yaml.safe_dump(params))
+    params(study, source="yahoo")
     monkeypatch.setattr("yfinance.Ticker", Fake(answer))
     monkeypatch.setattr("patchscale.download.yahoo.WAITS", ())
     assert "SPY: Yahoo" in refused(capsys, code)
@@ -247,15 +261,13 @@ def test_a_kill_during_the_write_leaves_the_last_good_file(study: Path, moment: 
     after = snapshot(study / "data")
     assert {path: after[path] for path in good} == good
     assert [path for path in after if path not in good and not path.endswith(".tmp")] == []
-    main()  # what the killed run left must not become part of the folder's hash
+    main()  # removes what the killed run left, which would change the folder's hash
     assert sorted(snapshot(study / "data")) == sorted(good)
     assert (study / "data/raw/mine/SPY.csv").read_text() == (study / "spy.csv").read_text()
 
 
 def test_a_series_that_is_no_longer_used_leaves_the_folder(study: Path) -> None:
-    params = yaml.safe_load((study / "params.yaml").read_text())
-    params["datasets"]["mine"] |= {"volatility": "", "volatility_path": ""}
-    (study / "params.yaml").write_text(yaml.safe_dump(params))
+    params(study, volatility="", volatility_path="")
     main()
     assert [path.name for path in (study / "data/raw/mine").iterdir()] == ["SPY.csv"]
 

@@ -62,10 +62,12 @@ def test_kills_hit_all_that_a_run_does(outcomes):
 def main(directory: Path) -> None:
     """Train once uninterrupted and once for each case; print what came out as JSON."""
     import torch
-    from test_train import SETTINGS, problem
+    from tiny import SETTINGS, problem
 
-    from patchscale.runtime.checkpoint import Checkpoint, digest
+    from patchscale.runtime.checkpoint import Checkpoint
+    from patchscale.study.files import digest
     from patchscale.train import loop as loop
+    from patchscale.train.callbacks import Callbacks
 
     torch.set_num_threads(1)
     loop.CHECKPOINT_SECONDS = 0.0
@@ -74,8 +76,9 @@ def main(directory: Path) -> None:
 
     def fit(path: Path) -> None:
         with path.with_suffix(".log").open("a", buffering=1) as log:
-            watch = loop.Watch(report=lambda line: print(line, file=log))
-            loop.train(inputs, settings, 0, Checkpoint(path), watch=watch)
+            callbacks = Callbacks()
+            callbacks.report = lambda line: print(line, file=log)
+            loop.train(inputs, settings, 0, Checkpoint(path), callbacks=callbacks)
 
     def kill_after(wait: float, path: Path) -> bool:
         child = fork(lambda: fit(path))

@@ -55,13 +55,14 @@ def main(directory: Path) -> None:
     import torch
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
-    from test_trials import PRUNING, run, tiny
+    from tiny import tiny_params
+    from tiny_search import PRUNING, run
 
     from patchscale.hpo.results import trials_table
     from patchscale.study.files import digest, write_arrow
 
     torch.set_num_threads(1)
-    params = tiny(pruning=PRUNING)
+    params = tiny_params(pruning=PRUNING)
 
     def search(path: Path) -> None:
         path.mkdir(exist_ok=True)

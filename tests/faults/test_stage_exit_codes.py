@@ -1,15 +1,18 @@
+"""A stage ends with an exit code that says what happened, and at most one line on stderr."""
+
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-from patchscale.study.errors import InputError, SearchFailed, Stopped
+from patchscale.study.errors import Diverged, Ended, InputError, SearchFailed, Stopped
 from patchscale.study.stage import run
 
 
 @pytest.fixture(autouse=True)
-def words(monkeypatch) -> None:
+def arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["stages/train.py", "2M-h1"])
 
 
@@ -18,10 +21,13 @@ def words(monkeypatch) -> None:
     [
         (InputError("params.yaml: train.seeds: 0 is not allowed"), 2),
         (Stopped("stopped; 3 epochs are kept"), 75),
+        (Diverged("2M-h1: the loss of epoch 3 is not finite"), 1),
         (SearchFailed("2M-h1: none of 3 trials was completed"), 1),
     ],
 )
-def test_an_expected_end_is_an_exit_code_and_one_line(capsys, error, code):
+def test_expected_failure_is_an_exit_code_and_one_line(
+    capsys: pytest.CaptureFixture[str], error: Ended, code: int
+) -> None:
     def main(cell: str) -> None:
         raise error
 
@@ -30,18 +36,17 @@ def test_an_expected_end_is_an_exit_code_and_one_line(capsys, error, code):
     assert raised.value.code == code
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.count("\n") == 1
-    assert printed.err.endswith(f": {error}\n")
+    assert printed.err == f"stages/train.py: {error}\n"
 
 
-def test_success_returns_and_hands_the_words_over(capsys):
-    seen = []
+def test_success_returns_and_passes_the_arguments_on(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[str] = []
     run(seen.append)
     assert seen == ["2M-h1"]
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_bug_keeps_its_traceback():
+def test_bug_keeps_its_traceback() -> None:
     def main(cell: str) -> None:
         raise ZeroDivisionError("a bug")
 
@@ -51,8 +56,8 @@ def test_a_bug_keeps_its_traceback():
 
 SCRIPT = """
 import sys
-from patchscale import errors
-from patchscale.stage import run
+from patchscale.study import errors
+from patchscale.study.stage import run
 
 def main(kind):
     if kind == "KeyError":
@@ -65,35 +70,36 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(
-    ("kind", "code"), [("done", 0), ("InputError", 2), ("Stopped", 75), ("KeyError", 1)]
-)
-def test_a_script_ends_with_the_code_of_the_contract(tmp_path, kind, code):
-    script = tmp_path / "stage.py"
-    script.write_text(SCRIPT)
+def finished(folder: Path, script: Path, *arguments: str) -> tuple[int, list[str]]:
+    """Run a script in a folder; return its exit code and the lines of its stderr."""
     done = subprocess.run(
-        [sys.executable, str(script), kind], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == code
-    lines = done.stderr.splitlines()
-    if code in (2, 75):
-        assert lines == [f"patchscale {script.stem}: what happened"]
-    elif code == 1:
-        assert lines[0].startswith("Traceback")
-        assert lines[-1] == "KeyError: 'a bug'"
-    else:
-        assert lines == []
-
-
-def test_a_stage_without_its_params_ends_with_2_and_names_them(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "stages/check.py")],
-        cwd=tmp_path,
+        [sys.executable, str(script), *arguments],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line == "patchscale check: params.yaml: missing"
+    return done.returncode, done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(("kind", "code"), [("done", 0), ("InputError", 2), ("Stopped", 75)])
+def test_process_ends_with_the_exit_code(tmp_path: Path, kind: str, code: int) -> None:
+    script = tmp_path / "stage.py"
+    script.write_text(SCRIPT)
+    lines = ["patchscale stage: what happened"] if code else []
+    assert finished(tmp_path, script, kind) == (code, lines)
+
+
+def test_process_with_a_bug_ends_with_1_and_a_traceback(tmp_path: Path) -> None:
+    script = tmp_path / "stage.py"
+    script.write_text(SCRIPT)
+    code, lines = finished(tmp_path, script, "KeyError")
+    assert code == 1
+    assert lines[0].startswith("Traceback")
+    assert lines[-1] == "KeyError: 'a bug'"
+
+
+def test_stage_without_its_params_ends_with_2_and_names_them(tmp_path: Path) -> None:
+    missing = finished(tmp_path, ROOT / "stages/check.py")
+    assert missing == (2, ["patchscale check: params.yaml: missing"])
     assert list(tmp_path.iterdir()) == []

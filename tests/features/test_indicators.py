@@ -1,4 +1,4 @@
-"""Every column against its definition written out in `reference`, and the neutral values."""
+"""Every column against an independent definition in `reference`, and neutral values."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -366,7 +366,7 @@ def test_column_equals_its_definition_written_out(
 
 @pytest.fixture(scope="module")
 def flat() -> pd.DataFrame:
-    """Return a table of which rows 400 ... 479 had one price, and rows 420 ... 449 no volume."""
+    """Return a table of bars with one price in rows 400-479 and no volume in rows 420-449."""
     bars = random_bars(600)
     bars[PRICES] *= 128.0 / bars["close"][399]
     bars.loc[400:479, PRICES] = 128.0
@@ -376,7 +376,7 @@ def flat() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def unsold() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return bars of which rows 400 ... 479 have prices but no volume, and their table."""
+    """Return bars without volume in rows 400-479, and their table."""
     bars = random_bars(600)
     bars.loc[400:479, "volume"] = 0.0
     return bars, compute_tier(bars, "a200")

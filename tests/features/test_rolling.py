@@ -1,4 +1,4 @@
-"""The functions of a series and its last n values, by hand."""
+"""Functions of a series and of its last n values, by hand."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ def same(found: Array, *expected: float) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_lag_shows_the_value_n_sessions_earlier() -> None:
+def test_lag_is_the_value_n_sessions_earlier() -> None:
     same(rolling.lag(array(1, 2, 4, 8), 1), NAN, 1, 2, 4)
     same(rolling.lag(array(1, 2, 4, 8), 3), NAN, NAN, NAN, 1)
     same(rolling.lag(array(1, 2), 5), NAN, NAN)
@@ -43,17 +43,17 @@ def test_ratio_is_neutral_only_where_the_denominator_is_zero() -> None:
     )
 
 
-def test_sign_does_not_see_rounding() -> None:
+def test_sign_ignores_rounding() -> None:
     same(rolling.sign(array(2, -2, 0, 1e-10, -1e-10, 2e-9, NAN)), 1, -1, 0, 0, 0, 1, NAN)
     assert rolling.sign(array(0.1 + 0.2 - 0.3)).tolist() == [0.0]
 
 
-def test_place_between_two_levels_is_a_share_and_one_half_where_they_meet() -> None:
+def test_position_between_two_levels_is_one_half_if_they_are_equal() -> None:
     low, high = array(0, 0, 0, 5), array(4, 4, 4, 5)
     same(rolling.between(array(1, 4, 6, 5), low, high), 0.25, 1, 1.5, 0.5)
 
 
-def test_place_in_the_range_of_n_sessions() -> None:
+def test_position_in_the_range_of_n_sessions() -> None:
     close, low, high = array(3, 2, 5, 4), array(2, 1, 4, 4), array(4, 3, 6, 4)
     same(rolling.place(close, low, high, 2), NAN, 1 / 3, 4 / 5, 0)
     same(rolling.place(*3 * [array(2, 2, 2, 3)], 2), NAN, 0.5, 0.5, 1)
@@ -67,7 +67,7 @@ def test_outside_is_signed_and_zero_inside() -> None:
     same(rolling.outside(array(1, 5, 8, 10), array(*4 * [3]), array(*4 * [8])), -2, 0, 0, 2)
 
 
-def test_windows_of_n_values() -> None:
+def test_functions_of_the_last_n_values() -> None:
     x = array(1, 2, 4, 8)
     same(rolling.total(x, 2), NAN, 3, 6, 12)
     same(rolling.sma(x, 2), NAN, 1.5, 3, 6)
@@ -81,7 +81,7 @@ def test_sum_so_far_skips_the_warm_up() -> None:
     same(rolling.cumulate(array(NAN, 1, 2, 3)), 0, 1, 3, 6)
 
 
-def test_exponential_average_starts_at_the_first_value_and_shows_after_n() -> None:
+def test_exponential_average_begins_at_the_first_value_and_is_known_after_n() -> None:
     # span 3: half of the new value
     same(rolling.ewm(array(NAN, 8, 4, 2, 0), 3), NAN, NAN, NAN, 4, 2)
 
@@ -115,7 +115,7 @@ def test_rank_counts_only_the_values_below_today() -> None:
     same(rolling.rank_below(np.full(5, 7.7), 4), NAN, NAN, NAN, 0, 0)
 
 
-def test_rank_does_not_see_rounding() -> None:
+def test_rank_ignores_rounding() -> None:
     same(rolling.rank_below(array(0.3, 0.3, 0.1 + 0.2), 3), NAN, NAN, 0)
 
 

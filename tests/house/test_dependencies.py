@@ -44,5 +44,9 @@ def test_only_code_of_the_network_and_of_training_makes_a_training_stale() -> No
 
 def test_code_of_a_stage_is_every_python_file_that_dvc_yaml_names() -> None:
     code = {str(file.relative_to(ROOT)) for file in code_of("train", ROOT)}
-    assert {"stages/train.py", "src/patchscale/train/loop.py", "src/patchscale/split/table.py"} < code
+    assert {
+        "stages/train.py",
+        "src/patchscale/train/loop.py",
+        "src/patchscale/split/table.py",
+    } < code
     assert not any("__pycache__" in file or "runtime" in file for file in code)

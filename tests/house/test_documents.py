@@ -5,9 +5,6 @@ import re
 import pytest
 from conftest import ROOT
 
-from patchscale.features.dictionary import dictionary, words
-from patchscale.features.formulas import FORMULAS, NUMPY
-from patchscale.features.tiers import TIERS
 from patchscale.study.params import load_params
 
 
@@ -20,23 +17,10 @@ def test_the_readme_quotes_the_finding_of_the_report() -> None:
 
 def test_the_readme_names_the_budgets_that_have_not_been_run() -> None:
     readme = (ROOT / "README.md").read_text()
-    trained = load_params(ROOT).study.train
-    absent = [name for name, is_trained in trained.items() if not is_trained]
+    budgets = load_params(ROOT).budgets
+    absent = [name for name, budget in budgets.items() if not budget.trained]
     verb = "has" if len(absent) == 1 else "have"
     assert f"{' and '.join(absent)} **{verb} not been run**" in readme
-
-
-def test_the_data_dictionary_is_current() -> None:
-    assert (ROOT / "docs/features.md").read_text() == dictionary()
-
-
-def test_the_data_dictionary_has_every_column_and_explains_every_name() -> None:
-    text = (ROOT / "docs/features.md").read_text()
-    explained = {"vix", "pi", *NUMPY, *re.findall(r"^\| `(\w+)", text, re.MULTILINE)}
-    for feature in TIERS["a200c"] + TIERS["a25c"]:
-        assert f"| `{feature.name}` | {feature.kind} |" in text
-    named = {name for formula in FORMULAS.values() for name in words(formula)}
-    assert named <= explained
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
-"""What stands around the code is true: citation, workflow, hooks, containers, links, artifacts."""
+"""Files around the code agree: citation, workflow, hooks, containers, lock, links, artifacts."""
 
 import ast
+import importlib.util
 import json
 import re
 import shutil
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -24,18 +26,48 @@ CALLERS = [
     *(str(page.relative_to(ROOT)) for page in PAGES),
 ]
 WORKFLOW = yaml.load((ROOT / ".github/workflows/test.yml").read_text(), Loader=yaml.BaseLoader)
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+HASHES = r"( \\\n    --hash=sha256:[0-9a-f]{64})+\n"
+
+
+@pytest.fixture
+def dev() -> ModuleType:
+    """Return a new copy of dev.py as a module."""
+    spec = importlib.util.spec_from_file_location("dev", ROOT / "dev.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def commands(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Return the list to which dev.py adds each command instead of running it."""
+    called: list[list[str]] = []
+    monkeypatch.setattr(dev, "must", lambda *words: called.append([str(word) for word in words]))
+    return called
+
+
+def image(file: str) -> re.Match[str]:
+    """Return the image of a file: (1) name, (2) Python of its tag, (3) rest of its tag."""
+    found = re.search(
+        r"([a-z./]*python):(3\.\d+)-(\w+)@sha256:[0-9a-f]{64}\b", (ROOT / file).read_text()
+    )
+    assert found is not None, file
+    return found
 
 
 def local_links(page: Path) -> list[str]:
-    """Return the targets of a page's links and images that are no addresses."""
+    """Return the local targets of a page's links and images."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     return [target.partition("#")[0] for target in targets if "://" not in target]
 
 
 def snippets(page: str) -> list[str]:
-    """Return the Python of a page."""
+    """Return the Python code blocks of a page."""
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
@@ -63,23 +95,120 @@ def test_called_make_targets_and_commands_of_dev_exist(caller: str) -> None:
     assert set(called) <= set(targets[1].split())
 
 
-def test_the_workflow_may_only_read_and_pins_its_actions() -> None:
+def test_the_workflow_may_only_read() -> None:
     assert WORKFLOW["permissions"] == {"contents": "read"}
     assert set(WORKFLOW["on"]) == {"push", "pull_request"}
-    for job in WORKFLOW["jobs"].values():
-        assert "permissions" not in job
-        uses = [step["uses"] for step in job["steps"] if "uses" in step]
-        assert uses
-        assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", action) for action in uses)
+    assert not any("permissions" in job for job in WORKFLOW["jobs"].values())
+
+
+def test_actions_are_pinned_by_commit_with_the_version_beside_it() -> None:
+    text = (ROOT / ".github/workflows/test.yml").read_text()
+    uses = re.findall(r"uses: *(.+)", text)
+    pins = [re.fullmatch(r"(actions/[a-z-]+)@[0-9a-f]{40}  # v\d+\.\d+\.\d+", use) for use in uses]
+    assert all(pins), uses
+    assert {pin[1] for pin in pins if pin} == {"actions/checkout", "actions/setup-python"}
+    assert len(set(uses)) == 2  # all jobs use the same commit
 
 
 def test_the_workflow_tests_the_oldest_and_the_newest_python() -> None:
     job = WORKFLOW["jobs"]["test"]
-    assert {"run": "make test"} in job["steps"]
     ends = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"])
     assert ends is not None
     wanted = [f"3.{ends[1]}", f"3.{int(ends[2]) - 1}"]
     assert job["strategy"]["matrix"]["python"] == wanted
+
+
+def test_continuous_integration_runs_all_tests() -> None:
+    script = (ROOT / ".ci/run").read_text().splitlines()
+    assert script[-1] == "python3 dev.py test --all"
+    assert {"run": ".ci/run"} in WORKFLOW["jobs"]["test"]["steps"]
+
+
+@pytest.mark.parametrize(
+    ("words", "pytest_words"),
+    [
+        ([], ["-m", "not slow"]),
+        (["tests/hpo", "-x"], ["-m", "not slow", "tests/hpo", "-x"]),
+        (["--all"], []),
+        (["tests/hpo", "--all"], ["tests/hpo"]),
+    ],
+)
+def test_slow_tests_run_with_all_only(
+    dev: ModuleType, commands: list[list[str]], words: list[str], pytest_words: list[str]
+) -> None:
+    dev.test(words)
+    assert commands[-1][1:] == ["-m", "pytest", *pytest_words]
+    markers = PYPROJECT["tool"]["pytest"]["ini_options"]["markers"]
+    assert [marker.partition(":")[0] for marker in markers] == ["slow"]
+
+
+def test_every_requirement_of_the_lock_is_exact_and_has_hashes() -> None:
+    text = (ROOT / "requirements.lock").read_text()
+    entries = re.findall(r"^\S.*\n(?: .*\n)*", text, re.MULTILINE)
+    assert len(entries) > 200
+    assert "".join(entries) == text
+    for entry in entries:
+        assert re.fullmatch(r"[a-z0-9.-]+==[\w.]+( ; [^\\\n]+)?" + HASHES, entry), entry
+
+
+def test_the_lock_names_no_host() -> None:
+    for file in ("requirements.lock", "tools/uv.txt"):
+        lines = (ROOT / file).read_text().splitlines()
+        options = [line for line in lines if line.strip().startswith("-")]
+        assert all(line.startswith("    --hash=sha256:") for line in options), file
+        assert not any("://" in line or " @ " in line for line in lines), file
+
+
+def test_the_lock_holds_every_dependency_but_torch() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    locked = set(re.findall(r"^([a-z0-9.-]+)==", lock, re.MULTILINE))
+    wanted = [*PROJECT["dependencies"], *PYPROJECT["dependency-groups"]["dev"]]
+    names = {re.split(r"[<>=\[]", line)[0].lower().replace(".", "-") for line in wanted}
+    assert names - locked == {"torch"}
+    assert not {name for name in locked if name.startswith(("torch", "triton", "cuda-"))}
+    assert {name for name in locked if name.startswith("nvidia-")} == {"nvidia-ml-py"}
+
+
+def test_uv_is_one_version_with_hashes() -> None:
+    lines = (ROOT / "tools/uv.txt").read_text().splitlines(keepends=True)
+    pin = "".join(line for line in lines if not line.startswith("#"))
+    assert re.fullmatch(r"uv==\d+\.\d+\.\d+" + HASHES, pin)
+
+
+def test_uv_is_installed_once_with_its_hashes_checked(
+    dev: ModuleType,
+    commands: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / ".uv").mkdir()
+    pin = tmp_path / "tools/uv.txt"
+    monkeypatch.setattr(dev, "ROOT", tmp_path)
+    for text, calls in [("uv==1", 1), ("uv==1", 1), ("uv==2", 2)]:
+        pin.write_text(text)
+        dev.install_uv()
+        assert len(commands) == calls
+        assert commands[-1][-3:] == ["--require-hashes", "-r", str(pin)]
+
+
+def test_the_environment_is_installed_with_hashes_checked(
+    dev: ModuleType,
+    commands: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(dev, "STAMP", tmp_path / "stamp")
+    monkeypatch.setattr(dev, "install_uv", lambda: None)
+    monkeypatch.setattr(dev, "install_torch", lambda: None)
+    dev.setup()
+    made, locked, project = commands
+    assert made[1:3] == ["venv", "--quiet"]
+    assert locked[-3:] == ["--require-hashes", "-r", "requirements.lock"]
+    assert project[-3:] == ["--no-deps", "-e", "."]
+    for command in (locked, project):
+        assert "--build-constraints requirements.lock" in " ".join(command)
+    assert re.fullmatch(r"torch==\d+\.\d+\.\d+", dev.TORCH)
 
 
 def test_hooks_run_the_linters_of_the_test_command() -> None:
@@ -96,6 +225,17 @@ def test_hooks_run_the_linters_of_the_test_command() -> None:
     assert linted == {tuple(word for word in words if word) for words in tested}
 
 
+def test_the_hook_of_mypy_runs_for_every_file_that_mypy_checks() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    (pattern,) = (h["files"] for repo in config["repos"] for h in repo["hooks"] if "files" in h)
+    assert PYPROJECT["tool"]["mypy"]["files"] == ["src", "stages", "dev.py"]
+    checked = ["dev.py", "pyproject.toml"]
+    for folder in ("src", "stages"):
+        checked += [str(file.relative_to(ROOT)) for file in (ROOT / folder).rglob("*.py")]
+    assert len(checked) > 80
+    assert [file for file in checked if not re.search(pattern, file)] == []
+
+
 def test_the_image_leaves_out_what_git_ignores_and_keeps_what_dvc_reads() -> None:
     ignored = {line.strip("/*") for line in (ROOT / ".gitignore").read_text().splitlines()}
     left_out = (ROOT / ".dockerignore").read_text().splitlines()
@@ -103,17 +243,16 @@ def test_the_image_leaves_out_what_git_ignores_and_keeps_what_dvc_reads() -> Non
     assert not {".git", ".dvc", "published", "metrics", "plots"} & set(left_out)
 
 
-def test_the_devcontainer_is_of_a_python_that_is_tested() -> None:
-    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
-    image = re.fullmatch(r"\S+/python:(3\.\d+)-\w+", container["image"])
-    base = re.search(r"^FROM python:(3\.\d+)-slim$", (ROOT / "Dockerfile").read_text(), re.M)
-    assert image is not None
-    assert base is not None
-    assert {image[1], base[1]} <= set(WORKFLOW["jobs"]["test"]["strategy"]["matrix"]["python"])
+def test_images_are_pinned_by_digest_and_of_a_python_that_is_tested() -> None:
+    base, container = image("Dockerfile"), image(".devcontainer/devcontainer.json")
+    assert f"FROM {base[0]}\n" in (ROOT / "Dockerfile").read_text()
+    dev = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    assert dev["image"] == container[0]
+    assert {base[2], container[2]} <= set(WORKFLOW["jobs"]["test"]["strategy"]["matrix"]["python"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_local_links_lead_to_something(page: Path) -> None:
+def test_local_links_lead_to_a_file(page: Path) -> None:
     broken = [target for target in local_links(page) if not (page.parent / target).exists()]
     assert broken == []
 

@@ -14,9 +14,10 @@ from patchscale.hpo.space import AllowedSampler, distributions, shapes
 from patchscale.hpo.study import Result, is_pruned, search
 from patchscale.model.size import count_params
 from patchscale.study.errors import SearchFailed
-from patchscale.study.params import Hpo, Pruning, load_params
+from patchscale.study.params import Hpo, Pruning, load_params, load_space
 
 PARAMS = load_params(ROOT)
+MAY_DRAW = load_space(ROOT)
 SIZE = {"n_features": 20, "patch_length": 10, "n_patches": 6}
 FIRST = {
     "d_model": 64,
@@ -27,8 +28,8 @@ FIRST = {
     "dropout": 0.12,
     "warmup_steps": 100,
 }
-ALLOWED = shapes(PARAMS.hpo.space, 2_000_000, **SIZE)
-SPACE = distributions(PARAMS.hpo.space, ALLOWED)
+ALLOWED = shapes(MAY_DRAW, 2_000_000, **SIZE)
+SPACE = distributions(MAY_DRAW, ALLOWED)
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,7 @@ def table(study: optuna.Study) -> list:
 @pytest.mark.parametrize("budget", PARAMS.budgets)
 def test_only_architectures_whose_count_is_the_budget_are_allowed_and_the_table_is(budget):
     n_params = PARAMS.budgets[budget].n_params
-    allowed = shapes(PARAMS.hpo.space, n_params, **SIZE)
+    allowed = shapes(MAY_DRAW, n_params, **SIZE)
     assert len(allowed) >= 15
     for (d_model, n_layers), (d_ff, count) in allowed.items():
         shape = SIZE | {"d_model": d_model, "n_layers": n_layers, "d_ff": d_ff}
@@ -93,7 +94,7 @@ def test_trial_0_is_the_table_row_and_every_draw_is_allowed(tmp_path):
 
 def test_heads_that_do_not_divide_the_width_are_not_drawn(tmp_path):
     allowed = {(96, 4): (100, 10), (64, 4): (100, 10)}
-    space = distributions(PARAMS.hpo.space.model_copy(update={"n_heads": [3, 64]}), allowed)
+    space = distributions(MAY_DRAW.model_copy(update={"n_heads": [3, 64]}), allowed)
     first = FIRST | {"d_model": 96, "n_layers": 4, "n_heads": 3}
     study = search("cell", space, allowed, first, rules(), in_turn, tmp_path, print)
     found = {(each.params["d_model"], each.params["n_heads"]) for each in study.trials}

@@ -6,82 +6,30 @@ import optuna
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from pydantic import ValidationError
-from test_train import problem
+from tiny import ROW, problem, tiny_params
+from tiny_search import ALLOWED, PARAMS, PRUNING, best_of, run
 
 from patchscale.hpo import trials
 from patchscale.hpo.results import costs_table, history, summary, trials_table, without_clock
-from patchscale.hpo.space import distributions, shapes
-from patchscale.hpo.study import search
-from patchscale.hpo.trials import candidate, evaluator, refuse_if_long, replica_of, workers_of
+from patchscale.hpo.trials import refuse_if_long, replica_of, workers_of
 from patchscale.runtime import replica
-from patchscale.runtime import replica as pools
+from patchscale.runtime.replica import Replica
 from patchscale.study.errors import Diverged, InputError, SearchFailed, Stopped
 from patchscale.study.files import read_arrow, write_arrow
-from patchscale.study.params import Best, Params, Space, load_params
+from patchscale.study.params import Best, Space
 from patchscale.train.engine import Engine
-from patchscale.train.inputs import Inputs
 from patchscale.train.schedule import learning_rate
 
-SIZE = {"n_features": 2, "patch_length": 3, "n_patches": 2}
-SPACE = {
-    "d_model": [8, 16],
-    "n_layers": [1, 2],
-    "n_heads": [2, 4],
-    "lr": [0.001, 0.02],
-    "weight_decay": [0.0001, 0.005],
-    "dropout": [0.1, 0.5],
-    "warmup_steps": [5, 20],
-}
-ROW = {
-    "d_model": 8,
-    "n_layers": 2,
-    "n_heads": 2,
-    "lr": 0.01,
-    "weight_decay": 0.001,
-    "dropout": 0.1,
-    "warmup_steps": 5,
-}
-N_PARAMS = 2400
 
-
-def tiny(**rules) -> Params:
-    """Return the study's parameters with one tiny budget."""
-    raw = load_params(ROOT).model_dump()
-    raw["model"] |= {"context_length": 6, "patch_length": 3, "stride": 3}
-    settings = {name: ROW[name] for name in ("lr", "weight_decay", "dropout", "warmup_steps")}
-    raw["budgets"] = {"tiny": {"n_params": N_PARAMS, "epochs": 4, **settings}}
-    raw["train"] |= {"batch_size": 64, "patience": 3}
-    for name, value in {"seeds": 1, "processes": 1, "threads": 1, "precision": "32-true"}.items():
-        raw["train"][name] = {"tiny": value}
-    raw["hpo"] |= {"trials": 6, "batch": 3, "workers": 1, "startup": 3, "space": SPACE} | rules
-    return Params.model_validate(raw)
-
-
-PARAMS = tiny()
-ALLOWED = shapes(PARAMS.hpo.space, N_PARAMS, **SIZE)
-
-
-def best_of(number=0, params=PARAMS, **changes) -> Best:
-    return candidate(params, "tiny-h1", number, ROW | changes, ALLOWED)
-
-
-def run(folder: Path, params=PARAMS, inputs: Inputs | None = None):
-    inputs = inputs or problem()
-    space = distributions(params.hpo.space, ALLOWED)
-    with evaluator(params, best_of(params=params), inputs, ALLOWED, folder) as (evaluate, report):
-        return search("tiny-h1", space, ALLOWED, ROW, params.hpo, evaluate, folder, report)
-
-
-def engine_of(**changes) -> tuple[Engine, pools.Replica]:
+def engine_of(**changes) -> tuple[Engine, Replica]:
     each = replica_of(PARAMS, best_of(**changes), problem(), [], Path("nowhere"))
     return Engine(each.inputs, each.settings, 0), each
 
 
-def first_rate(replica: pools.Replica) -> float:
+def first_rate(replica: Replica) -> float:
     return learning_rate(0, 100, replica.settings)
 
 
@@ -132,15 +80,12 @@ def studies(tmp_path_factory) -> dict[int, Path]:
     folders = {}
     with pytest.MonkeyPatch.context() as patch:
         for workers in (1, 2, 4):
-            patch.setattr(trials, "together", lambda *_, workers=workers: workers)
+            patch.setattr(trials, "concurrency", lambda *_, workers=workers: workers)
             folders[workers] = tmp_path_factory.mktemp(f"workers{workers}")
-            study = run(folders[workers], tiny(pruning=PRUNING))
+            study = run(folders[workers], tiny_params(pruning=PRUNING))
             write_arrow(folders[workers] / "trials.arrow", trials_table(study))
             write_arrow(folders[workers] / "costs.arrow", costs_table(study))
     return folders
-
-
-PRUNING = {"percentile": 50.0, "startup": 2, "first_epoch": 2, "every": 1}
 
 
 def test_the_table_of_trials_is_the_same_bytes_for_1_2_and_4_workers(studies):
@@ -203,7 +148,7 @@ def test_nothing_but_results_and_journal_is_left_of_trials(studies):
 def test_a_trial_that_diverges_runs_out_of_memory_or_raises_fails_with_its_reason(
     tmp_path, monkeypatch, error, reason
 ):
-    real = pools.train
+    real = replica.train
 
     def failing(*words, **named):
         if words[3].path.name in ("trial-1", "trial-4"):
@@ -227,7 +172,7 @@ class _Named:
 
 def test_a_stop_keeps_what_is_done_and_the_same_search_goes_on(tmp_path, monkeypatch):
     whole = trials_table(run(tmp_path / "whole"))
-    real = pools.train
+    real = replica.train
 
     def stopping(*words, **named):
         if words[3].path.name == "trial-4":
@@ -251,10 +196,11 @@ def test_a_search_that_would_take_too_long_is_refused_before_its_first_trial(tmp
 
 def test_workers_are_as_many_as_asked_for_and_never_more_than_a_batch(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(trials, "together", lambda replica, jobs, free: seen.append(jobs) or 1)
+    monkeypatch.setattr(trials, "concurrency", lambda replica, jobs, free: seen.append(jobs) or 1)
     for workers in (0, 2, 9):
+        monkeypatch.setenv("PATCHSCALE_WORKERS", str(workers))
         each = replica_of(PARAMS, best_of(), problem(), [], tmp_path)
-        workers_of(tiny(workers=workers).hpo, each, 10**9)
+        workers_of(PARAMS.hpo, each, 10**9)
     assert seen == [3, 2, 3]
 
 

@@ -1,4 +1,8 @@
-"""Pitfall 11: weekly values knew Friday on Monday, features used shift(-5), a tier was filled."""
+"""No feature depends on later bars.
+
+Typical leaks are weekly values that use Friday on Monday, shifts by a negative number of rows, and
+missing values that are filled from later rows.
+"""
 
 from collections.abc import Callable
 
@@ -26,7 +30,7 @@ CUTS = 24
 
 @pytest.fixture(scope="module")
 def gapped() -> pd.DataFrame:
-    """Return bars and `vix`, a tenth of all days missing: weeks begin and end anywhere."""
+    """Return bars and `vix` without a tenth of all days, so that weeks begin and end on any day."""
     bars = random_bars(900)
     bars["vix"] = random_vix(bars)["close"]
     keep = np.random.default_rng(7).random(len(bars)) > 0.1
@@ -35,7 +39,7 @@ def gapped() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def cuts(gapped: pd.DataFrame) -> list[int]:
-    """Return rows to cut at: random ones, first and last, and of every weekday, warm and not."""
+    """Return rows to cut at: random, first, last, and every weekday before and after warm-up."""
     last = LENGTH - 2
     random = np.random.default_rng(11).choice(np.arange(1, last), CUTS, replace=False).tolist()
     weekdays = gapped["date"].dt.day_of_week
@@ -56,7 +60,7 @@ def every_column(bars: pd.DataFrame) -> pd.DataFrame:
 
 
 def differing(found: pd.DataFrame, whole: pd.DataFrame, rows: int) -> set[str]:
-    """Return the columns that differ, to the last bit, in one of the first rows."""
+    """Return the columns that differ in any bit of the first rows."""
     before, after = (
         table.head(rows).drop(columns="date").to_numpy(dtype=float) for table in (found, whole)
     )
@@ -84,7 +88,7 @@ def leaks_when_changed(compute: Compute, bars: pd.DataFrame, cuts: list[int]) ->
 
 
 def leaks_when_dates_change(compute: Compute, bars: pd.DataFrame, cuts: list[int]) -> set[str]:
-    """Return the columns with a row <= t that changes when sessions after t go and others come."""
+    """Return the columns with a row <= t that changes when other sessions follow after t."""
     whole = compute(bars)
     wrong: set[str] = set()
     for row in cuts:
@@ -164,7 +168,7 @@ def test_every_tier_of_the_history_cut_today_ends_with_the_same_row(
 
 
 def test_later_bars_do_matter_to_later_rows(gapped: pd.DataFrame) -> None:
-    # else the checks would pass on features that read no bars
+    # otherwise the checks would pass for features that do not depend on bars
     other = gapped.copy()
     random = np.random.default_rng(5)
     other.loc[300:, PRICES] *= np.exp(np.cumsum(random.normal(0, 0.02, LENGTH - 300)))[:, None]
@@ -173,13 +177,13 @@ def test_later_bars_do_matter_to_later_rows(gapped: pd.DataFrame) -> None:
     assert differing(*later, LENGTH) == set(NAMES) - set(CALENDAR)
 
 
-def test_only_its_own_features_read_the_volatility_index(gapped: pd.DataFrame) -> None:
+def test_only_features_of_the_volatility_index_depend_on_it(gapped: pd.DataFrame) -> None:
     other = gapped.assign(vix=gapped["vix"][::-1].to_numpy())
     assert differing(every_column(other), every_column(gapped), LENGTH) == set(OF_VIX)
 
 
-# no example database: a run leaves nothing behind and two runs do the same; a failure is
-# reported as it was found, since to look for a smaller one takes minutes
+# without a database of examples a run leaves nothing behind, and two runs test the same; a failure
+# is not reduced to a smaller one, which would take minutes
 FAST = settings(
     max_examples=25, deadline=None, derandomize=True, database=None, phases=[Phase.generate]
 )
@@ -198,7 +202,7 @@ def test_features_of_rows_up_to_today_never_change_when_later_rows_do(
     seed: int, rows: int, share: float, tick: float | None, factor: float, gone: int
 ) -> None:
     bars = random_bars(rows, seed)
-    if tick is not None:  # many exact ties
+    if tick is not None:  # many prices are equal
         bars[PRICES] = (bars[PRICES] / tick).round() * tick
     bars["vix"] = random_vix(bars, seed)["close"]
     today = int(share * (rows - 2))
@@ -218,7 +222,7 @@ def first_moved(bars: pd.DataFrame, name: str, row: int) -> int:
     """Return the first row of a column that moves with the close of `row`, up or down."""
     values = compute_tier(bars, "a20")[name]
     moved = pd.Series(False, index=values.index)
-    for factor in (0.8, 1.25):  # one of them, since a bounded value may stand at its bound
+    for factor in (0.8, 1.25):  # a bounded value may not move with one of them
         changed = bars.copy()
         changed.loc[row, "close"] *= factor
         moved |= compute_tier(changed, "a20")[name] != values
@@ -227,7 +231,7 @@ def first_moved(bars: pd.DataFrame, name: str, row: int) -> int:
 
 @pytest.fixture
 def months(bars: pd.DataFrame) -> pd.DataFrame:
-    """Return bars of 2000-01-03 … 2001-12 without the Monday 2001-09-03 and Friday 2001-09-14."""
+    """Return 500 bars from 2000-01-03 without Monday 2001-09-03 and Friday 2001-09-14."""
     away = bars["date"].isin(pd.to_datetime(["2001-09-03", "2001-09-14"]))
     return bars[~away].head(500).reset_index(drop=True)
 
@@ -236,15 +240,15 @@ WEEKLY = ["rsi_weekly", "stochrsi_weekly"]
 
 
 @pytest.mark.parametrize("name", WEEKLY)
-def test_tuesday_after_a_holiday_knows_the_week_that_ended_on_friday(
+def test_tuesday_after_a_holiday_uses_the_week_that_ended_on_friday(
     months: pd.DataFrame, name: str
 ) -> None:
     values = compute_tier(months, "a20")[name]
     tuesday, friday = day(months, "2001-09-04"), day(months, "2001-08-31")
     assert tuesday == friday + 1
-    # the first weekly value that can read that Friday's close is Tuesday's
+    # the first weekly value that depends on that Friday's close is Tuesday's
     assert first_moved(months, name, friday) == tuesday
-    # and Tuesday itself, with the rest of its week, does not touch it
+    # Tuesday and the rest of its week do not change it
     changed = months.copy()
     changed.loc[tuesday : tuesday + 3, PRICES] *= 1.25
     again = compute_tier(changed, "a20")[name]
@@ -252,14 +256,14 @@ def test_tuesday_after_a_holiday_knows_the_week_that_ended_on_friday(
 
 
 @pytest.mark.parametrize("name", WEEKLY)
-def test_week_that_ends_on_thursday_is_known_on_monday(months: pd.DataFrame, name: str) -> None:
+def test_week_that_ends_on_thursday_is_used_on_monday(months: pd.DataFrame, name: str) -> None:
     thursday, monday = day(months, "2001-09-13"), day(months, "2001-09-17")
     assert monday == thursday + 1
     assert first_moved(months, name, thursday) == monday
 
 
 @pytest.mark.parametrize("name", WEEKLY)
-def test_weekly_value_stands_still_within_a_week(gapped: pd.DataFrame, name: str) -> None:
+def test_weekly_value_is_constant_within_a_week(gapped: pd.DataFrame, name: str) -> None:
     weeks = gapped["date"].dt.to_period("W-SUN")
     values = compute_tier(gapped, "a20")[name]
     assert (values.groupby(weeks).nunique() <= 1).all()

@@ -1,14 +1,13 @@
-"""Labels reach forward: none may reach across a boundary, and each horizon has its own."""
+"""No label of a subset depends on bars of a later one, and each horizon has its own labels."""
 
 import runpy
-from pathlib import Path
+from contextlib import chdir
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from conftest import ROOT
+from conftest import ROOT, write_study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,12 +15,13 @@ from patchscale.bars import PRICES, canonical_csv
 from patchscale.features.tiers import WARM_UP
 from patchscale.split.dates import contiguous, scattered
 from patchscale.split.labels import touch_labels
-from patchscale.study.files import read_arrow
-from patchscale.study.params import Dataset, Scattered, Split, Target
+from patchscale.study import paths
+from patchscale.study.files import read_arrow, write_text
+from patchscale.study.params import Dataset, Scattered, Split, Target, load_params
 
 LONGEST_CONTEXT = 70
 UP = Target(side="up", reference="extreme", theta=0.01)
-# no example database: a run leaves nothing behind and two runs do the same
+# without a database of examples a run leaves nothing behind, and two runs test the same
 FAST = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 
 
@@ -40,7 +40,7 @@ def dataset(validation_from: pd.Timestamp, test_from: pd.Timestamp) -> Dataset:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[pd.Series, Dataset, int]:
-    """Return session dates with holes, boundaries anywhere (not only on sessions), a horizon."""
+    """Return session dates with holes, a data set with boundaries on any days, and a horizon."""
     n = draw(st.integers(40, 250))
     holes = np.random.default_rng(draw(st.integers(0, 999))).random(n) < 0.1
     dates = pd.Series(pd.bdate_range("2000-01-03", periods=n)[~holes])
@@ -74,7 +74,7 @@ def test_no_label_window_reaches_the_next_subset(
 def test_every_other_date_is_a_sample_of_the_subset_it_lies_in(
     history: tuple[pd.Series, Dataset, int],
 ) -> None:
-    # pitfall 10: asking for the whole context inside the subset lost its first months
+    # to ask for the whole context inside the subset would lose its first months
     dates, data, horizon = history
     subset = contiguous(dates, data, horizon)
     n_train = int((dates < data.validation_from).sum())
@@ -104,7 +104,7 @@ def test_scattered_training_never_sees_validation_nor_either_of_them_test(
     for row in is_true(subset == "train"):
         assert row + horizon < n_before_test
         assert validation.isdisjoint(range(row + 1, row + horizon + 1))
-        # and no context of a training date holds a validation label's days
+        # no context of a training date contains sessions of a validation label
         assert validation.isdisjoint(range(row - horizon - embargo, row))
     assert all(row + horizon < n_before_test for row in validation)
 
@@ -145,37 +145,37 @@ def test_labels_do_change_when_the_last_bar_of_their_window_changes(bars: pd.Dat
         ]
 
 
-@pytest.fixture
-def splits(bars: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run the split stage on 900 bars for every horizon; return its tables and boundaries."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    validation_from, test_from = bars["date"][500], bars["date"][700]
-    params["dataset"] = "csv"
-    params["datasets"]["csv"] |= {
+@pytest.fixture(scope="module")
+def splits(bars: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Run the split stage on 900 bars for every horizon; return its tables and the horizons."""
+    folder = tmp_path_factory.mktemp("study")
+    dates = {
         "start": "2000-01-03",
         "end": "2010-12-31",
-        "validation_from": f"{validation_from:%Y-%m-%d}",
-        "test_from": f"{test_from:%Y-%m-%d}",
+        "validation_from": f"{bars['date'][500]:%Y-%m-%d}",
+        "test_from": f"{bars['date'][700]:%Y-%m-%d}",
     }
-    params["split"] |= {"min_samples": 20, "min_class": 5, "longest_context": LONGEST_CONTEXT}
-    params["target"] = {"side": "up", "reference": "extreme", "theta": 0.01}
-    raw = tmp_path / "data" / "raw" / "csv" / "bars.csv"
-    raw.parent.mkdir(parents=True)
-    raw.write_text(canonical_csv(bars), newline="\n")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    monkeypatch.chdir(tmp_path)
+    sizes = {"min_samples": 20, "min_class": 5, "longest_context": LONGEST_CONTEXT}
+    write_study(
+        folder,
+        ("params/dataset", "csv"),
+        *((f"params/datasets/csv/{key}", day) for key, day in dates.items()),
+        *((f"params/split/{key}", size) for key, size in sizes.items()),
+        ("params/target", UP.model_dump()),
+    )
+    write_text(folder / paths.raw("csv", "bars"), canonical_csv(bars))
     main = runpy.run_path(str(ROOT / "stages" / "split.py"))["main"]
-    tables = {}
-    for name in params["horizons"]:
-        main(name)
-        tables[name] = read_arrow(tmp_path / "data" / "splits" / f"{name}.arrow")
-    return tables, params["horizons"]
+    horizons = load_params(folder).horizons
+    with chdir(folder):
+        for name in horizons:
+            main(name)
+    return {name: read_arrow(folder / paths.split(name)) for name in horizons}, horizons
 
 
 def test_stage_keeps_every_date_that_has_features_a_longest_context_and_a_label(
     splits: Any, bars: pd.DataFrame
 ) -> None:
-    # not the context in use: every tier and every context is judged on the same dates
+    # the longest context, not the one in use: all tiers and contexts have the same dates
     tables, horizons = splits
     for name, table in tables.items():
         first, last = WARM_UP + LONGEST_CONTEXT - 1, len(bars) - horizons[name]
@@ -183,7 +183,7 @@ def test_stage_keeps_every_date_that_has_features_a_longest_context_and_a_label(
 
 
 def test_first_session_of_test_is_itself_a_sample(splits: Any, bars: pd.DataFrame) -> None:
-    # pitfall 10: its context lies before the boundary, and may
+    # its context may lie before the boundary
     for table in splits[0].values():
         for name, row in (("val", 500), ("test", 700)):
             assert table.loc[table["contiguous"] == name, "date"].iloc[0] == bars["date"][row]
@@ -199,7 +199,7 @@ def test_last_dates_before_each_boundary_are_purged(splits: Any, bars: pd.DataFr
 
 
 def test_every_horizon_has_its_own_labels(splits: Any, bars: pd.DataFrame) -> None:
-    # pitfall 1: twelve searches were all trained on the labels of one day
+    # labels of one horizon used for all would look like a result
     tables, horizons = splits
     rounded = bars.assign(**bars[PRICES].round(6))  # what the canonical file holds
     for name, table in tables.items():

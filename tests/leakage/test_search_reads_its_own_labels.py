@@ -40,7 +40,7 @@ def params() -> Params:
     dates = [f"{BARS['date'][row]:%Y-%m-%d}" for row in (0, 1900, 2500, 2999)]
     keys = ("start", "validation_from", "test_from", "end")
     raw["datasets"][raw["dataset"]] |= dict(zip(keys, dates, strict=True))
-    return Params.model_validate(raw)
+    return Params.model_validate(raw).with_grid(load_params(ROOT).grid)
 
 
 @pytest.fixture(scope="module")

@@ -103,8 +103,8 @@ def test_counted_n_is_the_number_of_weights_of_all_sixteen_cells(monkeypatch):
     n_features = len(tier_features(params.features.tier))
     common = {
         "n_features": n_features,
-        "patch_length": params.model.patch_length,
-        "n_patches": params.model.n_patches,
+        "patch_length": params.window.patch_length,
+        "n_patches": params.window.n_patches,
     }
 
     @cache  # h2 has the architecture of h3
@@ -112,9 +112,9 @@ def test_counted_n_is_the_number_of_weights_of_all_sixteen_cells(monkeypatch):
         d_ff = solve_d_ff(n_params, **common, d_model=d_model, n_layers=n_layers)
         shape = PatchTSTConfig(
             n_features=n_features,
-            context_length=params.model.context_length,
-            patch_length=params.model.patch_length,
-            stride=params.model.stride,
+            context_length=params.window.context_length,
+            patch_length=params.window.patch_length,
+            stride=params.window.stride,
             d_model=d_model,
             n_layers=n_layers,
             n_heads=n_heads,
@@ -470,4 +470,4 @@ def test_a_probability_is_made_from_logits_in_one_place_only():
                 text = getattr(node, field, None)
                 if isinstance(text, str) and re.search("sigmoid|expit", text.lower()):
                     places.append((path.name, text))
-    assert places == [("model.py", "sigmoid")]
+    assert places == [("patchtst.py", "sigmoid")]

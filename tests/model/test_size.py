@@ -28,8 +28,8 @@ def test_every_cell_is_the_size_its_budget_says(name: str, tier: str) -> None:
     wanted = PARAMS.budgets[cell.budget].n_params
     shape = {
         "n_features": len(TIERS[tier]),
-        "patch_length": PARAMS.model.patch_length,
-        "n_patches": PARAMS.model.n_patches,
+        "patch_length": PARAMS.window.patch_length,
+        "n_patches": PARAMS.window.n_patches,
         "d_model": cell.d_model,
         "n_layers": cell.n_layers,
     }

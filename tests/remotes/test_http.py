@@ -1,4 +1,4 @@
-"""Reading from another project and from a clone over HTTP, which can be read and not written."""
+"""Reading published outputs over HTTP, from another project and from a clone."""
 
 import shutil
 import threading
@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from repository import Repository, small_study
+from repository import Repository, small_repository
 
 WEIGHTS = "data/weights/2M-h1"
 
 
-class Reader(SimpleHTTPRequestHandler):
+class Handler(SimpleHTTPRequestHandler):
+    """Handler of a request that records its answer."""
+
     server: "Web"
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
@@ -26,15 +28,16 @@ class Reader(SimpleHTTPRequestHandler):
 
 
 class Web(ThreadingHTTPServer):
-    """Python's http.server over a folder, and what it answered."""
+    """HTTP server of a folder, with the path and status of every answer."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), partial(Reader, directory=str(folder)))
+        super().__init__(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
         self.answered: list[tuple[str, int]] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    def gave(self, content: bytes) -> bool:
+    def served(self, content: bytes) -> bool:
+        """Tell whether the object with this content was sent."""
         name = md5(content).hexdigest()
         return (f"/files/md5/{name[:2]}/{name[2:]}", 200) in self.answered
 
@@ -54,7 +57,7 @@ def web(folder: Path) -> Iterator[Web]:
 @pytest.fixture(scope="module")
 def source(folder: Path, web: Web) -> Repository:
     config = f"['remote \"published-web\"']\n    url = {web.url}\n    verify = true\n"
-    repo = small_study(folder, config)
+    repo = small_repository(folder, config)
     repo.do("dvc", "push", "-q")
     repo.commit("published")
     return repo
@@ -62,15 +65,16 @@ def source(folder: Path, web: Web) -> Repository:
 
 @pytest.fixture
 def weights(source: Repository, web: Web) -> bytes:
-    """Return what is to be read, when nothing has been."""
+    """Return the content of the published weights; forget earlier answers of the server."""
     web.answered.clear()
     return (source.path / WEIGHTS / "seed0.bin").read_bytes()
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Repository:
-    (tmp_path / "elsewhere").mkdir()
-    return Repository(tmp_path / "elsewhere")
+def project(tmp_path: Path) -> Repository:
+    """Return the empty folder of another project."""
+    (tmp_path / "project").mkdir()
+    return Repository(tmp_path / "project")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -78,57 +82,57 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_get_reads_over_http(
-    source: Repository, web: Web, weights: bytes, elsewhere: Repository
+    source: Repository, web: Web, weights: bytes, project: Repository
 ) -> None:
     url = source.path.as_uri()
-    elsewhere.do("dvc", "get", "--remote", "published-web", url, WEIGHTS, "-o", "out")
-    assert files(elsewhere.path / "out") == {"seed0.bin": weights}
-    assert web.gave(weights)
+    project.do("dvc", "get", "--remote", "published-web", url, WEIGHTS, "-o", "out")
+    assert files(project.path / "out") == {"seed0.bin": weights}
+    assert web.served(weights)
 
 
-def test_get_is_told_an_address_that_the_source_does_not_know(
-    source: Repository, web: Web, weights: bytes, elsewhere: Repository, tmp_path: Path
+def test_get_takes_the_address_of_a_remote_that_the_source_does_not_name(
+    source: Repository, web: Web, weights: bytes, project: Repository, tmp_path: Path
 ) -> None:
     other = source.clone(tmp_path / "other")
     config = other.path / ".dvc/config"
     config.write_text(config.read_text().replace("published-web", "unused"))
     other.commit("another name")
     words = ["dvc", "get", other.path.as_uri(), WEIGHTS, "-o", "out", "--remote", "published-web"]
-    unknown = elsewhere.call(*words)
+    unknown = project.call(*words)
     assert unknown.returncode != 0
     assert "'published-web' doesn't exist" in unknown.stderr
-    elsewhere.do(*words, "--remote-config", f"url={web.url}")
-    assert files(elsewhere.path / "out") == {"seed0.bin": weights}
-    assert web.gave(weights)
+    project.do(*words, "--remote-config", f"url={web.url}")
+    assert files(project.path / "out") == {"seed0.bin": weights}
+    assert web.served(weights)
 
 
 def test_get_without_http_fails_because_the_folder_is_inside_the_repository(
-    source: Repository, web: Web, weights: bytes, elsewhere: Repository
+    source: Repository, web: Web, weights: bytes, project: Repository
 ) -> None:
-    done = elsewhere.call("dvc", "get", source.path.as_uri(), WEIGHTS, "-o", "out")
+    done = project.call("dvc", "get", source.path.as_uri(), WEIGHTS, "-o", "out")
     assert done.returncode != 0
     assert "published/files/md5" in done.stderr
-    assert not (elsewhere.path / "out").exists()
+    assert not (project.path / "out").exists()
     assert web.answered == []
 
 
 def test_import_keeps_the_commit_and_a_clone_of_the_importer_pulls_it(
-    source: Repository, web: Web, weights: bytes, elsewhere: Repository, tmp_path: Path
+    source: Repository, web: Web, weights: bytes, project: Repository, tmp_path: Path
 ) -> None:
-    elsewhere.do("git", "init", "-q", "-b", "main")
-    elsewhere.do("dvc", "init", "-q")
+    project.do("git", "init", "-q", "-b", "main")
+    project.do("dvc", "init", "-q")
     url = source.path.as_uri()
-    elsewhere.do("dvc", "import", "--remote", "published-web", url, WEIGHTS, "-o", "theirs")
-    assert files(elsewhere.path / "theirs") == {"seed0.bin": weights}
-    imported = yaml.safe_load((elsewhere.path / "theirs.dvc").read_text())["deps"][0]["repo"]
-    assert imported["rev_lock"] == source.do("git", "rev-parse", "HEAD").strip()
-    elsewhere.commit("theirs")
+    project.do("dvc", "import", "--remote", "published-web", url, WEIGHTS, "-o", "imported")
+    assert files(project.path / "imported") == {"seed0.bin": weights}
+    locked = yaml.safe_load((project.path / "imported.dvc").read_text())["deps"][0]["repo"]
+    assert locked["rev_lock"] == source.do("git", "rev-parse", "HEAD").strip()
+    project.commit("imported")
 
     web.answered.clear()
-    clone = elsewhere.clone(tmp_path / "clone")
+    clone = project.clone(tmp_path / "clone")
     clone.do("dvc", "pull", "-q")
-    assert files(clone.path / "theirs") == {"seed0.bin": weights}
-    assert web.gave(weights)
+    assert files(clone.path / "imported") == {"seed0.bin": weights}
+    assert web.served(weights)
 
 
 def test_pull_reads_over_http(source: Repository, web: Web, weights: bytes, tmp_path: Path) -> None:
@@ -136,10 +140,10 @@ def test_pull_reads_over_http(source: Repository, web: Web, weights: bytes, tmp_
     shutil.rmtree(clone.path / "published")
     clone.do("dvc", "pull", "-q", "-r", "published-web")
     assert clone.content() == source.content()
-    assert web.gave(weights)
+    assert web.served(weights)
 
 
-def test_an_object_damaged_on_the_server_is_not_taken_for_the_file(
+def test_an_object_damaged_on_the_server_is_refused(
     source: Repository, weights: bytes, tmp_path: Path
 ) -> None:
     shutil.copytree(source.path / "published", tmp_path / "published")

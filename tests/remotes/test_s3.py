@@ -1,4 +1,7 @@
-"""Push and pull through dvc-s3, against rclone as a real S3 server on loopback."""
+"""Push and pull through dvc-s3, with rclone as S3 server on loopback.
+
+Each test starts a server: 45 s for all of them.
+"""
 
 import json
 import shutil
@@ -9,10 +12,11 @@ from hashlib import md5
 from pathlib import Path
 
 import pytest
-from repository import SIZES, Repository, small_study
+from repository import SIZES, Repository, small_repository
 from s3_server import KEY, SECRET, KillingProxy, Server, find_rclone
 
 pytest.importorskip("dvc_s3")
+pytestmark = pytest.mark.slow
 
 LARGE = "data/weights/20M-h1/seed0.bin"
 BIG = """\
@@ -31,13 +35,13 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    return small_study(tmp_path_factory.mktemp("study") / "repo", BIG)
+def template(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    return small_repository(tmp_path_factory.mktemp("template") / "repo", BIG)
 
 
 @pytest.fixture
-def repo(study: Repository, tmp_path: Path) -> Repository:
-    shutil.copytree(study.path, tmp_path / "repo")
+def repo(template: Repository, tmp_path: Path) -> Repository:
+    shutil.copytree(template.path, tmp_path / "repo")
     return Repository(tmp_path / "repo")
 
 
@@ -50,6 +54,7 @@ def server(rclone: Path, tmp_path: Path) -> Iterator[Server]:
 
 
 def connect(repo: Repository, port: int, secret: str | None = SECRET) -> None:
+    """Write the server's address into .dvc/config.local, with credentials unless secret is None."""
     lines = ["['remote \"big\"']", f"endpointurl = http://127.0.0.1:{port}"]
     if secret is not None:
         lines += [f"access_key_id = {KEY}", f"secret_access_key = {secret}"]
@@ -57,25 +62,27 @@ def connect(repo: Repository, port: int, secret: str | None = SECRET) -> None:
 
 
 def damaged(objects: dict[str, bytes]) -> list[str]:
+    """Return the names of objects that are not the MD5 of their content."""
     return [name for name, content in objects.items() if md5(content).hexdigest() != name]
 
 
 def cached(repo: Repository) -> dict[str, bytes]:
+    """Return the complete objects of the repository's cache by their MD5."""
     folders = (repo.path / ".dvc/cache/files/md5").glob("??")
     files = [each for folder in folders for each in folder.iterdir() if each.suffix != ".tmp"]
     return {f"{each.parent.name}{each.stem}": each.read_bytes() for each in files}
 
 
 def refusal(repo: Repository, *command: str) -> str:
-    """Return what a command says that must fail, soon, in words and not with a traceback."""
-    done = repo.call(*command, seconds=90)
+    """Return the stderr of a command that must end with an error and without a traceback."""
+    done = repo.call(*command, seconds=180)
     assert done.returncode != 0, done.stdout
     assert "ERROR: " in done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
 
 
-def test_what_is_pushed_comes_back_byte_for_byte_in_another_clone(
+def test_another_clone_pulls_the_pushed_outputs_byte_for_byte(
     repo: Repository, server: Server, tmp_path: Path
 ) -> None:
     connect(repo, server.port)
@@ -92,7 +99,7 @@ def test_what_is_pushed_comes_back_byte_for_byte_in_another_clone(
     }
 
 
-def test_a_push_sends_what_is_missing_and_a_second_one_nothing(
+def test_a_push_sends_the_missing_objects_and_a_second_push_nothing(
     repo: Repository, server: Server
 ) -> None:
     def written() -> dict[Path, int]:
@@ -104,24 +111,24 @@ def test_a_push_sends_what_is_missing_and_a_second_one_nothing(
     folder = md5(json.dumps(listing).encode()).hexdigest() + ".dir"
     for name in (listing[0]["md5"], folder):
         (server.objects / name[:2] / name[2:]).unlink()
-    there = written()
+    present = written()
     connect(repo, server.port)
     assert "2 files pushed" in repo.do("dvc", "push", "-r", "big")
     pushed = written()
-    assert pushed.items() > there.items()
+    assert pushed.items() > present.items()
     assert server.stored() == cached(repo)
     assert "Everything is up to date" in repo.do("dvc", "push", "-r", "big")
     assert written() == pushed
 
 
-def test_a_wrong_secret_is_refused_and_nothing_is_lost(
+def test_a_wrong_secret_is_refused_and_changes_nothing(
     repo: Repository, server: Server, tmp_path: Path
 ) -> None:
     before, kept = repo.content(), cached(repo)
     connect(repo, server.port, "wrong-secret")
-    said = refusal(repo, "dvc", "push", "-r", "big")
-    assert "Forbidden" in said
-    assert "wrong-secret" not in said
+    error = refusal(repo, "dvc", "push", "-r", "big")
+    assert "Forbidden" in error
+    assert "wrong-secret" not in error
     assert server.stored() == {}
     assert repo.content() == before
     assert cached(repo) == kept
@@ -133,7 +140,7 @@ def test_a_wrong_secret_is_refused_and_nothing_is_lost(
     assert clone.content() == cached(clone) == {}
 
 
-def test_a_push_cut_by_a_killed_server_leaves_nothing_half_and_is_completed_by_the_next(
+def test_a_push_cut_by_a_killed_server_leaves_no_partial_object_and_the_next_completes_it(
     repo: Repository, server: Server, tmp_path: Path
 ) -> None:
     before, kept = repo.content(), cached(repo)
@@ -158,7 +165,7 @@ def test_a_push_cut_by_a_killed_server_leaves_nothing_half_and_is_completed_by_t
     assert clone.content() == before
 
 
-def test_a_pull_cut_by_a_killed_server_leaves_nothing_half_and_is_completed_by_the_next(
+def test_a_pull_cut_by_a_killed_server_leaves_no_partial_file_and_the_next_completes_it(
     repo: Repository, server: Server, tmp_path: Path
 ) -> None:
     server.fill(repo)
@@ -177,7 +184,7 @@ def test_a_pull_cut_by_a_killed_server_leaves_nothing_half_and_is_completed_by_t
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGSTOP is POSIX")
-def test_a_server_that_no_longer_answers_ends_the_push(repo: Repository, server: Server) -> None:
+def test_a_push_ends_when_the_server_stops_answering(repo: Repository, server: Server) -> None:
     config = repo.path / ".dvc/config"
     config.write_text(config.read_text().replace("read_timeout = 20", "read_timeout = 1"))
     connect(repo, server.port)
@@ -185,7 +192,7 @@ def test_a_server_that_no_longer_answers_ends_the_push(repo: Repository, server:
     assert "Read timeout" in refusal(repo, "dvc", "push", "-r", "big")
 
 
-def test_an_object_damaged_on_the_server_is_not_taken_for_the_file(
+def test_an_object_damaged_on_the_server_is_refused(
     repo: Repository, server: Server, tmp_path: Path
 ) -> None:
     server.fill(repo)
@@ -202,7 +209,7 @@ def test_an_object_damaged_on_the_server_is_not_taken_for_the_file(
     assert damaged(cached(clone)) == []
 
 
-def test_a_clone_without_credentials_gets_all_but_the_weights_published_elsewhere(
+def test_a_clone_without_credentials_pulls_everything_but_the_weights_of_the_second_remote(
     repo: Repository, server: Server, tmp_path: Path
 ) -> None:
     connect(repo, server.port)

@@ -13,7 +13,6 @@ from torch import Tensor
 from patchscale.model.patchtst import PatchTST
 from patchscale.model.weights import load_model, load_weights, save_weights
 from patchscale.runtime import checkpoint
-from patchscale.runtime import checkpoint as module
 from patchscale.runtime.checkpoint import Checkpoint, fingerprint, resume_path
 from patchscale.study.errors import InputError
 
@@ -107,7 +106,7 @@ def test_a_discarded_run_is_gone(run):
 @pytest.mark.parametrize("failing", ["tensors", "best", "facts"])
 def test_a_state_is_never_half_written(run, monkeypatch, failing):
     before = {name: (run.path / name).read_bytes() for name in files(run.path)}
-    save_file, calls = module.save_file, 0
+    save_file, calls = checkpoint.save_file, 0
 
     def full_disk(*words: Any) -> None:
         nonlocal calls
@@ -141,7 +140,7 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import torch
-from patchscale.checkpoint import Checkpoint
+from patchscale.runtime.checkpoint import Checkpoint
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
@@ -177,7 +176,7 @@ def rewrite(run: Checkpoint, **changed: Any) -> None:
     kept = json.loads((run.path / "state.json").read_text())
     del kept["sha256"]
     kept |= changed
-    (run.path / "state.json").write_text(json.dumps(kept | {"sha256": module._hash(kept)}))
+    (run.path / "state.json").write_text(json.dumps(kept | {"sha256": checkpoint._hash(kept)}))
 
 
 DAMAGES = {
@@ -214,7 +213,7 @@ def test_damage_is_named_in_a_line_and_ignored(run, damage):
     assert run.load("cpu", lines.append) is None
     (line,) = lines
     assert line.startswith(f"{run.path / 'state.json'}: damaged (")
-    assert line.endswith("); ignored, from the start")
+    assert line.endswith("); the run starts anew")
     assert "\n" not in line
 
 
@@ -231,7 +230,7 @@ def test_a_file_outside_of_the_run_is_never_read(run, key, absolute):
     outside = run.path.parent / "x.safetensors"
     save_weights(outside, {"w": torch.zeros(3)})
     name = str(outside) if absolute else "../x.safetensors"
-    rewrite(run, **{key: {"file": name, "sha256": module.digest(outside)}})
+    rewrite(run, **{key: {"file": name, "sha256": checkpoint.digest(outside)}})
     lines: list[str] = []
     assert run.load("cpu", lines.append) is None
     assert len(lines) == 1
@@ -254,13 +253,13 @@ def test_a_pickle_under_the_name_of_tensors_is_not_executed(run, tmp_path, key):
     kept = json.loads((run.path / "state.json").read_text())
     file = run.path / kept[key]["file"]
     torch.save({"w": Payload(ran)}, file)
-    rewrite(run, **{key: {"file": file.name, "sha256": module.digest(file)}})
+    rewrite(run, **{key: {"file": file.name, "sha256": checkpoint.digest(file)}})
     lines: list[str] = []
     if key == "state":
         assert run.load("cpu", lines.append) is None
         assert len(lines) == 1
     else:
-        with pytest.raises(module.SafetensorError):
+        with pytest.raises(checkpoint.SafetensorError):
             run.best()
     with pytest.raises(InputError, match="not a safetensors file"):
         load_weights(file)

@@ -1,3 +1,5 @@
+"""Progress files and their display on a terminal and in a log."""
+
 import json
 import os
 import pty
@@ -9,19 +11,33 @@ import threading
 import time
 
 import pytest
+from repository import wait_for
 
 from patchscale.runtime import progress
-from patchscale.runtime.progress import Pulse, _bar_texts, _share, display, time
+from patchscale.runtime.progress import Pulse, _bar_texts, _share, display
 
 RUN = """
     import sys, time
     from pathlib import Path
-    from patchscale import progress
-    from patchscale.progress import Pulse, display
+    from patchscale.runtime import progress
+    from patchscale.runtime.progress import Pulse, display
     folder = Path(sys.argv[1])
     paths = [folder / f"seed{{seed}}" / "progress.json" for seed in range(2)]
     progress.SHOW_EVERY = 0.02
     progress.LINE_EVERY = {line_every}
+    read, reads = progress._read, []
+
+    def counted(path):
+        reads.append(path)
+        return read(path)
+
+    def wait_until_shown():
+        # until the display has read both states again and shown them
+        goal = len(reads) + 4
+        while len(reads) < goal:
+            time.sleep(0.005)
+
+    progress._read = counted
     with display(paths, "2M-h1") as report:
         pulses = [Pulse(paths[0], report), Pulse(paths[1])]
         for epoch in range(4):
@@ -32,11 +48,11 @@ RUN = """
                     best_val_log_loss=0.6905, best_epoch=1,
                     samples_per_second=1234.5, seconds_left=75.2 - epoch,
                 )
-            time.sleep(0.1)
+            wait_until_shown()
             if epoch == 1:
-                pulses[0].say("said here [red] " + "x" * 80)
-                pulses[1].say("said in a worker")
-                time.sleep(0.1)
+                pulses[0].say("printed here [red] " + "x" * 80)
+                pulses[1].say("printed by a worker")
+                wait_until_shown()
                 print("printed", file=sys.stderr)
         {end}
 """
@@ -50,7 +66,7 @@ def start(tmp_path, stderr, line_every=0, end=""):
         [sys.executable, script, tmp_path / "resume"],
         stdout=subprocess.PIPE,
         stderr=stderr,
-        timeout=20,
+        timeout=120,
         env=os.environ | {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"},
     )
 
@@ -97,13 +113,13 @@ def screen(received: str) -> list[str]:
     return [line.rstrip() for line in lines if line.strip()]
 
 
-def test_a_terminal_shows_a_bar_a_replicate_below_untorn_lines(tmp_path):
+def test_a_terminal_shows_a_bar_for_each_replicate_below_whole_lines(tmp_path):
     process, received = in_terminal(tmp_path)
     assert process.returncode == 0
     assert process.stdout == b""
-    said, worker, printed, *bars = screen(received)
-    assert said == "said here [red] " + "x" * 80
-    assert worker == "said in a worker"
+    here, worker, printed, *bars = screen(received)
+    assert here == "printed here [red] " + "x" * 80
+    assert worker == "printed by a worker"
     assert printed == "printed"
     assert len(bars) == 2
     for seed, bar in enumerate(bars):
@@ -131,15 +147,15 @@ def test_a_log_gets_plain_lines(end, tmp_path):
     assert b"\x1b" not in process.stderr
     assert b"\r" not in process.stderr
     assert "\u2501" not in process.stderr.decode()
-    assert "said here [red] " + "x" * 80 in lines
-    assert "said in a worker" in lines
+    assert "printed here [red] " + "x" * 80 in lines
+    assert "printed by a worker" in lines
     for seed in range(2):
         of_seed = [line for line in lines if line.startswith(f"2M-h1 seed {seed}  ")]
         assert [line.split()[4] for line in of_seed] == ["1/8", "2/8", "3/8"]
         assert re.fullmatch(f"2M-h1 seed {seed}  {LAST}", of_seed[-1])
 
 
-def test_a_log_gets_a_replicates_lines_seldom_and_its_last_one(tmp_path):
+def test_a_log_gets_few_lines_of_a_replicate_and_its_last_one(tmp_path):
     process = start(tmp_path, subprocess.PIPE, line_every=60)
     lines = process.stderr.decode().splitlines()
     for seed in range(2):
@@ -159,7 +175,7 @@ def test_a_bar_is_as_long_as_the_finished_share_of_all_epochs():
     assert _share({"epoch": 2}) == 0
 
 
-def test_a_dumb_terminal_is_a_log(tmp_path, monkeypatch):
+def test_a_dumb_terminal_is_treated_as_a_log(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(progress, "_bars", None)
@@ -170,11 +186,14 @@ def test_a_dumb_terminal_is_a_log(tmp_path, monkeypatch):
 def test_missing_and_damaged_states_are_ignored(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "SHOW_EVERY", 0.01)
     paths = [tmp_path / name for name in ("absent.json", "damaged.json", "odd.json", "good.json")]
+    read, reads = progress._read, []
+    monkeypatch.setattr(progress, "_read", lambda path: reads.append(path) or read(path))
     with display(paths, "2M-h1"):
         Pulse(paths[3]).beat(name="2M-h1 seed 3", epoch=2, epochs=5, seconds_left=float("nan"))
         paths[1].write_bytes(b'{"name": 1, "epo\xff')
         paths[2].write_text("[1, 2]")
-        time.sleep(0.05)
+        goal = len(reads) + 2 * len(paths)
+        wait_for(lambda: len(reads) >= goal, seconds=120)
         paths[3].write_text('{"name": 3, "epoch"')
     assert capsys.readouterr().err == "2M-h1 seed 3  epoch 2/5\n"
 
@@ -187,7 +206,7 @@ def test_states_of_an_earlier_run_are_not_shown(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_pulse_writes_twice_a_second_at_most_and_at_every_epochs_end(tmp_path, monkeypatch):
+def test_a_heartbeat_writes_at_most_twice_a_second_and_at_every_epoch(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     path = tmp_path / "seed0" / "progress.json"
@@ -211,13 +230,13 @@ def test_a_pulse_writes_twice_a_second_at_most_and_at_every_epochs_end(tmp_path,
     assert written(step=3) is None
 
 
-def test_a_beat_between_two_writes_is_cheap(tmp_path):
+def test_an_update_between_two_writes_is_cheap(tmp_path):
     pulse = Pulse(tmp_path / "a.json")
     pulse.beat(step=0)
-    started = time.perf_counter()
+    started = time.thread_time()
     for step in range(1000):
         pulse.beat(step=step)
-    assert time.perf_counter() - started < 0.1
+    assert time.thread_time() - started < 0.1
 
 
 def test_a_file_problem_does_not_end_a_training(tmp_path):
@@ -227,16 +246,16 @@ def test_a_file_problem_does_not_end_a_training(tmp_path):
     pulse.say("a line")
 
 
-def test_what_is_said_goes_to_the_report_or_else_into_the_state(tmp_path):
-    said = []
-    Pulse(tmp_path / "here.json", said.append).say("here")
-    assert said == ["here"]
+def test_a_line_is_reported_or_else_written_into_the_state(tmp_path):
+    lines = []
+    Pulse(tmp_path / "here.json", lines.append).say("here")
+    assert lines == ["here"]
     assert not (tmp_path / "here.json").exists()
     Pulse(tmp_path / "worker.json").say("there")
     assert json.loads((tmp_path / "worker.json").read_text()) == {"notes": ["there"]}
 
 
-def test_what_workers_say_is_shown_in_order_and_once_where_several_say_it(tmp_path, capsys):
+def test_lines_of_workers_are_printed_in_order_and_once_where_several_are_equal(tmp_path, capsys):
     paths = [tmp_path / name for name in ("a.json", "b.json")]
     with display(paths, "2M-h1"):
         for path in paths:
@@ -251,7 +270,7 @@ def test_a_closed_terminal_does_not_end_a_training(lines, tmp_path):
     text = """
         import os, sys
         from pathlib import Path
-        from patchscale.progress import Pulse, display
+        from patchscale.runtime.progress import Pulse, display
         path = Path(sys.argv[1])
         with display([path], "2M-h1") as report:
             for line in sys.stdin:
@@ -267,5 +286,5 @@ def test_a_closed_terminal_does_not_end_a_training(lines, tmp_path):
     os.close(writer)
     assert os.read(reader, 1024)
     os.close(reader)
-    assert process.communicate(lines, timeout=10)[0] == "trained\n"
+    assert process.communicate(lines, timeout=120)[0] == "trained\n"
     assert process.returncode == 0

@@ -12,39 +12,21 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from test_train import SETTINGS, problem
+from conftest import ROOT
+from tiny import LONG, SETTINGS, replicas
 
-from patchscale.runtime import pool, replica
+from patchscale.runtime import pool as pools
 from patchscale.runtime import replica as module
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.runtime.lockfile import exclusive
-from patchscale.runtime.pool import Pool, pool, together, train_replicas
+from patchscale.runtime.pool import Pool, concurrency, pool, train_replicas
 from patchscale.runtime.replica import Replica
 from patchscale.runtime.thermal import Reading
-from patchscale.runtime.tracking import Run, tracking
 from patchscale.study.errors import InputError, Stopped
-
-LONG = replace(SETTINGS, epochs=5000, patience=5000)
-
-
-def replicas(path: Path, settings=SETTINGS, seeds=(0, 1)) -> list[Replica]:
-    return [
-        Replica(
-            f"tiny-h1 seed {seed}",
-            problem(),
-            settings,
-            seed,
-            Checkpoint(path / f"state{seed}"),
-            threads=1,
-            max_hours=100.0,
-            track=partial(tracking, path / f"live{seed}", Run("tiny-h1", seed, "f", {})),
-        )
-        for seed in seeds
-    ]
 
 
 def side_by_side(monkeypatch, number: int) -> None:
-    monkeypatch.setattr(pool, "together", lambda replica, seeds, free: min(seeds, number))
+    monkeypatch.setattr(pools, "concurrency", lambda replica, seeds, free: min(seeds, number))
 
 
 def same(one: Replica, other: Replica) -> bool:
@@ -66,15 +48,15 @@ def test_replicates_are_the_same_bits_side_by_side_or_in_any_order(tmp_path, mon
 
 def test_as_many_train_together_as_threads_and_memory_allow(tmp_path, monkeypatch):
     (each,) = replicas(tmp_path, seeds=(0,))
-    weights = 16 * module.memory.count(each.inputs.shape)
+    weights = 16 * each.inputs.shape.n_params
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert together(each, 5, 10**9) == 5
-    assert together(replace(each, threads=3), 5, 10**9) == 2
-    assert together(replace(each, threads=9), 5, 10**9) == 1
-    assert together(each, 5, 2 * 3 * weights) == 3
-    assert together(each, 5, 1) == 1
+    assert concurrency(each, 5, 10**9) == 5
+    assert concurrency(replace(each, threads=3), 5, 10**9) == 2
+    assert concurrency(replace(each, threads=9), 5, 10**9) == 1
+    assert concurrency(each, 5, 2 * 3 * weights) == 3
+    assert concurrency(each, 5, 1) == 1
     on_gpu = replace(each, settings=replace(SETTINGS, device="cuda"))
-    assert together(on_gpu, 5, 10**9) == 1
+    assert concurrency(on_gpu, 5, 10**9) == 1
 
 
 def test_the_replicate_that_fails_stops_the_others_and_its_error_is_raised(tmp_path, monkeypatch):
@@ -160,15 +142,15 @@ def test_a_replicate_that_another_process_trains_is_refused(tmp_path, monkeypatc
 def test_a_machine_too_hot_stops_a_training_that_then_goes_on(tmp_path, monkeypatch, capsys):
     side_by_side(monkeypatch, 1)
     readings = iter([Reading(50.0), Reading(96.0)])
-    monkeypatch.setattr(replica, "sensor_for", lambda device: lambda: next(readings))
-    monkeypatch.setattr(replica, "Guard", lambda *words: Guard(*words, interval=0.0))
+    monkeypatch.setattr(module, "sensor_for", lambda device: lambda: next(readings))
+    monkeypatch.setattr(module, "Guard", lambda *words: Guard(*words, interval=0.0))
     (each,), (cool,) = replicas(tmp_path, seeds=(0,)), replicas(tmp_path / "cool", seeds=(0,))
     with pytest.raises(Stopped, match=r"too hot \(96.0 C\)"):
         train_replicas([each], "tiny-h1")
     assert "96.0 C: too hot" in capsys.readouterr().err
     assert each.checkpoint.load("cpu", print)[1]["step"] == 1
 
-    monkeypatch.setattr(replica, "sensor_for", lambda device: lambda: Reading(60.0))
+    monkeypatch.setattr(module, "sensor_for", lambda device: lambda: Reading(60.0))
     (trained,), (whole,) = train_replicas([each], "tiny-h1"), train_replicas([cool], "tiny-h1")
     assert trained.history == whole.history
     assert same(each, cool)
@@ -183,18 +165,18 @@ SCRIPT = """
     import sys
     from functools import partial
     from pathlib import Path
-    from patchscale import replica
-    from patchscale.stage import run
-    from test_replica import LONG, replicas, SETTINGS
+    from patchscale.runtime import pool
+    from patchscale.study.stage import run
+    from tiny import LONG, SETTINGS, replicas
 
     def main(folder, kind):
-        replica.together = lambda each, seeds, free: seeds
+        pool.concurrency = lambda each, seeds, free: seeds
         if kind == "one of two":
             pulses = [Path(folder) / f"worker-{number}.json" for number in range(2)]
-            with replica.pool(pulses, "tiny-h1", partial(replica.Pool, 10**9)) as opened:
+            with pool.pool(pulses, "tiny-h1", partial(pool.Pool, 10**9)) as opened:
                 list(opened.train(replicas(Path(folder), LONG, seeds=(0,))))
         settings = LONG if kind == "long" else SETTINGS
-        replica.train_replicas(replicas(Path(folder), settings), "tiny-h1")
+        pool.train_replicas(replicas(Path(folder), settings), "tiny-h1")
         print("trained")
 
     if __name__ == "__main__":

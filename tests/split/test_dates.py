@@ -1,13 +1,13 @@
+"""Division of prediction dates: contiguous for training, scattered for the search."""
+
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from patchscale.split.dates import contiguous, make_split, read_split, scattered
+from patchscale.split.dates import contiguous, make_split, scattered
 from patchscale.study.errors import InputError
-from patchscale.study.files import write_arrow
 from patchscale.study.params import Dataset, Scattered, Split
 
 
@@ -54,7 +54,7 @@ def rows(subset: np.ndarray, name: str) -> list[int]:
 
 
 def runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """Return start and end (excluded) of every run of True."""
+    """Return start and end, exclusive, of every run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]]))).tolist()
     return list(zip(edges[::2], edges[1::2], strict=True))
 
@@ -92,7 +92,7 @@ def test_validation_shorter_than_the_horizon_leaves_no_label_across_a_boundary()
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("horizon", [1, 5])
-def test_every_scattered_row_is_what_its_distance_to_validation_says(
+def test_subset_of_every_scattered_row_follows_from_its_distance_to_validation(
     horizon: int, seed: int
 ) -> None:
     embargo = 60
@@ -112,7 +112,7 @@ def test_every_scattered_row_is_what_its_distance_to_validation_says(
 
 @pytest.mark.parametrize("seed", range(5))
 def test_scattered_validation_is_whole_blocks_with_every_day_a_sample(seed: int) -> None:
-    # pitfall 5: an earlier split took one sample per block
+    # one sample per block would waste most validation days
     subset = scattered(MANY, LARGE, 1, rules(seed=seed, block=20))
     found = runs(subset == "val")
     assert len(found) > 3
@@ -135,7 +135,7 @@ def test_scattered_blocks_fall_all_over_the_history() -> None:
     assert [int(((validation // third) == part).sum()) > 0 for part in range(3)] == [True] * 3
 
 
-def test_scattered_embargo_is_on_top_of_the_horizon() -> None:
+def test_scattered_embargo_is_added_to_the_horizon() -> None:
     subset = scattered(MANY, LARGE, 5, rules(block=20, fraction=0.02, embargo=60))
     for (_, end), (after, _) in pairwise(runs(subset == "val")):
         gap = subset[end:after]
@@ -175,11 +175,11 @@ def test_split_table_holds_every_date_with_both_splits() -> None:
 
 def test_too_few_samples_are_refused_with_the_counts() -> None:
     make_split(MANY, alternating(1500), LARGE, rules(min_samples=190), 3)
-    said = (
+    message = (
         r"split\.contiguous, h=3: test has 190 samples, 95 positive; "
         r"needed: 191 samples \(split\.min_samples\)"
     )
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         make_split(MANY, alternating(1500), LARGE, rules(min_samples=191), 3)
 
 
@@ -189,40 +189,17 @@ def test_too_few_of_either_class_are_refused_with_the_counts(label: float, posit
     labels[TEST_ROW:] = label
     labels[TEST_ROW : TEST_ROW + 5] = 1 - label
     make_split(MANY, labels, LARGE, rules(min_class=5), 1)
-    said = rf"test has 190 samples, {positives} positive; .* 6 of each class \(split\.min_class\)"
-    with pytest.raises(InputError, match=said):
+    message = (
+        rf"test has 190 samples, {positives} positive; .* 6 of each class \(split\.min_class\)"
+    )
+    with pytest.raises(InputError, match=message):
         make_split(MANY, labels, LARGE, rules(min_class=6), 1)
 
 
-def test_scattered_validation_is_gated_too() -> None:
+def test_scattered_validation_must_be_large_enough_too() -> None:
     few = rules(min_samples=50, fraction=0.01, block=10)
     with pytest.raises(InputError, match=r"split\.scattered, h=1: val has 10 samples"):
         make_split(MANY, alternating(1500), LARGE, few, 1)
-
-
-def test_labels_of_test_stay_hidden_unless_asked_for(tmp_path: Path) -> None:
-    path = tmp_path / "h1.arrow"
-    table = make_split(MANY, alternating(1500), LARGE, rules(), 1)
-    write_arrow(path, table)
-    subset = table["contiguous"]
-    seen = read_split(path, ("train", "val"))
-    assert seen.loc[subset == "test", "label"].isna().all()
-    assert seen.loc[subset == "purged", "label"].isna().all()
-    known = subset.isin(["train", "val"])
-    assert seen.loc[known, "label"].tolist() == table.loc[known, "label"].tolist()
-    judged = read_split(path, ("test",))
-    assert judged["label"].notna().tolist() == (subset == "test").tolist()
-    assert judged["date"].tolist() == table["date"].tolist()
-
-
-def test_a_search_reads_scattered_labels_and_none_of_purged_or_test(tmp_path: Path) -> None:
-    path = tmp_path / "h1.arrow"
-    table = make_split(MANY, alternating(1500), LARGE, rules(), 1)
-    write_arrow(path, table)
-    seen = read_split(path, ("train", "val"), "scattered")
-    assert seen["subset"].tolist() == table["scattered"].tolist()
-    assert seen["label"].notna().tolist() == table["scattered"].isin(["train", "val"]).tolist()
-    assert seen.loc[(table["contiguous"] == "test").to_numpy(), "label"].isna().all()
 
 
 def test_scattered_rows_of_a_small_calendar() -> None:
@@ -246,7 +223,7 @@ def test_scattered_blocks_are_purged_as_skfolio_purges_them(
 
     block, folds, chosen = 20, 12, 3
     n = block * folds
-    # the horizon's dates behind the last block hold no block; skfolio knows no test set to come
+    # no block lies in the `horizon` dates before test; skfolio has no test set that follows
     days = MANY[: n + horizon + 50]
     data = dataset(days[n - block], days[n + horizon])
     drawn = rules(seed=seed, block=block, fraction=chosen * block / (n + horizon), embargo=embargo)

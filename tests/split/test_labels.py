@@ -1,3 +1,5 @@
+"""Labels by hand, and against a loop over all days."""
+
 from typing import Any, Literal
 
 import numpy as np
@@ -52,7 +54,7 @@ def test_labels_of_six_days_by_hand(
     np.testing.assert_array_equal(labels, expected)
 
 
-def test_own_day_does_not_touch_its_own_target() -> None:
+def test_high_of_the_day_itself_does_not_count() -> None:
     bars = six_days()
     bars.loc[0, "high"] = 200.0
     assert touch_labels(bars, target(), 1)[0] == 0
@@ -107,7 +109,7 @@ def test_labels_equal_a_loop_over_every_day_ahead(
     assert 0 < labels.mean() < 1
 
 
-def test_longer_horizons_only_add_touches(bars: pd.DataFrame) -> None:
+def test_longer_horizon_has_all_touches_of_a_shorter_one(bars: pd.DataFrame) -> None:
     shorter, longer = (touch_labels(bars, target(), horizon) for horizon in (1, 5))
     both = longer.notna()
     assert (longer[both] >= shorter[both]).all()

@@ -1,3 +1,5 @@
+"""Atomic writing, deterministic bytes, and errors of damaged files."""
+
 import hashlib
 from pathlib import Path
 
@@ -57,7 +59,7 @@ def test_interrupted_writer_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_old_file_stands_until_the_writer_is_done(tmp_path: Path) -> None:
+def test_old_file_remains_until_the_writer_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     path.write_text("old")
     with replacing(path) as temporary:
@@ -82,9 +84,7 @@ def test_json_is_sorted_and_ends_with_a_line_feed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_json_refuses_what_is_no_number_and_keeps_the_old_file(
-    tmp_path: Path, value: float
-) -> None:
+def test_json_refuses_nan_and_infinity_and_keeps_the_old_file(tmp_path: Path, value: float) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"loss": 0.5})
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -93,7 +93,7 @@ def test_json_refuses_what_is_no_number_and_keeps_the_old_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_missing_json_says_how_to_get_it(tmp_path: Path) -> None:
+def test_error_of_missing_json_names_the_command_that_brings_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.json: missing; `dvc pull` or `dvc repro`"):
         read_json(tmp_path / "a.json")
 
@@ -110,7 +110,7 @@ def test_damaged_json_is_refused_in_one_line(tmp_path: Path, content: bytes) -> 
 def test_arrow_bytes_depend_on_the_contents_only(tmp_path: Path) -> None:
     first, second = tmp_path / "first.arrow", tmp_path / "second.arrow"
     write_arrow(first, frame())
-    other = pd.concat([frame().iloc[:7], frame().iloc[7:]])  # other chunks, index and history
+    other = pd.concat([frame().iloc[:7], frame().iloc[7:]])  # other chunks, index and attributes
     other.index = pd.Index(range(1000, 1300), name="row")
     other.attrs["made"] = "elsewhere"
     write_arrow(second, other)
@@ -134,7 +134,7 @@ def test_arrow_round_trip_keeps_every_value(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(back, frame(), check_dtype=False, check_exact=True)
 
 
-def test_missing_arrow_says_how_to_get_it(tmp_path: Path) -> None:
+def test_error_of_missing_arrow_names_the_command_that_brings_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.arrow: missing; `dvc pull` or `dvc repro`"):
         read_arrow(tmp_path / "a.arrow")
 
@@ -149,7 +149,7 @@ def test_cut_off_arrow_is_refused(tmp_path: Path, keep: int) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_file_that_is_no_arrow_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_not_arrow_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.arrow"
     path.write_text("date,value\n2018-01-02,1\n" * 50)
     with pytest.raises(InputError, match=r"a\.arrow: damaged"):

@@ -3,17 +3,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_train import SETTINGS, problem
+from tiny import SETTINGS, problem
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from patchscale.model.patchtst import PatchTST, count
+from patchscale.model.patchtst import PatchTST
 from patchscale.model.weights import build
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.study.errors import InputError
-from patchscale.train import engine, memory
-from patchscale.train import engine as module
+from patchscale.train import memory, settings
 from patchscale.train.engine import Engine, log_loss
 from patchscale.train.inputs import Inputs
 from patchscale.train.memory import Plan
@@ -244,7 +243,7 @@ def test_the_whole_batch_is_the_first_choice_and_what_was_tried_is_not_chosen_ag
     whole = Engine(inputs, replace(SETTINGS, batch_size=1000), 0).choose(2**40, [])
     assert whole.micro_batch == len(inputs.train.rows)
     with pytest.raises(InputError, match="parameters need"):
-        engine.choose(memory.BYTES_PER_WEIGHT["32-true"] * count(inputs.shape), [])
+        engine.choose(memory.BYTES_PER_WEIGHT["32-true"] * inputs.shape.n_params, [])
 
 
 def test_a_step_is_timed_as_it_will_be_made_but_not_for_long(inputs, monkeypatch):
@@ -268,19 +267,19 @@ def test_a_step_is_timed_as_it_will_be_made_but_not_for_long(inputs, monkeypatch
 def test_compiling_is_worth_it_for_many_steps_where_a_compiler_is(monkeypatch, tmp_path):
     headers = tmp_path / "Python.h"
     headers.touch()
-    monkeypatch.setattr(module.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
-    monkeypatch.setattr(module.shutil, "which", lambda name: name == "g++" and "/usr/bin/g++")
+    monkeypatch.setattr(settings.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    monkeypatch.setattr(settings.shutil, "which", lambda name: name == "g++" and "/usr/bin/g++")
     assert worth_compiling(300, "cpu")
     assert not worth_compiling(299, "cpu")
     assert not worth_compiling(300, "mps")
-    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    monkeypatch.setattr(settings, "find_spec", lambda name: None)
     assert not worth_compiling(300, "cuda")
-    monkeypatch.setattr(engine, "find_spec", lambda name: name == "triton" or None)
+    monkeypatch.setattr(settings, "find_spec", lambda name: name == "triton" or None)
     assert worth_compiling(300, "cuda")
     headers.unlink()
     assert not worth_compiling(300, "cpu")
     headers.touch()
-    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(settings.shutil, "which", lambda name: None)
     assert not worth_compiling(300, "cpu")
 
 

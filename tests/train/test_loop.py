@@ -7,36 +7,23 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import N_TRAIN, N_VAL, SETTINGS, STEPS, problem
 from torch import Tensor
 
-from patchscale.model.patchtst import Layer, PatchTST, count, predict, predict_logits
+from patchscale.model.patchtst import Layer, PatchTST, predict, predict_logits
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.study.errors import Diverged, InputError, Stopped
-from patchscale.study.params import Best, Model
 from patchscale.train import loop, memory
+from patchscale.train.callbacks import Callbacks
 from patchscale.train.engine import Engine, log_loss
-from patchscale.train.inputs import Inputs, assemble
-from patchscale.train.loop import Trained, Watch, train
+from patchscale.train.inputs import Inputs
+from patchscale.train.loop import Trained, train
 from patchscale.train.memory import Plan
 from patchscale.train.schedule import epoch_batches, learning_rate
 from patchscale.train.settings import Settings
-
-SETTINGS = Settings(
-    lr=5e-3,
-    weight_decay=0.01,
-    warmup_steps=4,
-    epochs=5,
-    batch_size=32,
-    patience=10,
-    min_delta=0.0,
-    clip=1.0,
-)
-N_TRAIN, N_VAL = 160, 80
-STEPS = N_TRAIN // SETTINGS.batch_size
 
 
 @pytest.fixture(autouse=True)
@@ -44,45 +31,9 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def problem(*, learnable: bool = True, dropout: float = 0.1) -> Inputs:
-    """Return a tiny cell whose label is the sign of the last bar, or a coin."""
-    random = np.random.default_rng(0)
-    n = 300
-    table = pd.DataFrame(random.standard_normal((n, 2)), columns=["a", "b"])
-    table.insert(0, "date", pd.bdate_range("2010-01-04", periods=n))
-    label = table["a"] > 0 if learnable else random.random(n) < 0.5
-    split = pd.DataFrame({"date": table["date"], "label": np.asarray(label, dtype=float)})[5:]
-    names = ["train"] * N_TRAIN + ["purged"] * 5 + ["val"] * N_VAL
-    split["subset"] = names + ["test"] * (len(split) - len(names))
-    model = Model(
-        budget="tiny",
-        horizon="h1",
-        context_length=6,
-        patch_length=3,
-        stride=3,
-        normalisation="kind",
-    )
-    best = Best(
-        cell="tiny-h1",
-        trial=0,
-        n_params=1000,
-        d_model=8,
-        n_layers=2,
-        n_heads=2,
-        d_ff=16,
-        lr=0.01,
-        dropout=dropout,
-        weight_decay=0.0,
-        warmup_steps=0,
-        epochs=1,
-    )
-    kinds = {"a": "stationary", "b": "stationary"}
-    return assemble(table, kinds, split, model, best)
-
-
 @dataclass
-class Witness:
-    """Notes all that a run says, and asks it to stop after `stop_after` steps."""
+class Witness(Callbacks):
+    """Callbacks that record all calls and request a stop after `stop_after` steps."""
 
     stop_after: float = math.inf
     lines: list[str] = field(default_factory=list)
@@ -90,7 +41,13 @@ class Witness:
     opened: list[list[dict[str, float]]] = field(default_factory=list)
     logged: list[dict[str, float]] = field(default_factory=list)
 
-    def stopped(self) -> str:
+    def report(self, line: str) -> None:
+        self.lines.append(line)
+
+    def heartbeat(self, **state: float) -> None:
+        self.beats.append(state)
+
+    def stop_reason(self) -> str:
         steps = sum(beat["step"] > 0 for beat in self.beats)
         return "asked to" if steps >= self.stop_after else ""
 
@@ -98,14 +55,6 @@ class Witness:
     def track(self, past: list[dict[str, float]]) -> Iterator[Callable[[dict[str, float]], None]]:
         self.opened.append(list(past))
         yield self.logged.append
-
-    def watch(self) -> Watch:
-        return Watch(
-            report=self.lines.append,
-            stopped=self.stopped,
-            beat=lambda **values: self.beats.append(values),
-            track=self.track,
-        )
 
 
 def fit(
@@ -116,8 +65,8 @@ def fit(
     witness: Witness | None = None,
     **options: float,
 ) -> Trained:
-    watch = (witness or Witness()).watch()
-    return train(inputs, settings, seed, Checkpoint(path), watch=watch, **options)
+    callbacks = witness or Witness()
+    return train(inputs, settings, seed, Checkpoint(path), callbacks=callbacks, **options)
 
 
 def bits(path: Path) -> tuple[object, dict[str, bytes]]:
@@ -431,10 +380,10 @@ def test_a_finished_run_is_returned_without_training(inputs, tmp_path, whole_run
 def test_a_stop_asked_for_when_nothing_is_left_stops_nothing(inputs, tmp_path):
     settings, witness = replace(SETTINGS, epochs=2), Witness(2 * STEPS)
     assert len(fit(inputs, settings, tmp_path, witness=witness).history) == 2
-    assert witness.stopped()
+    assert witness.stop_reason()
     impatient, witness = replace(BASE, epochs=3), Witness(2 * STEPS)
     assert len(fit(inputs, impatient, tmp_path / "b", witness=witness).history) == 2
-    assert witness.stopped()
+    assert witness.stop_reason()
 
 
 def test_a_stop_asked_for_before_the_first_step_leaves_nothing(inputs, tmp_path):
@@ -483,7 +432,7 @@ def test_a_resumed_run_keeps_its_plan(inputs, tmp_path, monkeypatch):
 
 def test_little_memory_makes_a_smaller_micro_batch(still, tmp_path):
     plenty = fit(still, replace(SETTINGS, epochs=1, batch_size=128), tmp_path / "a")
-    model = memory.BYTES_PER_WEIGHT["32-true"] * count(still.shape)
+    model = memory.BYTES_PER_WEIGHT["32-true"] * still.shape.n_params
     free = int((model + (plenty.plan.expected - model) * 0.6) / (1 - memory.MARGIN))
     little = fit(still, replace(SETTINGS, epochs=1, batch_size=128), tmp_path / "b", free=free)
     assert plenty.plan.micro_batch == 128
@@ -626,7 +575,9 @@ def test_divergence_in_the_first_epoch_leaves_nothing(inputs, tmp_path):
     labels = inputs.train.labels.clone()
     labels[:] = math.nan
     broken = replace(inputs, train=replace(inputs.train, labels=labels))
-    with pytest.raises(Diverged, match=r"^the loss of step 1 \(epoch 1\).*; no epoch was good; "):
+    with pytest.raises(
+        Diverged, match=r"^the loss of step 1 \(epoch 1\).*; no epoch was finished.*; "
+    ):
         fit(broken, SETTINGS, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -684,8 +635,8 @@ def test_the_seconds_of_an_interrupted_epoch_are_all_its_seconds(inputs, tmp_pat
 
 def test_the_temperature_is_tracked_where_there_is_one(inputs, tmp_path):
     witness = Witness()
-    watch = replace(witness.watch(), celsius=lambda: 61.5)
-    train(inputs, replace(SETTINGS, epochs=1), 0, Checkpoint(tmp_path), watch=watch)
+    witness.celsius = lambda: 61.5
+    fit(inputs, replace(SETTINGS, epochs=1), tmp_path, witness=witness)
     assert witness.logged[0]["temperature"] == 61.5
 
 

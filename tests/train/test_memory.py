@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from patchscale.model.patchtst import PatchTST, count
+from patchscale.model.patchtst import PatchTST
 from patchscale.study.errors import InputError
 from patchscale.train import device, memory
 from patchscale.train.memory import BYTES_PER_WEIGHT, MARGIN, Plan, activation_bytes, choose, plans
@@ -254,10 +254,10 @@ def test_the_peak_holds_what_was_given_back_since():
 def test_counted_parameters_are_those_of_a_model(changes):
     shape = replace(SHAPE, **changes)
     made = sum(parameter.numel() for parameter in PatchTST(shape).parameters())
-    assert count(shape) == made
+    assert shape.n_params == made
 
 
 def test_counting_makes_no_weights():
     before = device.peak("cpu")
-    assert count(replace(SHAPE, d_model=2**13, n_layers=2)) > 2**29
+    assert replace(SHAPE, d_model=2**13, n_layers=2).n_params > 2**29
     assert device.peak("cpu") - before < GIB

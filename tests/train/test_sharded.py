@@ -13,7 +13,7 @@ import torch
 from conftest import ROOT
 from repository import wait_for
 from safetensors.torch import load_file
-from test_train import SETTINGS, problem
+from tiny import SETTINGS, problem
 
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.runtime.replica import Replica
@@ -52,10 +52,10 @@ def run_steps(engine: Engine, settings: Settings, count: int = STEPS) -> list[fl
 def steps(settings: Settings, micro_batch: int, recompute: bool) -> None:
     """Print the losses of the steps of a sharded engine, and its validation."""
     from patchscale.runtime.processes import joined
-    from patchscale.train.sharded import ShardedEngine, rank
+    from patchscale.train.sharded import SHARDED, rank
 
     with joined(settings.device):
-        engine = ShardedEngine(problem(dropout=0.0), settings, seed=0)
+        engine = Engine(problem(dropout=0.0), settings, 0, SHARDED)
         engine.micro_batch, engine.model.recompute = micro_batch, recompute
         found = [*run_steps(engine, settings), engine.validate()]
     if rank() == 0:
@@ -64,8 +64,8 @@ def steps(settings: Settings, micro_batch: int, recompute: bool) -> None:
 
 def cell(folder: Path, stop_after: int) -> None:
     """Train over all processes, or until the last of them is asked to stop; print the history."""
-    from patchscale.runtime.processes import train_sharded
-    from patchscale.train.sharded import rank, size, stop_requests
+    from patchscale.runtime import processes
+    from patchscale.train.sharded import rank, size
 
     class Asked:
         count = 0
@@ -80,10 +80,10 @@ def cell(folder: Path, stop_after: int) -> None:
             mine = rank() == size() - 1
             return "asked to" if mine and self.count > stop_after else ""
 
-    stop_requests = Asked
+    processes.stop_requests = Asked
     replica = Replica("tiny", problem(dropout=0.2), SETTINGS, 0, Checkpoint(folder), threads=1)
     try:
-        (trained,) = train_sharded([replica], "tiny")
+        (trained,) = processes.train_sharded([replica], "tiny")
     except Stopped as stop:
         print(stop, file=sys.stderr)
         sys.exit(75)
@@ -221,7 +221,8 @@ def test_a_process_that_fails_ends_the_others(tmp_path: Path) -> None:
 SLOW_TO_STOP = """
 import sys, time
 from pathlib import Path
-from patchscale.processes import launch, rank, size
+from patchscale.runtime.processes import launch
+from patchscale.train.sharded import rank, size
 
 if size() == 1:
     sys.exit(launch(2))

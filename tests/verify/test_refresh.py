@@ -15,7 +15,7 @@ from patchscale.download.calendar import exchange_sessions
 from patchscale.study.errors import InputError
 from patchscale.study.files import write_text
 from patchscale.study.params import Dataset
-from patchscale.verify.__main__ import dvc_md5
+from patchscale.verify.records import dvc_md5
 from patchscale.verify.refresh import main
 
 SETTINGS = {
@@ -50,6 +50,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params["datasets"]["mine"] = SETTINGS
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump(params))
+    Path("grid.yaml").write_text((ROOT / "grid.yaml").read_text())
     Path("source.csv").write_text(canonical_csv(bars()))
     write_text(RAW, canonical_csv(bars()))
     lock("data/raw/mine", dvc_md5(RAW.parent))

@@ -217,6 +217,7 @@ def csv_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "test_from": "2018-06-01",
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "grid.yaml").write_text((ROOT / "grid.yaml").read_text())
     (tmp_path / "stages").symlink_to(ROOT / "stages")
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(ROOT / "stages/download.py"))["main"]()

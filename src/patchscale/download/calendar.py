@@ -1,4 +1,4 @@
-"""Sessions, time zone and today of a data set's exchange, from exchange_calendars."""
+"""Sessions, time zone and current date of a data set's exchange, from exchange_calendars."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ def exchange_zone(dataset: Dataset) -> str:
 
 
 def exchange_today(dataset: Dataset) -> pd.Timestamp:
-    """Return today's date where the exchange is."""
+    """Return the current date in the exchange's time zone."""
     return pd.Timestamp.now(exchange_zone(dataset)).normalize().tz_localize(None)
 
 
 def _calendar(dataset: Dataset) -> Any:
-    import exchange_calendars  # half a second: only the download needs it
+    import exchange_calendars  # takes half a second
 
     try:
         return exchange_calendars.get_calendar(
@@ -39,6 +39,6 @@ def _calendar(dataset: Dataset) -> Any:
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"calendar {dataset.calendar!r} does not reach from {dataset.start} to "
+            f"calendar {dataset.calendar!r} does not cover {dataset.start} to "
             f"{dataset.end} ({reason})"
         ) from None

@@ -1,4 +1,4 @@
-"""Check canonical bars against their exchange's calendar and against arithmetic."""
+"""Checks of canonical bars: calendar of the exchange, possible prices, splits and adjustment."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,26 +13,27 @@ from patchscale.study.errors import InputError
 from patchscale.study.params import Dataset
 
 MAX_MOVE = 0.35
-"""Largest daily return of a price; no session of the S&P 500, the NASDAQ or SPY had more."""
+"""Largest daily return allowed for a price; S&P 500, NASDAQ and SPY never had a larger one."""
 
 MAX_VOLATILITY_MOVE = 2.0
-"""Largest daily change of a volatility index; VIX had +1.16 on 2018-02-05."""
+"""Largest daily change allowed for a volatility index; VIX had +1.16 on 2018-02-05."""
 
 SPLITS = {1.5: "3:2"} | {float(n): f"{n}:1" for n in (2, 3, 4, 5, 6, 7, 8, 10, 15, 20)}
 SPLITS |= {1 / ratio: ":".join(reversed(name.split(":"))) for ratio, name in SPLITS.items()}
 
 SHOWN = 5
+"""Number of dates in an error and of moves in a report."""
 
 
 def check_dataset(
     series: dict[str, pd.DataFrame], dataset: Dataset, key: str
 ) -> dict[str, dict[str, Any]]:
-    """Return the validation report of every series of a data set.
+    """Check all series of a data set and return a report of each.
 
     Parameters
     ----------
     series
-        Canonical bars by series.
+        Canonical bars by name of the series.
     dataset
         Names the calendar, the first and last session and the allowed exceptions.
     key
@@ -41,7 +42,8 @@ def check_dataset(
     Raises
     ------
     InputError
-        A series does not run from the first to the last session, or is refused by `check_bars`.
+        A series is empty or does not cover all sessions, a volatility index has a dividend or
+        split, or `check_bars` refuses a series.
     """
     for name, bars in series.items():
         if not len(bars):
@@ -67,7 +69,7 @@ def check_dataset(
 
 
 def _one_range(series: dict[str, pd.DataFrame], dataset: Dataset, key: str) -> None:
-    """Refuse series that begin later or end earlier than the data set."""
+    """Refuse series that begin after the first session or end before the last one."""
     needed = exchange_sessions(dataset).difference(_excepted(dataset))
     ranges = {name: (bars["date"].min(), bars["date"].max()) for name, bars in series.items()}
     whole = {(first, last) for first, last in ranges.values()}
@@ -79,15 +81,14 @@ def _one_range(series: dict[str, pd.DataFrame], dataset: Dataset, key: str) -> N
         f"{name} from {first:%Y-%m-%d} to {last:%Y-%m-%d}" for name, (first, last) in ranges.items()
     )
     raise InputError(
-        f"{key}: {found}; needed of every series: from {needed[0]:%Y-%m-%d} to "
-        f"{needed[-1]:%Y-%m-%d}"
+        f"{key}: {found}; every series must run from {needed[0]:%Y-%m-%d} to {needed[-1]:%Y-%m-%d}"
     )
 
 
 def check_bars(
     bars: pd.DataFrame, dataset: Dataset, key: str, max_move: float = MAX_MOVE
 ) -> dict[str, Any]:
-    """Return the validation report of canonical bars.
+    """Check the canonical bars of a series and return a report.
 
     Parameters
     ----------
@@ -103,8 +104,9 @@ def check_bars(
     Raises
     ------
     InputError
-        Sessions are missing or extra, dates repeat or go back, a bar is impossible, or a split
-        or an adjustment shows in the prices; the line names the dates.
+        Sessions are missing or extra, dates repeat or go back, a bar is impossible, or prices
+        show an unrecorded split or a mix of adjusted and unadjusted bars; the message names
+        the dates.
     """
     dates = bars["date"]
     _refuse(key, "dates repeat", dates[dates.duplicated()])
@@ -124,7 +126,7 @@ def check_bars(
     seams = tick_seams(bars)
     _refuse(
         key,
-        "prices leave or join the grid of exchange ticks (adjusted, or adjusted and not spliced?)",
+        "prices begin or cease to be multiples of a tick (adjusted and unadjusted bars mixed?)",
         seams.difference(excepted),
     )
     used = excepted.intersection(missing.union(extra).union(strange).union(seams))
@@ -170,8 +172,8 @@ RULES: dict[str, Callable[[pd.DataFrame], "pd.Series[bool]"]] = {
 
 
 def _check_schema(bars: pd.DataFrame, key: str) -> None:
-    """Refuse bars that are impossible by themselves, by the first rule that they break."""
-    import pandera.pandas as pa  # half a second: only the download needs it
+    """Refuse bars that break one of the rules; the first rule broken is named."""
+    import pandera.pandas as pa  # takes half a second
 
     schema = pa.DataFrameSchema(
         {name: pa.Column(float) for name in COLUMNS[1:]},
@@ -183,7 +185,7 @@ def _check_schema(bars: pd.DataFrame, key: str) -> None:
         cases = errors.failure_cases
         for column in COLUMNS[1:]:
             empty = cases[(cases["check"] == "not_nullable") & (cases["column"] == column)]
-            _refuse(key, f"{column} is no number", bars["date"][empty["index"]])
+            _refuse(key, f"{column} is not a number", bars["date"][empty["index"]])
         for problem in RULES:
             rows = cases["index"][cases["check"] == problem].unique()
             _refuse(key, problem, bars["date"][rows])
@@ -197,16 +199,16 @@ def _check_moves(
     excepted: pd.DatetimeIndex,
     key: str,
 ) -> pd.DatetimeIndex:
-    """Refuse moves that are splits in disguise or too large; return those that are excepted."""
+    """Refuse unrecorded splits and moves that are too large; return the days of excepted moves."""
     dates = bars["date"]
     split = bars["splits"] != 0
-    kept = (1 + returns) * bars["splits"].where(split, 1.0) - 1  # of a holder
-    beyond = kept.abs() > max_move
+    held = (1 + returns) * bars["splits"].where(split, 1.0) - 1  # return of a holder
+    beyond = held.abs() > max_move
     beyond.iloc[0] = False
     wrong = beyond & ~dates.isin(excepted)
     _refuse(
         key,
-        "a split does not show in the prices (already split-adjusted?)",
+        "a split is recorded but prices do not move by it (already split-adjusted?)",
         dates[wrong & split],
     )
     for ratio, name in SPLITS.items():

@@ -1,4 +1,4 @@
-"""Where adjusted and unadjusted bars, or two adjustments, have been joined in one history."""
+"""Detection of seams: days on which adjusted and unadjusted bars were joined in one series."""
 
 import numpy as np
 import pandas as pd
@@ -6,16 +6,16 @@ import pandas as pd
 from patchscale.bars import PRICES
 
 TICKS = (0.01, 1 / 64)
-"""Exchange prices are multiples of a cent, until 2001 of a fraction down to 1/64."""
+"""Exchange prices are multiples of a cent; until 2001 of fractions down to 1/64."""
 
 SWITCH = 8
-"""Sessions off the grid (or back on it) that make a seam rather than a few odd prices."""
+"""Sessions off the tick grid (or on it again) that count as a seam, not as odd prices."""
 
 
 def on_tick_grid(bars: pd.DataFrame) -> np.ndarray:
-    """Return (n,) whether all four prices of a bar are multiples of an exchange's tick.
+    """Return for each bar, shape (n,), whether all four prices are multiples of a tick.
 
-    Prices may carry the noise of single precision and of six decimals.
+    The tolerance is the rounding of single precision and of six decimals.
     """
     prices = bars[PRICES].to_numpy()
     noise = 1e-7 * prices + 1e-6
@@ -25,14 +25,15 @@ def on_tick_grid(bars: pd.DataFrame) -> np.ndarray:
 
 
 def tick_seams(bars: pd.DataFrame) -> pd.DatetimeIndex:
-    """Return the days on which the prices change between lying on the tick grid and not.
+    """Return the days on which prices begin or cease to lie on the tick grid.
 
-    Exchange prices lie on the grid, adjusted ones do not: a history of adjusted bars with fresh
-    ones appended changes on the first fresh day. The states of the days are the two-state path
-    with the fewest days in the wrong state, where a change costs as much as `SWITCH` such days.
+    Exchange prices lie on the grid and adjusted prices do not. Adjusted bars with new unadjusted
+    ones appended therefore have a seam on the first new day. Each day has one of two states, on
+    or off the grid; dynamic programming finds the states with the lowest cost, where a day in the
+    wrong state costs 1 and a change of state costs `SWITCH`.
     """
     on = on_tick_grid(bars)
-    cost = [0, 0]  # of the best path that is off, on the grid today
+    cost = [0, 0]  # of the best states up to this day, if it is off or on the grid
     came_from = []
     for day_on in on:
         back = [state if cost[state] <= cost[1 - state] + SWITCH else 1 - state for state in (0, 1)]
@@ -53,11 +54,16 @@ def tick_seams(bars: pd.DataFrame) -> pd.DatetimeIndex:
 def ratio_seams(
     dates: "pd.Series[pd.Timestamp]", old: np.ndarray, new: np.ndarray
 ) -> pd.DatetimeIndex:
-    """Return the days on which the ratio of two versions of a series steps.
+    """Return the days on which the ratio of two versions of a series changes.
 
-    A version that has been adjusted since the other has a ratio that is constant for months.
-    Where more than a tenth of the changed days are steps, the change is none of that kind, and
-    no day is returned.
+    If one version was adjusted after the other, the ratio is constant for months between events.
+    If it changes on more than a tenth of the days that differ, the versions differ for another
+    reason, and no day is returned.
+
+    Parameters
+    ----------
+    dates, old, new
+        Dates and both versions of the prices, shape (n,).
     """
     ratio = new / old
     noise = 1e-6 + 2e-6 / np.minimum(old, new)

@@ -1,4 +1,4 @@
-"""Where a data set's bars come from: the package arch, Yahoo or the user's own files."""
+"""Sources of bars: the package arch, Yahoo, or the user's own files."""
 
 import importlib.util
 import zlib
@@ -19,10 +19,10 @@ def fetch(dataset: Dataset) -> dict[str, pd.DataFrame]:
     Raises
     ------
     InputError
-        A source is missing, damaged, lacks a column or holds bars of today or later; or `end`
-        is not over yet.
+        A source is missing or damaged, lacks a column, or has bars of today or later; or the
+        session of `end` is not over.
     Stopped
-        The source cannot be reached now.
+        The source cannot be reached.
     """
     if dataset.source == "arch":
         whole = {dataset.series: read_arch(_arch_file(dataset.series))}
@@ -50,22 +50,22 @@ def fetch(dataset: Dataset) -> dict[str, pd.DataFrame]:
 
 
 def _arch_file(series: str) -> Path:
-    # Found, not imported: the file ships inside arch, importing arch takes seconds.
+    # located without importing arch, which takes seconds
     spec = importlib.util.find_spec("arch")
     if spec is None or spec.origin is None:
-        raise InputError("package arch: not installed; it ships the offline data sets")
+        raise InputError("package arch: not installed; the data sets gspc and ixic are part of it")
     return Path(spec.origin).parent / "data" / series / f"{series}.csv.gz"
 
 
 def read_arch(path: Path) -> pd.DataFrame:
-    """Return the canonical bars of an index file that ships inside the package arch."""
+    """Return the canonical bars of an index from a file of the package arch."""
     if not path.is_file():
-        raise InputError(f"{path}: missing; arch ships the series sp500 and nasdaq")
+        raise InputError(f"{path}: missing; arch has the series sp500 and nasdaq")
     try:
         frame = pd.read_csv(path)
         frame.columns = frame.columns.str.lower()
         frame["date"] = pd.to_datetime(frame["date"], format="%m/%d/%Y")
-        bars = frame.assign(dividends=0.0, splits=0.0)[COLUMNS]  # an index pays none
+        bars = frame.assign(dividends=0.0, splits=0.0)[COLUMNS]  # an index has neither
         return bars.astype({name: float for name in COLUMNS[1:]})
     except (ValueError, KeyError, OSError, EOFError, zlib.error) as error:
         reason = " ".join(str(error).split())
@@ -73,7 +73,7 @@ def read_arch(path: Path) -> pd.DataFrame:
 
 
 def read_past_bars(path: Path, today: pd.Timestamp) -> pd.DataFrame:
-    """Read a canonical CSV of which every bar must be finished."""
+    """Read a canonical CSV; raise InputError if it has a bar of today or later."""
     bars = read_bars(path)
     future = bars["date"][bars["date"] > today]
     if len(future):

@@ -1,4 +1,4 @@
-"""Daily bars of Yahoo through yfinance, with the splits that Yahoo applies backwards undone."""
+"""Daily bars from Yahoo through yfinance, without the split adjustment that Yahoo applies."""
 
 import logging
 import random
@@ -13,7 +13,7 @@ from patchscale.bars import COLUMNS, PRICES
 from patchscale.study.errors import InputError, Stopped
 
 WAITS = (8.0, 20.0, 45.0)
-"""Seconds between the tries, lengthened by up to a half at random: two minutes at most."""
+"""Seconds between attempts, lengthened at random by up to a half: two minutes at most."""
 
 NAMES = {
     "Open": "open",
@@ -34,26 +34,26 @@ def daily_bars(symbol: str, start: str, today: pd.Timestamp, zone: str) -> pd.Da
     symbol
         Yahoo's symbol, such as SPY or ^VIX.
     start
-        First day asked for.
+        First day requested.
     today
-        Today at the exchange. The request includes it, because Yahoo has applied a split of
-        today to all earlier bars; its own bar is unfinished and dropped.
+        Current date at the exchange. It is part of the request, because Yahoo has applied a
+        split of today to all earlier bars. Its own bar is unfinished and dropped.
     zone
         Time zone of the exchange.
 
     Raises
     ------
     InputError
-        Yahoo does not know the symbol, or its table is not what is documented.
+        Yahoo does not know the symbol, or its table is not as documented.
     Stopped
-        Yahoo cannot be reached, limits the rate or sends nothing, on every try.
+        Yahoo cannot be reached, limits the rate or sends no rows, in all attempts.
     """
     frame = _named_columns(_download(symbol, start, today), symbol)
     dates = _session_dates(frame.index, zone, symbol)
     gains = frame["Capital Gains"].fillna(0.0) if "Capital Gains" in frame else 0.0
     unpaid = dates[np.asarray(gains > frame["Dividends"])]
     if len(unpaid):
-        # Yahoo's dividend holds the capital gain; one above it has been left out.
+        # Yahoo's dividend includes the capital gain, so a larger gain is missing from it
         raise InputError(f"{symbol}: a capital gain of {unpaid[0]:%Y-%m-%d} is not in the dividend")
     bars = frame[list(NAMES)].rename(columns=NAMES).astype(float).reset_index(drop=True)
     bars.insert(0, "date", dates)
@@ -62,7 +62,7 @@ def daily_bars(symbol: str, start: str, today: pd.Timestamp, zone: str) -> pd.Da
 
 
 def undo_splits(bars: pd.DataFrame) -> pd.DataFrame:
-    """Return the bars as they were traded, from bars in units of the last day's share."""
+    """Return bars as traded: without the adjustment for later splits."""
     ratios = bars["splits"].replace(0.0, 1.0).to_numpy()
     later = np.append(np.cumprod(ratios[::-1])[::-1][1:], 1.0)
     traded = bars.copy()
@@ -72,12 +72,12 @@ def undo_splits(bars: pd.DataFrame) -> pd.DataFrame:
 
 
 def _download(symbol: str, start: str, today: pd.Timestamp) -> pd.DataFrame:
-    import yfinance  # a second: only a download needs it
+    import yfinance  # takes a second
     from yfinance.exceptions import YFException, YFRateLimitError, YFTzMissingError
 
-    # Else an outage while it looks up the time zone is reported as a delisted symbol.
+    # otherwise an outage during the look-up of the time zone is reported as a delisted symbol
     yfinance.config.debug.hide_exceptions = False
-    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # what matters is in our lines
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # our own messages are enough
     problem = ""
     for wait in (*WAITS, None):
         try:
@@ -110,7 +110,7 @@ def _download(symbol: str, start: str, today: pd.Timestamp) -> pd.DataFrame:
 
 
 def _named_columns(frame: pd.DataFrame, symbol: str) -> pd.DataFrame:
-    """Return the frame with one level of column names, all that are needed among them."""
+    """Return the frame with one level of column names; refuse missing and repeated columns."""
     if isinstance(frame.columns, pd.MultiIndex):
         levels = [frame.columns.get_level_values(i) for i in range(frame.columns.nlevels)]
         frame = frame.set_axis(
@@ -121,15 +121,15 @@ def _named_columns(frame: pd.DataFrame, symbol: str) -> pd.DataFrame:
         found = ", ".join(map(str, frame.columns))
         raise InputError(f"{symbol}: Yahoo's table lacks {', '.join(missing)}; found: {found}")
     if not frame.columns.is_unique:
-        raise InputError(f"{symbol}: Yahoo's table repeats a column; found are several symbols")
+        raise InputError(f"{symbol}: Yahoo's table repeats a column; it holds several symbols")
     return frame
 
 
 def _session_dates(index: Any, zone: str, symbol: str) -> pd.DatetimeIndex:
-    """Return the sessions of bars that are labelled with midnight at some exchange.
+    """Return the session dates of bars whose times are midnights.
 
-    Midnight in the index's own time zone is a date as it stands (Chicago for ^VIX); any other
-    time must be midnight in `zone`. Nothing is rounded: that could move a bar by a day.
+    Times are accepted if they are midnight in the time zone of the index (Chicago for ^VIX) or in
+    `zone`. Times are not rounded, because that could move a bar by a day.
     """
     if not isinstance(index, pd.DatetimeIndex):
         raise InputError(f"{symbol}: Yahoo's table has no dates")
@@ -137,4 +137,4 @@ def _session_dates(index: Any, zone: str, symbol: str) -> pd.DatetimeIndex:
         if (times == times.normalize()).all():
             return times.tz_localize(None)
     odd = index[index != index.normalize()][0]
-    raise InputError(f"{symbol}: the bar of {odd} does not begin a day in {zone}; time zone shift")
+    raise InputError(f"{symbol}: the time {odd} of a bar is not midnight in {zone}")

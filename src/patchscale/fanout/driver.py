@@ -1,6 +1,12 @@
-"""One fan-out: which stage may run, what became of it, and what DVC is told."""
+"""Driver of a fan-out: run each stale stage once its dependencies are up to date.
+
+DVC decides which stages are stale and in which order they run. It keeps finished stages in its
+cache and run-cache at once, so that nothing is repeated if the driver is killed, and writes
+dvc.lock once, at the end: a `dvc repro` afterwards finds everything up to date.
+"""
 
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -9,7 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchscale.fanout import repository
-from patchscale.fanout.executors import ATTEMPT, Engine, Job, Outcome, attempts, lines_of
+from patchscale.fanout.executors import (
+    ATTEMPT,
+    KILL_AFTER,
+    Executor,
+    Job,
+    JobResult,
+    attempts,
+    read_log,
+)
+from patchscale.runtime.stopping import GRACE, REQUEST_EVERY
 from patchscale.study.errors import InputError, Stopped
 
 if TYPE_CHECKING:
@@ -18,135 +33,144 @@ if TYPE_CHECKING:
 
 
 LOGS = Path("runs/fanout")
-Needs = Callable[[Job], Job]
-"""Tells of a job what it needs."""
-DONE, CACHED, SAME, FAILED, SKIPPED, STOPPED = (
-    "done",
-    "from the run-cache",
-    "unchanged",
-    "failed",
-    "skipped",
-    "stopped",
-)
+GIVE_UP_AFTER = KILL_AFTER + GRACE
+"""Seconds after a stop request in which all jobs must have ended; then the driver ends too."""
+AddNeeds = Callable[[Job], Job]
+"""Returns a job with the resources that it needs."""
+DONE = "done"
+CACHED = "from the run-cache"
+UNCHANGED = "unchanged"
+FAILED = "failed"
+SKIPPED = "skipped"
+STOPPED = "stopped"
 
 
 @dataclass
-class Fan:
-    """One fan-out: its stages in DVC's order, and what became of each."""
+class StageGraph:
+    """The stages of a fan-out in DVC's order, and the state of each by name."""
 
     repo: "Repo"
-    before: "dict[Stage, set[Stage]]"
-    """Of each stage the ones it reads from."""
-    verdicts: dict[str, str] = field(default_factory=dict)
+    dependencies: "dict[Stage, set[Stage]]"
+    """For each stage, the stages whose outputs it reads."""
+    states: dict[str, str] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def settle(self, name: str, state: str, detail: str = "") -> None:
+        """Set the final state of a stage."""
+        self.states[name], self.details[name] = state, detail
 
-def fan_out(fan: Fan, opened: Engine, needs: Needs, stopped: Callable[[], str]) -> None:
-    """Run what is stale, each stage as soon as what it reads from is up to date.
+
+def run_stages(
+    graph: StageGraph, executor: Executor, add_needs: AddNeeds, stopped: Callable[[], str]
+) -> None:
+    """Run the stale stages of a graph; their final states are in the graph afterwards.
 
     Raises
     ------
     Stopped
-        A stop was asked for. What was finished is in dvc.lock, the rest resumes.
+        A stop was requested. Finished stages are in dvc.lock, the others resume. It is raised
+        `GIVE_UP_AFTER` seconds after the request at the latest.
     """
-    sorter = TopologicalSorter(fan.before)
+    sorter = TopologicalSorter(graph.dependencies)
     sorter.prepare()
-    running: dict[Future[Outcome], Stage] = {}
-    reason = ""
+    running: dict[Future[JobResult], Stage] = {}
+    reason, asked_at, ask_again_at = "", 0.0, 0.0
     while sorter.is_active() and not (reason and not running):
         if not reason and (reason := stopped()):
-            say(f"{reason}: stopping; every step is kept")
-            opened.stop()
+            report(f"{reason}: stopping; every step is kept")
+            asked_at = time.monotonic()
+        if reason and time.monotonic() >= ask_again_at:
+            executor.stop()
+            ask_again_at = time.monotonic() + REQUEST_EVERY
+        if reason and time.monotonic() > asked_at + GIVE_UP_AFTER:
+            for stage in running.values():
+                detail = f"not ended {GIVE_UP_AFTER:.0f} s after the stop request"
+                graph.settle(stage.addressing, STOPPED, detail)
+            break
         ready = () if reason else sorter.get_ready()
         ended = wait(running, timeout=0 if ready else 0.2, return_when=FIRST_COMPLETED).done
         if not ready and not ended:
             continue
-        with repository.locked(fan.repo):
+        with repository.dvc_lock(graph.repo):
             for stage in ready:
-                if task := _begin(fan, stage, needs):
+                if job := _job_if_stale(graph, stage, add_needs):
                     try:
-                        running[opened.submit(task)] = stage
+                        running[executor.submit(job)] = stage
                     except InputError as error:
-                        _settle(fan, task.name, FAILED, str(error))
-                if stage.addressing in fan.verdicts:
+                        graph.settle(job.name, FAILED, str(error))
+                if stage.addressing in graph.states:
                     sorter.done(stage)
             for future in ended:
                 stage = running.pop(future)
-                _close(fan, stage, future, reason)
+                _finish(graph, stage, future, reason)
                 sorter.done(stage)
-    done = [each for each in fan.before if fan.verdicts.get(each.addressing) in (DONE, CACHED)]
-    repository.write_lock(fan.repo, done)
+    done = [s for s in graph.dependencies if graph.states.get(s.addressing) in (DONE, CACHED)]
+    repository.write_lock(graph.repo, done)
     if reason:
         raise Stopped(f"{reason}: stopped; the same command goes on")
 
 
-def _begin(fan: Fan, stage: "Stage", needs: Needs) -> Job | None:
-    """Return the job of a stage, unless it has nothing to do; then its verdict is settled."""
+def job_of(stage: "Stage") -> Job:
+    """Return the job of a stage, without the resources that it needs."""
     name = stage.addressing
-    missing = (FAILED, SKIPPED, STOPPED)
-    lost = [each.addressing for each in fan.before[stage]]
-    lost = sorted(each for each in lost if fan.verdicts[each] in missing)
-    if lost:
-        _settle(fan, name, SKIPPED, f"needs {', '.join(lost)}")
-    elif not stage.changed():
-        _settle(fan, name, SAME)
-    elif repository.restore(stage):
-        _settle(fan, name, CACHED)
-    else:
-        task = needs(job_of(stage))
-        task.log.unlink(missing_ok=True)
-        say(f"{name}: queued")
-        return task
-    return None
+    return Job(name, repository.command_of(stage), log_of(name), repository.outputs_of(stage))
 
 
 def log_of(name: str) -> Path:
-    """Return where a stage's command writes what it says."""
+    """Return the file that receives what the command of a stage prints."""
     return (LOGS / f"{name}.log").resolve()
 
 
-def job_of(stage: "Stage") -> Job:
-    """Return the job of a stage, without what it needs."""
-    name = stage.addressing
-    return Job(name, repository.command_of(stage), log_of(name), repository.made_by(stage))
-
-
-def _settle(fan: Fan, name: str, verdict: str, detail: str = "") -> None:
-    fan.verdicts[name], fan.details[name] = verdict, detail
-
-
-def _close(fan: Fan, stage: "Stage", future: Future[Outcome], reason: str) -> None:
-    """Settle how a stage ended; where it is done, hand its outputs to DVC's cache and run-cache."""
-    name = stage.addressing
-    log = log_of(name)
-    bad = STOPPED if reason else FAILED
-    try:
-        outcome = future.result()
-    except BaseException as error:  # of the engine: a node was lost for good, or the job cancelled
-        _settle(fan, name, bad, " ".join(str(error).split())[:200])
-        return
-    tries = len(attempts(log))
-    where = f"on {outcome.node}" + (f", attempt {tries}" if tries > 1 else "")
-    if not outcome.done:
-        _settle(fan, name, bad, f"{where}: {last_words(log, outcome)}")
-    elif stage.changed_deps():  # since it was started: which version it read nobody knows
-        _settle(fan, name, FAILED, "what it reads was changed while it ran; run it again")
-    else:
-        repository.keep(stage)
-        fan.seconds[name] = round(outcome.seconds, 1)
-        _settle(fan, name, DONE, where)
-    progress = f"{len(fan.verdicts)} of {len(fan.before)} stages settled"
-    took = f"in {outcome.seconds:.0f} s {fan.details[name]}"
-    say(f"{name}: {fan.verdicts[name]} {took}; {progress}")
-
-
-def last_words(log: Path, outcome: Outcome) -> str:
-    """Return the exit code of a command and the last line it said."""
-    said = [each for each in lines_of(log) if each.strip() and not each.startswith(ATTEMPT)]
-    return f"exit code {outcome.code}; {said[-1] if said else 'it said nothing'}"
-
-
-def say(line: str) -> None:
+def report(line: str) -> None:
     """Print a line of progress."""
     print(line, file=sys.stderr, flush=True)
+
+
+def _job_if_stale(graph: StageGraph, stage: "Stage", add_needs: AddNeeds) -> Job | None:
+    """Return the job of a stage that has to run; settle the state of any other stage."""
+    name = stage.addressing
+    names = sorted(each.addressing for each in graph.dependencies[stage])
+    if missing := [each for each in names if graph.states[each] in (FAILED, SKIPPED, STOPPED)]:
+        graph.settle(name, SKIPPED, f"needs {', '.join(missing)}")
+    elif not stage.changed():
+        graph.settle(name, UNCHANGED)
+    elif repository.restore(stage):
+        graph.settle(name, CACHED)
+    else:
+        job = add_needs(job_of(stage))
+        job.log.unlink(missing_ok=True)
+        report(f"{name}: queued")
+        return job
+    return None
+
+
+def _finish(graph: StageGraph, stage: "Stage", future: Future[JobResult], reason: str) -> None:
+    """Settle the state of a stage whose job has ended; commit its outputs if it succeeded."""
+    name = stage.addressing
+    log = log_of(name)
+    unsuccessful = STOPPED if reason else FAILED
+    try:
+        result = future.result()
+    except BaseException as error:  # of the executor: the node was lost or the job cancelled
+        graph.settle(name, unsuccessful, " ".join(str(error).split())[:200])
+        return
+    number = len(attempts(log))
+    where = f"on {result.node}" + (f", attempt {number}" if number > 1 else "")
+    if not result.succeeded:
+        graph.settle(name, unsuccessful, f"{where}: {_failure(log, result)}")
+    elif stage.changed_deps():  # the command may have read either version
+        graph.settle(name, FAILED, "what it reads was changed while it ran; run it again")
+    else:
+        repository.commit_outputs(stage)
+        graph.seconds[name] = round(result.seconds, 1)
+        graph.settle(name, DONE, where)
+    settled = f"{len(graph.states)} of {len(graph.dependencies)} stages settled"
+    took = f"in {result.seconds:.0f} s {graph.details[name]}"
+    report(f"{name}: {graph.states[name]} {took}; {settled}")
+
+
+def _failure(log: Path, result: JobResult) -> str:
+    """Return the exit code of a command and the last line that it printed."""
+    lines = [line for line in read_log(log) if line.strip() and not line.startswith(ATTEMPT)]
+    return f"exit code {result.exit_code}; {lines[-1] if lines else 'it printed nothing'}"

@@ -1,8 +1,8 @@
-"""Where stages run: processes of this machine, or the nodes of a Ray cluster with the same folder.
+"""Executors of stage commands: processes of this machine; the protocol that Ray's follows too.
 
-A stage's command is a process of its own that writes the outputs of its stage, into the repository
-itself: on a cluster the repository, with .venv, lies in a folder that every node sees under the
-same path. That folder carries code, data, checkpoints and results; nothing is copied.
+The command of a stage is a process of its own that writes its outputs into the repository. On a
+cluster the repository, with its .venv, lies in a folder that all nodes see under the same path:
+it holds code, data, checkpoints and results, and nothing is copied.
 """
 
 import os
@@ -19,69 +19,98 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from patchscale.runtime.retries import ATTEMPTS, KILLED, PAUSE
+from patchscale.runtime.retries import ATTEMPTS, is_retried, pause_after
+from patchscale.runtime.stopping import GRACE
 from patchscale.study.errors import Stopped
 
 ATTEMPT = "== attempt on "
-SHELL = frozenset("|&;<>()$`*?[~#\n")
+"""Begins the line that precedes each attempt in a log; the node follows."""
+KILL_AFTER = 2 * GRACE
+"""Seconds after which a command that was asked to stop is killed; its checkpoints are kept.
+
+A search waits for its trials for `GRACE` seconds itself.
+"""
+SHELL_CHARACTERS = frozenset("|&;<>()$`*?[~#\n")
 """Characters that make a command more than a program and its arguments."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A stage's command, where it writes what it says, what it makes, and what it needs."""
+    """The command of a stage, its log, its outputs, and the resources that it needs."""
 
     name: str
     command: str
     log: Path
     outs: tuple[Path, ...] = ()
-    """Removed before it runs, so that what is there afterwards is its own."""
+    """Outputs; removed before each attempt, so that none is left over from an earlier one."""
     cpus: int = 1
     gpus: float = 0
     memory: int = 0
     """Bytes."""
-    spreads: bool = False
-    """Whether on a cluster its work is tasks of their own; then itself takes next to nothing."""
+    is_search: bool = False
+    """Whether the job is a search: on a cluster its trials are tasks with resources of their own,
+    and the job itself only coordinates them."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a job ended."""
+class JobResult:
+    """The end of a job: exit code of its command, seconds of all attempts, and node."""
 
-    code: int
+    exit_code: int
     seconds: float
     node: str
 
     @property
-    def done(self) -> bool:
+    def succeeded(self) -> bool:
         """Whether the command succeeded."""
-        return self.code == 0
+        return self.exit_code == 0
 
 
-class Engine(Protocol):
-    """Runs jobs, as many at a time as there is room for."""
+class Executor(Protocol):
+    """Runs jobs, as many at a time as its resources allow."""
 
     n_gpus: int
-    """Of the cluster, for jobs of one each; 0 here, where a job takes what it finds."""
+    """GPUs that jobs are assigned to; 0 where jobs are not assigned to GPUs."""
 
-    def submit(self, job: Job) -> Future[Outcome]:
-        """Queue a job."""
+    def submit(self, job: Job) -> Future[JobResult]:
+        """Queue a job; raise InputError where its resources do not exist."""
 
     def stop(self) -> None:
-        """Let running jobs stop, resumable, and no other begin."""
+        """Ask running jobs to stop, resumable, and begin no other; return at once.
+
+        It may be called again, in case a request was lost.
+        """
 
     def close(self) -> None:
-        """End what the engine started."""
+        """Stop the jobs that are left and release the executor's resources."""
 
 
-def attempts(log: Path) -> list[str]:
-    """Return the node of every attempt that a log tells of."""
-    return [line.removeprefix(ATTEMPT) for line in lines_of(log) if line.startswith(ATTEMPT)]
+class LocalExecutor:
+    """Runs `concurrency` jobs at a time as processes of this machine, which share its cores."""
 
+    n_gpus = 0
 
-def lines_of(log: Path) -> list[str]:
-    """Return the lines of a log, none where it is not there."""
-    return log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    def __init__(self, concurrency: int, root: Path, environment: Mapping[str, str]) -> None:
+        threads = max(1, len(os.sched_getaffinity(0)) // concurrency)
+        self._root, self._stopping = root, False
+        self._environment = {**environment, "OMP_NUM_THREADS": str(threads)}
+        self._pool = ThreadPoolExecutor(concurrency)
+
+    def submit(self, job: Job) -> Future[JobResult]:
+        """Queue a job; the processes of its training use its share of the cores."""
+        return self._pool.submit(
+            execute, job, self._root, self._environment, lambda: self._stopping
+        )
+
+    def stop(self) -> None:
+        """Ask running jobs to stop, resumable, and begin no other; return at once."""
+        self._stopping = True
+        self._pool.shutdown(wait=False)
+
+    def close(self) -> None:
+        """Stop the jobs that are left and wait until they have ended."""
+        self.stop()
+        self._pool.shutdown()
 
 
 def execute(
@@ -90,15 +119,16 @@ def execute(
     environment: Mapping[str, str],
     stopping: Callable[[], bool],
     node: str = "this machine",
-) -> Outcome:
-    """Run a job's command here, again where it was killed or stopped: it resumes.
+) -> JobResult:
+    """Run the command of a job on this machine; repeat it where it was killed or stopped itself.
 
-    Killed is what the kernel does where memory ran out; stopped, with exit code 75, what a training
-    does that is too hot, lost a process, or finds the lock of one that has not quite ended.
+    The kernel kills a process where memory ran out. A training stops itself with exit code 75 where
+    the machine is too hot, where it lost a process, and where its lock is still held by a process
+    that has not quite ended. In both cases the next attempt resumes.
     """
     if stopping():
-        return Outcome(Stopped.exit_code, 0, node)
-    begun, shell = time.monotonic(), not SHELL.isdisjoint(job.command)
+        return JobResult(Stopped.exit_code, 0, node)
+    begun, in_shell = time.monotonic(), not SHELL_CHARACTERS.isdisjoint(job.command)
     with job.log.open("ab") as stream:
         while True:
             stream.write(f"{ATTEMPT}{node}\n".encode())
@@ -106,23 +136,35 @@ def execute(
             for out in job.outs:
                 _remove(out)
             process = subprocess.Popen(
-                ["sh", "-c", job.command] if shell else shlex.split(job.command),
+                ["sh", "-c", job.command] if in_shell else shlex.split(job.command),
                 cwd=root,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is ours to hand on
+                start_new_session=True,  # Ctrl-C reaches the driver only, which asks jobs to stop
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
-            # a training is asked alone, its workers follow it; a shell would not hand it on
-            stop = partial(os.killpg, process.pid, signal.SIGTERM) if shell else process.terminate
-            code = _wait(process, stopping, stop)
-            again = code == Stopped.exit_code or code in KILLED
-            count = len(attempts(job.log))
-            if stopping() or not again or count >= ATTEMPTS:
-                return Outcome(code, time.monotonic() - begun, node)
-            time.sleep(PAUSE * 2 ** (count - 1))
+            # A training stops its own workers. A shell would not pass the signal on, so that all
+            # its processes get it.
+            terminate_all = partial(os.killpg, process.pid, signal.SIGTERM)
+            code = _wait(process, stopping, terminate_all if in_shell else process.terminate)
+            attempt = len(attempts(job.log))
+            retry = is_retried(code) and attempt < ATTEMPTS
+            if retry and not stopping():
+                time.sleep(pause_after(attempt))
+            if not retry or stopping():
+                return JobResult(code, time.monotonic() - begun, node)
+
+
+def attempts(log: Path) -> list[str]:
+    """Return the node of each attempt that a log records."""
+    return [line.removeprefix(ATTEMPT) for line in read_log(log) if line.startswith(ATTEMPT)]
+
+
+def read_log(log: Path) -> list[str]:
+    """Return the lines of a log; none where the file does not exist."""
+    return log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
 
 
 def _remove(path: Path) -> None:
@@ -133,52 +175,24 @@ def _remove(path: Path) -> None:
 
 
 def _wait(
-    process: subprocess.Popen[bytes], stopping: Callable[[], bool], stop: Callable[[], None]
+    process: subprocess.Popen[bytes], stopping: Callable[[], bool], terminate: Callable[[], None]
 ) -> int:
-    """Wait for a process, which is asked to stop when `stopping` says so or we are interrupted."""
-    asked = False
-    try:
-        while True:
-            try:
-                return process.wait(timeout=0.2)
-            except subprocess.TimeoutExpired:
-                if stopping() and not asked:
-                    stop()
-                    asked = True
-    except BaseException:
-        stop()
-        process.wait()
-        raise
+    """Return the exit code of a process; once `stopping`, ask it to stop, in the end kill it."""
+    asked_at: float | None = None
+    while True:
+        try:
+            return process.wait(timeout=0.2)
+        except subprocess.TimeoutExpired:
+            if asked_at is None and stopping():
+                terminate()
+                asked_at = time.monotonic()
+            elif asked_at is not None and time.monotonic() > asked_at + KILL_AFTER:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _die_with_parent() -> None:
-    """Let the kernel kill this process with the one that started it; nobody else would."""
+    """Ask the kernel to kill this process when the process that started it dies."""
     import ctypes
 
     parent_death_signal = 1
     ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
-
-
-class Local:
-    """Processes of this machine, `jobs` at a time, which share its cores."""
-
-    n_gpus = 0
-
-    def __init__(self, jobs: int, root: Path, environment: Mapping[str, str]) -> None:
-        self._root, self._environment, self._stopping = root, environment, False
-        self._threads = ThreadPoolExecutor(jobs)
-        self._cores = max(1, len(os.sched_getaffinity(0)) // jobs)
-
-    def submit(self, job: Job) -> Future[Outcome]:
-        """Queue a job; its training processes take its share of the cores."""
-        environment = dict(self._environment) | {"OMP_NUM_THREADS": str(self._cores)}
-        return self._threads.submit(execute, job, self._root, environment, lambda: self._stopping)
-
-    def stop(self) -> None:
-        """Let running jobs stop, resumable, and no other begin."""
-        self._stopping = True
-        self._threads.shutdown()
-
-    def close(self) -> None:
-        """End the threads; a job that is left stops."""
-        self.stop()

@@ -1,4 +1,4 @@
-"""What the command of a stage needs: cores, memory, GPUs, and how long it may take."""
+"""Resources and expected duration of the command of a stage."""
 
 from dataclasses import replace
 
@@ -6,46 +6,52 @@ from patchscale.fanout.executors import Job
 from patchscale.model.size import BYTES_PER_WEIGHT
 from patchscale.study.params import Params
 
-PROCESS = 2**30
-"""Bytes of a process with torch and the data, without a model."""
+PROCESS_BYTES = 2**30
+"""Memory of a process that has torch and the data loaded, without a model."""
 
 
-def needing(params: Params, n_gpus: int, job: Job) -> Job:
-    """Return the job of a stage with what it needs, where the engine has `n_gpus`.
+def with_needs(params: Params, n_gpus: int, job: Job) -> Job:
+    """Return the job of a stage with its cores, GPUs and memory, on an executor with `n_gpus`.
 
-    A training takes weights, gradients, moments, and half as much again for the activations of a
-    micro-batch; its replicates are side by side on the processor and one after another on a GPU.
+    A training needs memory for weights, gradients and moments, and half as much again for the
+    activations of a micro-batch. Its replicates are trained side by side on the processor and one
+    after another on a GPU.
     """
-    job = replace(job, memory=PROCESS)
+    job = replace(job, memory=PROCESS_BYTES)
     kind, _, cell = job.name.partition("@")
     if kind not in ("train", "hpo") or not cell:
         return job
-    row = params.cells[cell]
-    budget, rules = row.budget, params.budgets[row.budget].run
-    copies = rules.seeds if kind == "train" else params.hpo.batch
-    if not (params.budgets[budget].trained if kind == "train" else params.trials_of(budget)):
+    budget_name = params.cells[cell].budget
+    budget = params.budgets[budget_name]
+    run = budget.run
+    if not (budget.trained if kind == "train" else params.trials_of(budget_name)):
         return job
-    each = 1.5 * BYTES_PER_WEIGHT[rules.precision] * params.budgets[budget].n_params
-    processes = rules.processes if kind == "train" else 1
-    side_by_side = 1 if n_gpus or processes > 1 else copies
+    trainings = run.seeds if kind == "train" else params.hpo.batch
+    processes = run.processes if kind == "train" else 1
+    side_by_side = 1 if n_gpus or processes > 1 else trainings
+    each = 1.5 * BYTES_PER_WEIGHT[run.precision] * budget.n_params
     return replace(
         job,
-        cpus=rules.threads * max(side_by_side, processes),
+        cpus=run.threads * max(side_by_side, processes),
         gpus=processes if n_gpus else 0,
-        spreads=kind == "hpo",
-        memory=round(PROCESS * (1 + max(side_by_side, processes)) + each * side_by_side),
+        is_search=kind == "hpo",
+        memory=round(PROCESS_BYTES * (1 + max(side_by_side, processes)) + each * side_by_side),
     )
 
 
-def expected(name: str, params: Params, known: dict[str, float]) -> float | None:
-    """Return the seconds a stage took here, or by N and seeds from another cell's training."""
+def expected_seconds(name: str, params: Params, durations: dict[str, float]) -> float | None:
+    """Return how long a stage took when it last ran here, or an estimate, or None.
+
+    A training that never ran here is estimated from the training of the nearest size, in proportion
+    to parameters times seeds.
+    """
     work = {
         f"train@{cell}": budget.n_params * budget.run.seeds
         for cell, row in params.cells.items()
         if (budget := params.budgets[row.budget]).trained
     }
-    trained = [each for each in known if each in work]
-    if name in known or name not in work or not trained:
-        return known.get(name)
-    nearest = min(trained, key=lambda each: abs(work[each] - work[name]))
-    return known[nearest] * work[name] / work[nearest]
+    trained = [stage for stage in durations if stage in work]
+    if name in durations or name not in work or not trained:
+        return durations.get(name)
+    nearest = min(trained, key=lambda stage: abs(work[stage] - work[name]))
+    return durations[nearest] * work[name] / work[nearest]

@@ -1,4 +1,4 @@
-"""Stages as tasks of a Ray cluster whose nodes see the same folder."""
+"""Executor of stage commands as tasks of a Ray cluster whose nodes see the same folder."""
 
 import os
 import socket
@@ -8,13 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from patchscale.fanout.executors import Job, Outcome, execute
-from patchscale.runtime.retries import ATTEMPTS, GLIMPSE
+from patchscale.fanout.executors import Job, JobResult, execute
+from patchscale.runtime.retries import ATTEMPTS, COORDINATOR_GPU_SHARE
+from patchscale.runtime.stopping import stop_requests
 from patchscale.study.errors import InputError
 
+STOP_FILE = Path("runs/fanout/stop")
+"""Exists while the jobs of a fan-out are asked to stop; all nodes see it."""
 
-class Cluster:
-    """The nodes of a Ray cluster; RAY_ADDRESS names it, else one is started on this machine."""
+
+class RayExecutor:
+    """Runs jobs on the cluster that RAY_ADDRESS names, else on one that it starts here.
+
+    Raises
+    ------
+    InputError
+        Ray is not installed, or no cluster answers at RAY_ADDRESS.
+    """
 
     def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
         try:
@@ -24,7 +34,7 @@ class Cluster:
         self._ray, self._root = ray, root
         wanted = os.environ.get("RAY_ADDRESS", "")
         try:
-            _knock(wanted)
+            _connect_once(wanted)
             ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
         except OSError:
             raise InputError(
@@ -32,17 +42,19 @@ class Cluster:
                 "names its address"
             ) from None
         address = ray.get_runtime_context().gcs_address
-        self._environment = dict(environment) | {"RAY_ADDRESS": address, "PATCHSCALE_TRIALS": "ray"}
+        self._environment = {**environment, "RAY_ADDRESS": address, "PATCHSCALE_TRIALS": "ray"}
         self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         self.n_gpus = int(sum(node.get("GPU", 0) for node in self._nodes))
-        self._references: list[Any] = []
+        self._tasks: dict[Future[JobResult], Any] = {}
+        self._stop_file = root / STOP_FILE
+        self._stop_file.unlink(missing_ok=True)
 
-    def submit(self, job: Job) -> Future[Outcome]:
-        """Queue a job; raise InputError where no node has what it needs."""
-        if job.spreads:  # a little of a GPU lets it see that there is one
-            job = replace(job, cpus=0, gpus=GLIMPSE * job.gpus, memory=0)
-        wanted = {"GPU": job.gpus, "memory": job.memory}
-        able = [n for n in self._nodes if all(n.get(k, 0) >= v for k, v in wanted.items())]
+    def submit(self, job: Job) -> Future[JobResult]:
+        """Queue a job; raise InputError where no node has the memory or the GPU that it needs."""
+        if job.is_search:  # a share of a GPU makes the GPU visible to the coordinating process
+            job = replace(job, cpus=0, gpus=COORDINATOR_GPU_SHARE * job.gpus, memory=0)
+        needed = {"GPU": job.gpus, "memory": job.memory}
+        able = [n for n in self._nodes if all(n.get(k, 0) >= v for k, v in needed.items())]
         if not able:
             raise InputError(
                 f"{job.name}: needs {job.memory / 2**30:.1f} GiB and {job.gpus} GPU; the largest "
@@ -51,36 +63,52 @@ class Cluster:
         cpus = min(job.cpus, int(max(node.get("CPU", 0) for node in able)))
         remote = self._ray.remote(
             num_cpus=cpus, num_gpus=job.gpus, memory=job.memory, max_retries=ATTEMPTS - 1
-        )(_on_node)
-        reference = remote.remote(job, self._root, self._environment)
-        self._references.append(reference)
-        future: Future[Outcome] = reference.future()
+        )(_run_on_node)
+        task = remote.remote(job, self._root, self._environment)
+        future: Future[JobResult] = task.future()
+        self._tasks[future] = task
         return future
 
     def stop(self) -> None:
-        """Let running jobs stop, resumable, and no other begin."""
-        for reference in self._references:
-            self._ray.cancel(reference)
+        """Ask running jobs to stop, resumable, and begin no other; return at once.
+
+        Ray may lose the cancellation of a task that is just starting. Such a task finds the stop
+        file, and the next call cancels it again.
+        """
+        self._stop_file.parent.mkdir(parents=True, exist_ok=True)
+        self._stop_file.touch()
+        for future, task in self._tasks.items():
+            if not future.done():
+                self._ray.cancel(task)
 
     def close(self) -> None:
-        """Leave the cluster, which ends what is left of our jobs."""
+        """Disconnect from the cluster, which kills the jobs that are left."""
         self._ray.shutdown()
+        self._stop_file.unlink(missing_ok=True)
 
 
-def _knock(address: str) -> None:
-    """Raise OSError where nobody listens at host:port; Ray itself would try for many minutes."""
+def _connect_once(address: str) -> None:
+    """Raise OSError where nothing listens at host:port; `ray.init` would try for minutes."""
     host, _, port = address.rpartition(":")
     if port.isdigit() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def _on_node(job: Job, root: Path, environment: dict[str, str]) -> Outcome:
+def _run_on_node(job: Job, root: Path, environment: dict[str, str]) -> JobResult:
     """Run a job on the node that Ray chose."""
     import ray
 
     node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     if not job.log.parent.is_dir():
         raise InputError(f"node {node} does not see {root}; every node must")
-    own = {key: os.environ[key] for key in ("CUDA_VISIBLE_DEVICES",) if key in os.environ}
+    assigned = {key: os.environ[key] for key in ("CUDA_VISIBLE_DEVICES",) if key in os.environ}
     threads = {"OMP_NUM_THREADS": str(max(1, job.cpus))}
-    return execute(job, root, environment | own | threads, lambda: False, node)
+    stop_file = root / STOP_FILE
+    with stop_requests() as stopped:  # a running task receives its cancellation as SIGINT
+        return execute(
+            job,
+            root,
+            environment | assigned | threads,
+            lambda: bool(stopped()) or stop_file.exists(),
+            node,
+        )

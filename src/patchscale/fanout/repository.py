@@ -1,7 +1,7 @@
-"""The pipeline as DVC sees it: what is stale, in which order, what a stage leaves, and its locks.
+"""DVC's view of the pipeline: stages and their order, what is stale, caches, and locks.
 
-DVC is asked in this process, about the repository it was opened on. This is the one module of the
-library that imports it.
+DVC is called in this process, for the repository that was opened. No other module of the library
+imports DVC.
 """
 
 import logging
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
 
-LOCK_TRIES = 20
-"""Of three seconds each, for the lock that DVC's commands hold for a moment."""
+LOCK_ATTEMPTS = 20
+"""Attempts, of three seconds each, to take the lock that a DVC command holds for a moment."""
 
 
 def open_repository(root: Path) -> "Repo":
-    """Return a repository, which from here on says nothing but errors."""
+    """Open a repository; from here on DVC logs errors only."""
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
@@ -31,9 +31,19 @@ def open_repository(root: Path) -> "Repo":
 
 
 def collect(repo: "Repo", globs: Sequence[str]) -> "dict[Stage, set[Stage]]":
-    """Return some stages, or all, and those they need, each with those it reads from.
+    """Return stages with their direct dependencies, in the order of `dvc repro`.
 
-    They are in the order of `dvc repro`.
+    Parameters
+    ----------
+    repo
+        The repository.
+    globs
+        Names or patterns of stages; all stages if empty. The stages that they depend on are added.
+
+    Raises
+    ------
+    InputError
+        No stage has such a name, or DVC refuses the pipeline.
     """
     from dvc.exceptions import DvcException
     from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
@@ -49,56 +59,62 @@ def collect(repo: "Repo", globs: Sequence[str]) -> "dict[Stage, set[Stage]]":
 
 
 def command_of(stage: "Stage") -> str:
-    """Return the command of a stage as one for a shell."""
+    """Return the command of a stage; a list of commands becomes one for a shell."""
     return stage.cmd if isinstance(stage.cmd, str) else " && ".join(stage.cmd)
 
 
-def made_by(stage: "Stage") -> tuple[Path, ...]:
-    """Return the outputs of a stage that `dvc repro` removes before it runs."""
+def outputs_of(stage: "Stage") -> tuple[Path, ...]:
+    """Return the outputs of a stage that `dvc repro` removes before it runs the command."""
     return tuple(Path(out.fs_path) for out in stage.outs if not out.persist)
 
 
 def restore(stage: "Stage") -> bool:
-    """Bring the outputs of a stage back from DVC's cache, if it has run on these inputs before."""
+    """Restore the outputs of a stage from the run-cache; return whether they were there."""
     from dvc.stage.cache import RunCacheNotFoundError
     from dvc_data.hashfile.hash_info import HashInfo
 
-    runs = stage.repo.stage_cache
+    run_cache = stage.repo.stage_cache
     if stage.changed_stage() or not stage.deps_cached():
         stage.save_deps()
         for out in stage.outs:
-            out.hash_info = HashInfo()  # dvc.lock has those of other inputs
+            out.hash_info = HashInfo()  # the hashes in dvc.lock belong to other inputs
     try:
-        runs.restore(stage, dry=True)
+        run_cache.restore(stage, dry=True)
     except RunCacheNotFoundError:
         return False
     stage.remove_outs(ignore_remove=False, force=False)
-    runs.restore(stage)
-    keep(stage)
+    run_cache.restore(stage)
+    commit_outputs(stage)
     return True
 
 
-def keep(stage: "Stage") -> None:
-    """Hand what a stage has made to DVC's cache and run-cache; dvc.lock is not written."""
+def commit_outputs(stage: "Stage") -> None:
+    """Add the outputs of a stage to DVC's cache and run-cache, without writing dvc.lock."""
     stage.save()
     stage.commit()
 
 
 def write_lock(repo: "Repo", stages: "Sequence[Stage]") -> None:
-    """Write what `keep` was asked to keep into dvc.lock, in the order given."""
+    """Write the entries of committed stages to dvc.lock, in the order given."""
     if stages:
-        with locked(repo):
+        with dvc_lock(repo):
             stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
 
 
 @contextmanager
-def locked(repo: "Repo") -> Iterator[None]:
-    """Hold DVC's lock for a moment; wait where another command has it."""
+def dvc_lock(repo: "Repo") -> Iterator[None]:
+    """Hold the lock that every DVC command holds while it reads or writes; wait for it.
+
+    Raises
+    ------
+    Stopped
+        Another command held it for a minute.
+    """
     from dvc.lock import LockError
     from dvc.repo import lock_repo
 
     with ExitStack() as stack:
-        for left in reversed(range(LOCK_TRIES)):
+        for left in reversed(range(LOCK_ATTEMPTS)):
             try:
                 stack.enter_context(lock_repo(repo))
                 break
@@ -109,10 +125,15 @@ def locked(repo: "Repo") -> Iterator[None]:
 
 
 @contextmanager
-def alone(repo: "Repo") -> Iterator[None]:
-    """Hold all files of a repository as a running `dvc repro` holds a stage's outputs.
+def repository_lock(repo: "Repo") -> Iterator[None]:
+    """Lock all files of a repository, as a running `dvc repro` locks the outputs of a stage.
 
-    DVC refuses every other command that would read or write one, and a second fan-out.
+    DVC refuses every other command that would read or write one of them, and a second fan-out.
+
+    Raises
+    ------
+    Stopped
+        Another command holds files of the repository; the message names its process.
     """
     from dvc.lock import LockError
     from dvc.rwlock import rwlock

@@ -1,12 +1,14 @@
-"""The features, declared as data: name, kind, family, warm-up, formula.
+"""The features, declared as data: name, kind, warm-up and formula, in families.
 
-A formula is written in the functions of `rolling` and `indicators` and in names: the adjusted bar
-(`open`, `high`, `low`, `close`, `volume`), `vix`, the calendar (`features.Bars`), the shared series
-below and other features. It is both what is computed and what docs/features.md prints.
+A formula is an expression of functions of `rolling` and `indicators` and of names: the adjusted bar
+(`open`, `high`, `low`, `close`, `volume`), `vix`, the calendar's series (`formulas.CALENDAR`), the
+shared series below and other features. Formulas are evaluated by `formulas` and printed in
+docs/features.md.
 
-L, `level`: moves with prices or volumes, or accumulates. S, `stationary`: bounded, a ratio, a
-percentage, a count or a z-score. The number is the warm-up. A line that ends in a colon opens a
-family. A source behind # is printed beside those in the docstrings of the functions named.
+Kind L, `level`: moves with prices or volumes, or accumulates. Kind S, `stationary`: bounded, a
+ratio, a percentage, a count or a z-score. The number is the warm-up in sessions. A line that ends
+in a colon begins a family. A citation after # is printed together with those in the docstrings of
+the functions used.
 """
 
 SHARED = """

@@ -1,4 +1,4 @@
-"""The data dictionary, printed: python -m patchscale.dictionary > docs/features.md."""
+"""Print the data dictionary: python -m patchscale.features.dictionary > docs/features.md."""
 
 import inspect
 import re
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from patchscale.features import catalogue, indicators, rolling
-from patchscale.features.formulas import CALENDAR, FORMULAS, NUMPY, SHARED, Bars
+from patchscale.features.formulas import CALENDAR, FORMULAS, NUMPY, SHARED, Namespace
 from patchscale.features.tiers import TIERS, WARM_UP, Feature, read_catalogue
 
 
 def code(formula: str) -> str:
-    """Return a formula without the source behind it."""
+    """Return a formula without its citation."""
     return formula.partition("#")[0].strip()
 
 
@@ -31,28 +31,28 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 CITATION = re.compile(r"\(([^()]*(?:\d{4}|Chaikin|TA-Lib)[^()]*)\)\.$")
 SECTIONS = {
     "a20": (catalogue.A20, "The first tier."),
-    "a25": (catalogue.BAR, "a20 and the adjusted bar. Not part of the wider tiers."),
+    "a25": (catalogue.BAR, "a20 and the adjusted bar, which the wider tiers do not contain."),
     "a50": (catalogue.A50, "a20 and these 30."),
     "a100": (catalogue.A100, "a50 and these 50."),
     "a200": (catalogue.A200, "a100 and these 100."),
     "a20c, a25c, a50c, a100c, a200c": (
         catalogue.VIX,
-        "The tier before the c and these 13; only for a data set with a volatility index.",
+        "The tier named before the c, and these 13. They need a data set with a volatility index.",
     ),
 }
 HEAD = f"""# Features
 
-Printed from `src/patchscale/catalogue.py` by `python -m patchscale.dictionary`; what stands here
-is what is computed.
+This page is printed by `python -m patchscale.features.dictionary` from
+`src/patchscale/features/catalogue.py`. The formulas below are the ones that are evaluated.
 
 Every feature is a function of bars up to its own day. Bars are forward-adjusted for dividends and
-splits. Every tier drops the first {WARM_UP} sessions, the widest warm-up, so that all tiers have
+splits. Every tier drops the first {WARM_UP} sessions, the longest warm-up, so that all tiers have
 the same dates. `level` features are standardised inside each context window, `stationary` ones
-with training statistics. A neutral value stands only where a denominator is zero; it is the last
-argument of `ratio`, or named with the function.
+with statistics of the training dates. Where a denominator is zero, a feature has a neutral value:
+the last argument of `ratio`, or the value named with the function.
 
-`vix` is the close of the volatility index; {", ".join(NUMPY)} are NumPy's. To add a feature, add
-its line to the catalogue.
+`vix` is the close of the volatility index. {", ".join(NUMPY)} are functions of NumPy. To add a
+feature, add its line to the catalogue.
 """
 
 
@@ -68,14 +68,14 @@ def sources(formula: str) -> set[str]:
 
 
 def citation(function: str) -> str:
-    """Return what stands in brackets at the end of a docstring's first line or last sentence."""
+    """Return the citation at the end of a docstring or of its first sentence."""
     text = meaning(FUNCTIONS[function])
     ends = [CITATION.search(part) for part in (text, text.partition(". ")[0] + ".")]
     return next((end[1] for end in ends if end), "")
 
 
 def meaning(function: Callable[..., Any]) -> str:
-    """Return a docstring on one line."""
+    """Return a docstring on one line, without its first word Return."""
     return " ".join((function.__doc__ or "").split()).removeprefix("Return ")
 
 
@@ -85,7 +85,7 @@ def row(*cells: str) -> str:
 
 
 def table(features: tuple[Feature, ...]) -> Iterator[str]:
-    """Yield the rows of a tier's features."""
+    """Yield the rows of a table of features."""
     yield row("name", "kind", "family", "warm-up", "formula", "source")
     yield row("---", "---", "---", "---:", "---", "---")
     for feature in features:
@@ -97,7 +97,7 @@ def table(features: tuple[Feature, ...]) -> Iterator[str]:
 
 
 def dictionary() -> str:
-    """Return docs/features.md."""
+    """Return the text of docs/features.md."""
     lines = [HEAD, row("tier", "features", "level", "stationary"), row(*["---", *["---:"] * 3])]
     for tier, features in TIERS.items():
         level = sum(feature.kind == "level" for feature in features)
@@ -111,7 +111,7 @@ def dictionary() -> str:
     for name, function in FUNCTIONS.items():
         arguments = ", ".join(inspect.signature(function).parameters)
         lines.append(row(f"`{name}({arguments})`", meaning(function)))
-    lines.append(row("`last_week(weekly)`", meaning(Bars.last_week)))
+    lines.append(row("`last_week(weekly)`", meaning(Namespace.last_week)))
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Feature tiers: which columns they have, and their computation from adjusted bars."""
+"""Computation of a feature tier: the catalogue's formulas evaluated on adjusted bars."""
 
 import math
 from inspect import isfunction
@@ -14,28 +14,26 @@ from patchscale.study.errors import InputError
 
 SHARED = dict(line.split(None, 1) for line in catalogue.SHARED.strip().splitlines())
 FORMULAS = SHARED | {feature.name: feature.formula for feature in A200 + VIX}
+"""Formulas of the shared series and of all features by name."""
 NUMPY = ("abs", "sqrt", "log", "sin", "cos", "minimum", "maximum", "where", "clip")
 BAR_NAMES = ("open", "high", "low", "close", "volume")
 
 
-class Bars(dict[str, Any]):
-    """Names in which formulas are written; a series is computed once, when it is first named.
+class Namespace(dict[str, Any]):
+    """Names that formulas use; a series is computed when it is first named, and kept.
 
     Parameters
     ----------
     bars
         Adjusted bars, ascending.
     calendar
-        Exchange whose schedule of sessions is known in advance.
+        Name of the exchange, for its schedule of sessions.
     vix
-        Bars of the volatility index on the same dates; without them `vix` has no value.
+        Bars of the volatility index on the same dates; without them the name `vix` is missing.
     """
 
     def __init__(self, bars: pd.DataFrame, calendar: str, vix: pd.DataFrame | None = None) -> None:
-        from patchscale.features import (
-            indicators,
-            rolling,  # TA-Lib is 27 MB; the catalogue needs it not
-        )
+        from patchscale.features import indicators, rolling  # TA-Lib is 27 MB
 
         super().__init__(pi=math.pi)
         for module in (rolling, indicators):
@@ -50,7 +48,7 @@ class Bars(dict[str, Any]):
         self["last_week"] = self.last_week
 
     def __missing__(self, name: str) -> Any:
-        """Compute a series of the catalogue or the calendar."""
+        """Compute a series of the catalogue or of the calendar."""
         if name not in FORMULAS:
             self[name] = CALENDAR[name](self)
         else:
@@ -60,45 +58,43 @@ class Bars(dict[str, Any]):
 
     @property
     def week(self) -> np.ndarray:
-        """Number of each session's Monday-to-Sunday week, counted from 0."""
+        """Index of each session's week, Monday to Sunday, from 0."""
         monday = (self.dates - pd.to_timedelta(self.dates.day_of_week, unit="D")).to_numpy()
         weeks: np.ndarray = np.unique(monday, return_inverse=True)[1]
         return weeks
 
     def day_of_week(self) -> np.ndarray:
-        """Return 0 on Mondays to 4 on Fridays."""
+        """Return the day of the week, 0 for Monday to 4 for Friday."""
         return self.dates.day_of_week.to_numpy(dtype=float)
 
     def month(self) -> np.ndarray:
-        """Return 1 in January to 12 in December."""
+        """Return the month, 1 to 12."""
         return self.dates.month.to_numpy(dtype=float)
 
     def weekly_close(self) -> np.ndarray:
-        """Return the close of each week's last session, one value a week."""
+        """Return the close of each week's last session, one value per week."""
         last = np.append(np.diff(self.week) > 0, True)
         weekly: np.ndarray = self["close"][last[: len(self.dates)]]
         return weekly
 
     def last_week(self, weekly: np.ndarray) -> np.ndarray:
-        """Return a series of weeks as known on each day.
+        """Return a weekly series as known on each day: the value of the last week before its own.
 
-        On day t that is the value of the last week that closed before t's week: a week's own
-        bar is not known until its last session is over, wherever holidays fall.
+        A week is complete only when its last session is over, wherever holidays fall.
         """
         known: np.ndarray = np.append(np.nan, weekly)[self.week]
         return known
 
     def sessions_left_in_month(self) -> np.ndarray:
-        """Return the scheduled sessions after each day in its month.
+        """Return the number of scheduled sessions after each day in its month.
 
-        Holidays of the exchange's rule book count; closures nobody knew of in advance (2001-09-11)
-        do not.
+        Regular holidays of the exchange are no sessions. Closures that were not known in advance
+        (2001-09-11) count as sessions.
         """
-        import exchange_calendars  # 1 s
+        import exchange_calendars  # takes 1 s
 
         if self.dates.empty:
             return np.empty(0)
-
         exchange = exchange_calendars.get_calendar(self.calendar)
         days = self.dates.to_numpy().astype("datetime64[D]")
         next_month = (days.astype("datetime64[M]") + 1).astype("datetime64[D]")
@@ -110,22 +106,23 @@ class Bars(dict[str, Any]):
 
 
 CALENDAR = {
-    "weekly_close": Bars.weekly_close,
-    "day_of_week": Bars.day_of_week,
-    "month": Bars.month,
-    "sessions_left_in_month": Bars.sessions_left_in_month,
+    "weekly_close": Namespace.weekly_close,
+    "day_of_week": Namespace.day_of_week,
+    "month": Namespace.month,
+    "sessions_left_in_month": Namespace.sessions_left_in_month,
 }
+"""Series that are computed from the dates, by name."""
 
 
 def compute_tier(
     bars: pd.DataFrame, tier: str, calendar: str = "XNYS", vix: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Return `date` and exactly the tier's columns, with NaN where a feature warms up.
+    """Return `date` and the columns of a tier, NaN during the warm-up of each.
 
     Parameters
     ----------
     bars, calendar, vix
-        As for `Bars`.
+        As for `Namespace`.
     tier
         Key of `TIERS`.
 
@@ -136,20 +133,20 @@ def compute_tier(
     """
     features = tier_features(tier)
     if vix is None and any(feature in VIX for feature in features):
-        raise InputError(f"features.tier: {tier!r} needs a volatility index; there is none")
-    names = Bars(bars, calendar, vix)
+        raise InputError(f"features.tier: {tier!r} needs a volatility index; the data set has none")
+    names = Namespace(bars, calendar, vix)
     with np.errstate(invalid="ignore", divide="ignore"):
         columns = {feature.name: names[feature.name] for feature in features}
     return pd.DataFrame({"date": bars["date"].to_numpy(), **columns})
 
 
 def drop_warm_up(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows after the widest warm-up.
+    """Return the rows after the longest warm-up.
 
     Raises
     ------
     InputError
-        A value is still NaN or infinite; the line names columns and dates.
+        A value is NaN or infinite after the warm-up; the message names the column and a date.
     """
     kept = table.iloc[WARM_UP:].reset_index(drop=True)
     wrong = ~np.isfinite(kept.drop(columns="date").to_numpy())

@@ -1,7 +1,7 @@
-"""Technical indicators, in which the catalogue's formulas are written.
+"""Technical indicators for the catalogue's formulas.
 
-Each is a function of values up to its own row, with NaN where it warms up, as in `rolling`. The
-citation at the end of a docstring is printed in the data dictionary.
+As in `rolling`, arrays have shape (T,), row t depends on rows up to t, and rows of the warm-up are
+NaN. The citation at the end of a docstring is printed in docs/features.md.
 """
 
 import math
@@ -27,34 +27,37 @@ YEAR = 252
 
 
 def volatility(log_return: Array, n: int) -> Array:
-    """Return the annualised deviation of n log returns, percent."""
+    """Return the annualised standard deviation of n log returns, percent."""
     return 100 * math.sqrt(YEAR) * std(log_return, n)
 
 
 def sharpe(day_return: Array, n: int) -> Array:
-    """Return mean / deviation of n returns, annualised; flat: 0 (Sharpe 1994)."""
+    """Return the annualised mean / deviation of n returns; 0 if all are equal (Sharpe 1994)."""
     return math.sqrt(YEAR) * ratio(sma(day_return, n), std(day_return, n), 0.0)
 
 
 def sortino(day_return: Array, n: int) -> Array:
-    """Return mean / deviation of n returns with gains as 0; no loss: 0 (Sortino & Price 1994)."""
+    """Return the annualised mean of n returns / deviation of losses (Sortino & Price 1994).
+
+    A gain is a loss of 0. Without any loss the ratio is 0.
+    """
     losses = std(np.minimum(day_return, 0.0), n)
     return math.sqrt(YEAR) * ratio(sma(day_return, n), losses, 0.0)
 
 
 def parkinson(high: Array, low: Array, n: int) -> Array:
-    """Return the annualised volatility of n ranges, percent (Parkinson 1980)."""
+    """Return the annualised volatility from n high-low ranges, percent (Parkinson 1980)."""
     return _annual(sma(np.log(high / low) ** 2, n) / (4 * math.log(2)))
 
 
 def garman_klass(open_: Array, high: Array, low: Array, close: Array, n: int) -> Array:
-    """Return the annualised volatility of n bars, percent (Garman & Klass 1980)."""
+    """Return the annualised volatility from n bars, percent (Garman & Klass 1980)."""
     body = (2 * math.log(2) - 1) * np.log(close / open_) ** 2
     return _annual(sma(np.log(high / low) ** 2 / 2 - body, n))
 
 
 def rogers_satchell(open_: Array, high: Array, low: Array, close: Array, n: int) -> Array:
-    """Return the annualised driftless volatility, percent (Rogers & Satchell 1991)."""
+    """Return the annualised volatility without drift, percent (Rogers & Satchell 1991)."""
     return _annual(_rogers_satchell(open_, high, low, close, n))
 
 
@@ -67,7 +70,7 @@ def yang_zhang(open_: Array, high: Array, low: Array, close: Array, n: int) -> A
 
 
 def ema(x: Array, n: int) -> Array:
-    """Return the exponential average that starts as an SMA (TA-Lib EMA)."""
+    """Return the exponential average that begins as the mean of n values (TA-Lib EMA)."""
     return np.asarray(talib.EMA(x, n))
 
 
@@ -92,12 +95,12 @@ def kama(x: Array, n: int) -> Array:
 
 
 def hma(x: Array, n: int) -> Array:
-    """Return WMA(2 WMA(n / 2) - WMA(n)) over sqrt(n), spans rounded down (Hull 2005)."""
+    """Return the WMA over sqrt(n) of 2 WMA(n / 2) - WMA(n), spans rounded down (Hull 2005)."""
     return wma(2 * wma(x, n // 2) - wma(x, n), math.isqrt(n))
 
 
 def vwma(x: Array, volume: Array, n: int) -> Array:
-    """Return the average of x weighted by volume; without volume the plain average."""
+    """Return the average of n values weighted by volume; unweighted if there is no volume."""
     weights = total(volume, n)
     return np.where(weights == 0, sma(x, n), ratio(total(x * volume, n), weights, 0.0))
 
@@ -166,10 +169,10 @@ def ad_oscillator(
 
 
 def volume_force(high: Array, low: Array, close: Array, volume: Array) -> Array:
-    """Return volume x |2 dm / cm - 1| x trend x 100; cm = 0: 0 (Klinger 1997).
+    """Return volume x |2 dm / cm - 1| x trend x 100; 0 if cm is 0 (Klinger 1997).
 
-    dm is the day's range; cm sums it since the session before the trend, the sign of the change
-    of high + low + close, last turned.
+    trend is the sign of the change of high + low + close, dm the day's range, and cm the sum of
+    ranges since the session before the trend last changed.
     """
     trend = np.where(sign(diff(high + low + close, 1)) > 0, 1.0, -1.0)
     dm = high - low
@@ -184,7 +187,7 @@ def volume_force(high: Array, low: Array, close: Array, volume: Array) -> Array:
 
 
 def supertrend(high: Array, low: Array, close: Array, n: int, width: float) -> tuple[Array, Array]:
-    """Return the trailing band of width x ATR(n) and its direction, 1 below price (Seban 2009)."""
+    """Return the trailing band at width x ATR(n), and 1 below or -1 above price (Seban 2009)."""
     spread, middle = width * atr(high, low, close, n), (high + low) / 2
     line, direction = np.full(len(close), np.nan), np.full(len(close), np.nan)
     upper, lower, up = math.inf, -math.inf, True
@@ -201,7 +204,7 @@ def supertrend(high: Array, low: Array, close: Array, n: int, width: float) -> t
 
 
 def linreg_place(x: Array, n: int) -> Array:
-    """Return where x lies in its n-session regression channel of +-2 residual deviations."""
+    """Return the position of x in its regression channel of n sessions, +-2 residual deviations."""
     variance = talib.VAR(x, n) - talib.LINEARREG_SLOPE(x, n) ** 2 * (n * n - 1) / 12
     spread = 4 * np.sqrt(np.where(variance < 1e-12 * x * x, 0.0, variance))
     return 0.5 + ratio(x - talib.LINEARREG(x, n), spread, 0.0)
@@ -216,7 +219,7 @@ def permutation_entropy(x: Array, order: int, n: int) -> Array:
 
 
 def hurst(x: Array, n: int) -> Array:
-    """Return the generalised Hurst exponent (q = 1, lags 1 to 16) of n values; flat: 0.5.
+    """Return the generalised Hurst exponent (q = 1, lags 1 to 16) of n values; 0.5 if all equal.
 
     Slope of log mean |x[t] - x[t - lag]| on log lag (Di Matteo, Aste & Dacorogna 2005).
     """
@@ -229,7 +232,7 @@ def hurst(x: Array, n: int) -> Array:
 
 
 def _directional(high: Array, low: Array, close: Array, n: int) -> tuple[Array, Array]:
-    # TA-Lib's, but for moves equal up to rounding: it compares them to the last bit
+    # as in TA-Lib, except that moves that differ by rounding only count as equal
     up, down, before = diff(high, 1), -diff(low, 1), lag(close, 1)
     plus = np.where((sign(up - down) > 0) & (up > 0), up, 0.0)
     minus = np.where((sign(down - up) > 0) & (down > 0), down, 0.0)
@@ -239,7 +242,7 @@ def _directional(high: Array, low: Array, close: Array, n: int) -> tuple[Array, 
 
 
 def _wilder_total(x: Array, n: int) -> Array:
-    """Return Wilder's running sum, n-fold his average; the first holds a day less than n."""
+    """Return Wilder's running sum, n times his average; the first sum has n - 1 days."""
     if len(x) <= n:
         return np.full(len(x), np.nan)
     return after(x, _wilder(np.append(x[1:n].sum(), n * x[n:]), n)[1:])

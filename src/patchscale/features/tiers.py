@@ -1,4 +1,4 @@
-"""Feature tiers: which columns each has, of which kind, and their warm-up."""
+"""Feature tiers: the columns of each, their kinds and their warm-up."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,19 +11,19 @@ Kind = Literal["level", "stationary"]
 
 @dataclass(frozen=True)
 class Feature:
-    """One column of a tier."""
+    """A column of a tier."""
 
     name: str
     kind: Kind
     family: str
     warm_up: int
-    """Number of leading sessions without a value."""
+    """Number of sessions at the start without a value."""
     formula: str
-    """Expression; a source may follow as a comment."""
+    """Expression; a citation may follow as a comment."""
 
 
 def read_catalogue(text: str) -> tuple[Feature, ...]:
-    """Return the features of one of the catalogue's tables, in its order."""
+    """Return the features of a table of the catalogue, in its order."""
     features, family = [], ""
     for line in text.strip().splitlines():
         if line.endswith(":"):
@@ -44,11 +44,11 @@ VIX = read_catalogue(catalogue.VIX)
 PLAIN = {"a20": A20, "a25": A20 + BAR, "a50": A50, "a100": A100, "a200": A200}
 TIERS = PLAIN | {f"{name}c": features + VIX for name, features in PLAIN.items()}
 WARM_UP = max(feature.warm_up for tier in TIERS.values() for feature in tier)
-"""Sessions dropped from every tier: the widest warm-up, so that all tiers share their dates."""
+"""Number of sessions dropped from every tier: the longest warm-up, so that all share dates."""
 
 
 def tier_features(tier: str) -> tuple[Feature, ...]:
-    """Return the features of a tier; raise InputError for an unknown one."""
+    """Return the features of a tier; raise InputError if there is no such tier."""
     if tier not in TIERS:
         raise InputError(f"features.tier: {tier!r} is unknown; allowed: {', '.join(TIERS)}")
     return TIERS[tier]

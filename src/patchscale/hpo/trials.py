@@ -13,7 +13,7 @@ import torch
 from patchscale.hpo.space import Drawn, Shapes
 from patchscale.hpo.study import Evaluate, Result, is_pruned
 from patchscale.runtime.checkpoint import Checkpoint
-from patchscale.runtime.pool import MakePool, Pool, pool, together
+from patchscale.runtime.pool import MakePool, Pool, concurrency, pool
 from patchscale.runtime.progress import Report
 from patchscale.runtime.replica import Outcome, Replica
 from patchscale.study.errors import InputError, Stopped
@@ -70,9 +70,9 @@ def evaluator(
     workers = workers_of(params.hpo, trial, free)
     make: MakePool = partial(Pool, free)
     if on_cluster():
-        from patchscale.runtime.ray_pool import ClusterPool
+        from patchscale.runtime.ray_pool import RayPool
 
-        make = ClusterPool
+        make = RayPool
     pulses = [folder / f"worker-{number}.json" for number in range(workers)]
 
     with pool(pulses, first.cell, make) as opened:
@@ -97,10 +97,10 @@ def workers_of(rules: Hpo, trial: Replica, free: int) -> int:
     """Return how many trials like this one are trained at a time."""
     most = min(rules.batch, max_workers() or rules.batch)
     if on_cluster():
-        from patchscale.runtime.ray_pool import places
+        from patchscale.runtime import ray_pool
 
-        return places(trial, most)
-    return together(trial, most, free)
+        return ray_pool.concurrency(trial, most)
+    return concurrency(trial, most, free)
 
 
 def on_cluster() -> bool:

@@ -26,7 +26,7 @@ INIT_STD = 0.02
 
 @dataclass(frozen=True)
 class PatchTSTConfig:
-    """Shape of a PatchTST; with the weights it rebuilds the model."""
+    """Shape of a PatchTST. Shape and weights together rebuild a model."""
 
     n_features: int
     context_length: int
@@ -42,6 +42,18 @@ class PatchTSTConfig:
     def n_patches(self) -> int:
         """Number of patches P cut from the context."""
         return (self.context_length - self.patch_length) // self.stride + 1
+
+    @property
+    def n_params(self) -> int:
+        """Number of trainable parameters N."""
+        return count_params(
+            n_features=self.n_features,
+            patch_length=self.patch_length,
+            n_patches=self.n_patches,
+            d_model=self.d_model,
+            n_layers=self.n_layers,
+            d_ff=self.d_ff,
+        )
 
 
 def keep_mask(like: Tensor, copies: int, dropout: float, dtype: torch.dtype) -> Tensor:
@@ -170,7 +182,7 @@ class PatchTST(nn.Module):
 def predict_logits(model: PatchTST, windows: Windows, rows: Tensor, device: str = "cpu") -> Tensor:
     """Return logits in evaluation mode; `(n,) rows -> (n,)`."""
     model.eval()
-    with torch.inference_mode():
+    with torch.no_grad():
         parts = [model(windows(part).to(device)).float() for part in torch.split(rows, 256)]
         return torch.cat(parts).cpu()
 
@@ -183,15 +195,3 @@ def predict(model: PatchTST, windows: Windows, rows: Tensor) -> Tensor:
 def predict_proba(logits: Tensor) -> Tensor:
     """Turn logits into probabilities: the only sigmoid of the code base."""
     return torch.sigmoid(logits.float())
-
-
-def count(shape: PatchTSTConfig) -> int:
-    """Return the number of parameters N."""
-    return count_params(
-        n_features=shape.n_features,
-        patch_length=shape.patch_length,
-        n_patches=shape.n_patches,
-        d_model=shape.d_model,
-        n_layers=shape.n_layers,
-        d_ff=shape.d_ff,
-    )

@@ -1,8 +1,8 @@
-"""Keep what a training run needs to go on, atomically; weights without pickle.
+"""Checkpoints of training runs: atomic, hashed, and without pickle.
 
-A run's directory holds `state.json`, the safetensors file it names with its SHA-256 (all tensors
-of the moment) and another one with the best epoch's weights. Tensors are written first, under a
-new name; renaming `state.json` is the moment that counts.
+A run's directory holds `state.json` and two safetensors files that it names with their SHA-256: all
+tensors of the current state, and the weights of the best epoch. Tensors are written first, under a
+new name. Renaming `state.json` completes a checkpoint.
 """
 
 import hashlib
@@ -26,39 +26,39 @@ def _hash(facts: Mapping[str, Any]) -> str:
 
 
 def fingerprint(settings: Mapping[str, Any], inputs: list[Path]) -> str:
-    """Return what a run is a function of: settings and the bytes of its inputs and its code."""
+    """Return a hash of all that determines a run: settings, input files and code files."""
     text = json.dumps([settings, [digest(path) for path in inputs]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def resume_path(name: str) -> Path:
-    """Return where a run keeps its state: outside DVC's outputs, which DVC deletes first."""
+    """Return the directory of a run's state, outside the outputs that DVC deletes before a run."""
     return Path(os.environ.get("DVC_ROOT", ".")) / ".resume" / name
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The directory of one run."""
+    """Directory of one run."""
 
     path: Path
 
     def save(self, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
-        """Make this the state the run goes on from."""
+        """Make this the state that a resumed run continues from."""
         name = f"state-{facts['step']}-{len(facts['history'])}"
         facts = facts | {"state": self._write(name, tensors)}
-        self.note(facts)
+        self.write_facts(facts)
         wanted = {facts[key]["file"] for key in ("state", "best") if facts.get(key)}
-        killed = self.path.glob(".*")  # what a killed run left half written, or safetensors for it
-        for file in [*self.path.glob("*.safetensors"), *killed]:
+        unfinished = self.path.glob(".*")  # temporary files of a killed run
+        for file in [*self.path.glob("*.safetensors"), *unfinished]:
             if file.name not in wanted:
                 file.unlink()
 
-    def note(self, facts: dict[str, Any]) -> None:
-        """Make these the facts the run goes on from; what they name is written by now."""
+    def write_facts(self, facts: dict[str, Any]) -> None:
+        """Complete a checkpoint: write its facts, after the files that they name."""
         write_json(self.path / "state.json", facts | {"sha256": _hash(facts)})
 
     def save_best(self, epoch: int, weights: Mapping[str, Tensor]) -> dict[str, str]:
-        """Write the best weights so far; the entry goes into the next state as `best`."""
+        """Write the best weights so far; return their entry for the next state."""
         return self._write(f"best-{epoch}", weights)
 
     def load(
@@ -67,9 +67,10 @@ class Checkpoint:
         report: Callable[[str], None],
         like: Callable[[], dict[str, Tensor]] | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return tensors and facts, or None; what is damaged is named and ignored.
+        """Return the tensors and facts of the last state, or None.
 
-        `like` gives tensors that a state in several parts is read into.
+        A damaged state is reported and ignored. `like` returns tensors into which a sharded state
+        is read.
         """
         state = self.path / "state.json"
         if not state.exists():
@@ -82,7 +83,7 @@ class Checkpoint:
             if facts.get("best"):
                 self._check(facts["best"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            report(f"{state}: damaged ({' '.join(str(error).split())}); ignored, from the start")
+            report(f"{state}: damaged ({' '.join(str(error).split())}); the run starts anew")
             return None
         return tensors, facts
 
@@ -92,16 +93,16 @@ class Checkpoint:
         device: str,
         like: Callable[[], dict[str, Tensor]] | None,
     ) -> dict[str, Tensor]:
-        """Return the tensors of a state; raise where they are damaged."""
+        """Return the tensors of a state; raise an error where they are damaged."""
         return self._read(entry, device)
 
     def best(self) -> dict[str, Tensor]:
-        """Return the best weights of a run that has finished an epoch."""
+        """Return the best weights of a run with at least one finished epoch."""
         facts = json.loads((self.path / "state.json").read_text(encoding="utf-8"))
         return self._read(facts["best"], "cpu")
 
     def discard(self) -> None:
-        """Forget the run."""
+        """Delete the run's directory."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _write(self, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A lock file that one process holds at a time."""
+"""Lock files that one process holds at a time."""
 
 import os
 from collections.abc import Iterator
@@ -11,28 +11,28 @@ from patchscale.study.files import write_text
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; the kernel frees it even where this process is killed.
+    """Hold the lock file `path`; the kernel releases it even if this process is killed.
 
     Raises
     ------
     Stopped
-        Another process holds it; the file `<path>.pid` names it.
+        Another process holds it; the message names the process, which `<path>.pid` contains.
     """
     from filelock import FileLock, Timeout
 
-    lock, note = FileLock(path), path.with_name(f"{path.name}.pid")
+    lock, pid_file = FileLock(path), path.with_name(f"{path.name}.pid")
     try:
         lock.acquire(blocking=False)
     except Timeout:
         holder = "unknown"
         with suppress(OSError):
-            holder = note.read_text(encoding="utf-8").strip()
+            holder = pid_file.read_text(encoding="utf-8").strip()
         raise Stopped(
             f"{path} is held by process {holder}; the same command works once it has ended"
         ) from None
     try:
-        write_text(note, f"{os.getpid()}\n")
+        write_text(pid_file, f"{os.getpid()}\n")
         yield
     finally:
-        note.unlink(missing_ok=True)
+        pid_file.unlink(missing_ok=True)
         lock.release()

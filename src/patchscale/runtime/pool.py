@@ -1,4 +1,4 @@
-"""Trainings side by side, each in a process of its own."""
+"""Train replicas side by side, each in a process of its own."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,6 @@ from typing import Protocol, cast
 
 import torch
 
-from patchscale.model.patchtst import count
 from patchscale.model.size import BYTES_PER_WEIGHT
 from patchscale.runtime.progress import Pulse, Report, display
 from patchscale.runtime.replica import Outcome, Replica, outcome_of
@@ -25,9 +24,20 @@ POLL = 0.5  # seconds
 
 
 class Pool:
-    """Trains replicas in `free` bytes, one for each of `pulses` at a time; one is this process.
+    """Worker processes that train replicas; a single one is this process.
 
-    The bits are the same in any number of processes.
+    Parameters
+    ----------
+    free
+        Memory budget in bytes, shared evenly by the workers.
+    pulses
+        Progress files, one for each worker.
+    report
+        Prints a line.
+    stopped
+        Returns why to stop, or an empty string.
+
+    The bits of a training do not depend on the number of workers.
     """
 
     def __init__(
@@ -39,12 +49,12 @@ class Pool:
         self._busy: dict[Connection, int] = {}
 
     def train(self, replicas: Sequence[Replica]) -> Iterator[tuple[int, Outcome]]:
-        """Yield how each replica went, with its place in `replicas`, as they end.
+        """Yield the index and the outcome of each replica, in the order in which they end.
 
         Raises
         ------
         Stopped
-            A stop was asked for; every step is kept.
+            A stop was requested. Every step made is kept.
         """
         if len(self._pulses) == 1:
             for number, each in enumerate(replicas):
@@ -59,7 +69,7 @@ class Pool:
             while waiting and idle:
                 end, (number, replica) = idle.pop(0), waiting.pop()
                 self._busy[end] = number
-                with suppress(OSError):  # killed while it waited: `_receive` tells
+                with suppress(OSError):  # the worker was killed: `_receive` reports it
                     end.send(replica)
             for end in cast(list[Connection], wait(self._busy, POLL)):
                 idle.append(end)
@@ -67,11 +77,11 @@ class Pool:
             self._refuse_if_stopped()
 
     def close(self) -> None:
-        """End the processes; what they train is kept."""
+        """End the workers; their trainings keep every step."""
         for end, process in self._workers.items():
             if end in self._busy:
                 process.terminate()
-            end.close()  # without work, a worker ends here
+            end.close()  # an idle worker ends when its pipe does
         for process in self._workers.values():
             process.join()
 
@@ -80,24 +90,24 @@ class Pool:
             raise Stopped.between_steps(reason)
 
 
-class Trains(Protocol):
-    """What trains replicas, here or elsewhere."""
+class ReplicaPool(Protocol):
+    """Workers that train replicas, on this machine or on a cluster."""
 
     report: Report
 
     def train(self, replicas: Sequence[Replica]) -> Iterator[tuple[int, Outcome]]:
-        """Yield how each replica went, with its place in `replicas`, as they end."""
+        """Yield the index and the outcome of each replica, in the order in which they end."""
 
     def close(self) -> None:
-        """Stop what is trained; it is kept."""
+        """End the workers; their trainings keep every step."""
 
 
-MakePool = Callable[[list[Path], Report, Callable[[], str]], Trains]
+MakePool = Callable[[list[Path], Report, Callable[[], str]], ReplicaPool]
 
 
 @contextmanager
-def pool(pulses: list[Path], title: str, make: MakePool) -> Iterator[Trains]:
-    """Open what trains a replica for each of `pulses` at a time, watched and stoppable."""
+def pool(pulses: list[Path], title: str, make: MakePool) -> Iterator[ReplicaPool]:
+    """Open a pool with one worker for each progress file, with a display and stop requests."""
     with stop_requests(keys=True) as stopped, display(pulses, title) as report:
         opened = make(pulses, report, stopped)
         try:
@@ -107,18 +117,18 @@ def pool(pulses: list[Path], title: str, make: MakePool) -> Iterator[Trains]:
 
 
 def train_replicas(replicas: list[Replica], title: str) -> list[Trained]:
-    """Train the replicates of a cell, as many at a time as there are cores and memory for.
+    """Train the replicates of a cell, as many at a time as cores and memory allow.
 
     Raises
     ------
     Stopped
-        A stop was asked for, or a process was killed; the replicates go on where they were.
+        A stop was requested, or a worker was killed. The same command resumes.
     """
     first = replicas[0]
     free = device.available(first.settings.device)
     pulses = [
         replica.checkpoint.path / "progress.json"
-        for replica in replicas[: together(first, len(replicas), free)]
+        for replica in replicas[: concurrency(first, len(replicas), free)]
     ]
     trained = {}
     with pool(pulses, title, partial(Pool, free)) as opened:
@@ -129,30 +139,30 @@ def train_replicas(replicas: list[Replica], title: str) -> list[Trained]:
     return [trained[number] for number in range(len(replicas))]
 
 
-def together(replica: Replica, jobs: int, free: int) -> int:
-    """Return how many of the jobs run at a time: one on a GPU, else a core for each thread."""
+def concurrency(replica: Replica, jobs: int, free: int) -> int:
+    """Return how many of `jobs` trainings run at a time: one on a GPU, else by cores and memory."""
     if replica.settings.device != "cpu":
         return 1
-    weights = BYTES_PER_WEIGHT[replica.settings.precision] * count(replica.inputs.shape)
-    # half of the memory is for activations
+    weights = BYTES_PER_WEIGHT[replica.settings.precision] * replica.inputs.shape.n_params
+    # half of the memory is left for activations
     return max(1, min(jobs, torch.get_num_threads() // replica.threads, free // (2 * weights)))
 
 
 def _start(pulse: Path, free: int) -> tuple[Connection, BaseProcess]:
-    """Start a worker; return the end of the pipe that replicas go into, and the process."""
+    """Start a worker; return our end of its pipe, and the process."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, pulse, free))
-    # inherited: Ctrl-C is ours to hand on, and no process dies of it while it starts
+    # the worker inherits this: Ctrl-C reaches it through us, even while it starts
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.start()
     signal.signal(signal.SIGINT, before)
-    theirs.close()  # so that the pipe ends where the process does
+    theirs.close()  # now the pipe ends when the worker does
     return ours, process
 
 
 def _receive(process: BaseProcess, end: Connection) -> Outcome:
-    """Return how a replica went; a process that did not tell was killed."""
+    """Return the outcome that a worker sent; a worker that sent none was killed."""
     try:
         outcome: Outcome = end.recv()
     except (EOFError, ConnectionResetError):
@@ -162,7 +172,7 @@ def _receive(process: BaseProcess, end: Connection) -> Outcome:
 
 
 def _work(end: Connection, pulse: Path, free: int) -> None:
-    """Train what comes through the pipe, until it ends."""
+    """Train the replicas that arrive through the pipe, until it ends."""
     with suppress(EOFError, OSError):
         while True:
             replica: Replica = end.recv()

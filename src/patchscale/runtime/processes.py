@@ -1,7 +1,7 @@
-"""The processes that share one training: who starts them, which one this is, how they join.
+"""Start and join the processes that share one training.
 
-RANK and WORLD_SIZE tell processes who they are: `launch` starts them on one machine, torchrun on
-several.
+The variables RANK and WORLD_SIZE number the processes: `launch` sets them on one machine, torchrun
+on several.
 """
 
 import os
@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from patchscale.model.patchtst import count
 from patchscale.model.size import BYTES_PER_WEIGHT
 from patchscale.runtime.lockfile import exclusive
 from patchscale.runtime.progress import Pulse, display
@@ -26,24 +26,26 @@ from patchscale.runtime.sharded_checkpoint import ShardedCheckpoint
 from patchscale.runtime.stopping import stop_requests
 from patchscale.study.errors import InputError, Stopped
 from patchscale.train import device
-from patchscale.train.loop import Trained, Watch, train
-from patchscale.train.sharded import ShardedEngine, rank, size
+from patchscale.train.callbacks import Callbacks, Log
+from patchscale.train.loop import Trained, train
+from patchscale.train.sharded import SHARDED, rank, size
 
-TO_FAIL = 2.0
-"""Seconds from the first failure in which others may tell of theirs."""
-TO_STOP = 60.0
-"""Seconds from the first that stopped in which others may finish what they write."""
+SECONDS_TO_FAIL = 2.0
+"""From the first failure, time for other processes to report theirs."""
+SECONDS_TO_STOP = 60.0
+"""From the first process that stopped, time for others to finish writing."""
+ANOTHER = "another process of the training"
 
 
 def launch(processes: int) -> int:
-    """Run this script again in so many processes; return the exit code of the contract.
+    """Run this script again in several processes and return the exit code of the stage.
 
-    Where one ends with an error the others, which would wait for it for ever, are ended too.
+    Where one process fails, the others are ended: they would wait for it for ever.
 
     Raises
     ------
     Stopped
-        One of them was killed; the same command goes on from the last checkpoint.
+        A process was killed. The same command resumes from the last checkpoint.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -60,12 +62,12 @@ def launch(processes: int) -> int:
     with stop_requests() as stopped:
         while None in (codes := [each.poll() for each in started]):
             time.sleep(0.2)
-            if stopped() and not asked:  # they agree among themselves on the step
+            if stopped() and not asked:  # the processes agree on the step after which they stop
                 asked = True
                 started[0].terminate()
             failed = {*codes} - {None, 0}
             since = since or (time.monotonic() if failed else 0.0)
-            patience = TO_STOP if failed == {Stopped.exit_code} else TO_FAIL
+            patience = SECONDS_TO_STOP if failed == {Stopped.exit_code} else SECONDS_TO_FAIL
             if failed and time.monotonic() - since > patience:
                 ended = [each for each in started if each.poll() is None]
                 for each in ended:
@@ -79,13 +81,13 @@ def launch(processes: int) -> int:
 
 @contextmanager
 def joined(device: str) -> Iterator[None]:
-    """Let this process be one of those that share a training on `device`."""
+    """Join the process group of a training on `device`."""
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     elif device != "cpu":
-        raise InputError(f"train.processes: more than one is not possible on {device}")
+        raise InputError(f"run.processes: several are not possible on {device}")
     torch.use_deterministic_algorithms(True)
-    # nothing here writes into the logits that the model returns
+    # harmless: nothing here writes into the logits that the model returns
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
@@ -94,20 +96,59 @@ def joined(device: str) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-ANOTHER = "another process of the training"
+class ShardedCallbacks(Callbacks):
+    """Callbacks of one process of a shared training: silent, and agreed with the others."""
+
+    def __init__(self, asked: Callable[[], str]) -> None:
+        self._asked = asked
+
+    def report(self, line: str) -> None:
+        """Report nothing; the first process does."""
+
+    def agree(self, wanted: bool) -> bool:
+        """Tell whether any process wants it."""
+        flag = torch.tensor(int(wanted))
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag)
+
+    def stop_reason(self) -> str:
+        """Return why to stop, the same decision in all processes."""
+        reason = self._asked()
+        return (reason or ANOTHER) if self.agree(bool(reason)) else ""
 
 
-def room(replica: Replica) -> int:
-    """Return the bytes a model may take as if one process held it all, the same in all of them."""
+class FirstProcessCallbacks(ShardedCallbacks):
+    """Callbacks of the first process, which also reports progress and opens the trackers."""
+
+    def __init__(self, asked: Callable[[], str], replica: Replica, pulse: Pulse) -> None:
+        super().__init__(asked)
+        self._replica, self._pulse = replica, pulse
+
+    def report(self, line: str) -> None:
+        """Report one line."""
+        self._pulse.say(line)
+
+    def heartbeat(self, **state: Any) -> None:
+        """Write the state of the run."""
+        self._pulse.beat(**state)
+
+    def track(self, past: list[dict[str, float]]) -> AbstractContextManager[Log]:
+        """Open the replica's trackers."""
+        return self._replica.track(past, self._pulse.say)
+
+
+def memory_budget(replica: Replica) -> int:
+    """Return the memory budget of an unsharded model, in bytes, the same in all processes.
+
+    A process holds a share of weights, gradients and moments; the shares of the others are added
+    to its free memory.
+    """
     settings = replica.settings
-    free = torch.tensor(device.available(settings.device) // _processes_here(settings.device))
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", size())) if settings.device == "cpu" else 1
+    free = torch.tensor(device.available(settings.device) // processes)
     dist.all_reduce(free, dist.ReduceOp.MIN)
-    static = BYTES_PER_WEIGHT[settings.precision] * count(replica.inputs.shape)
+    static = BYTES_PER_WEIGHT[settings.precision] * replica.inputs.shape.n_params
     return int(free) + static * (size() - 1) // size()
-
-
-def _processes_here(device: str) -> int:
-    return int(os.environ.get("LOCAL_WORLD_SIZE", size())) if device == "cpu" else 1
 
 
 def train_sharded(replicas: list[Replica], title: str) -> list[Trained]:
@@ -116,7 +157,7 @@ def train_sharded(replicas: list[Replica], title: str) -> list[Trained]:
     Raises
     ------
     Stopped
-        A stop was asked for in one of the processes; every step is kept.
+        A stop was requested in one of the processes. Every step made is kept.
     """
     with joined(replicas[0].settings.device):
         return [_train(replica, title) for replica in replicas]
@@ -125,30 +166,25 @@ def train_sharded(replicas: list[Replica], title: str) -> list[Trained]:
 def _train(replica: Replica, title: str) -> Trained:
     torch.set_num_threads(replica.threads)
     checkpoint = ShardedCheckpoint(replica.checkpoint.path)
-    free = room(replica)
+    settings = replace(replica.settings, compiled=False)
+    free = memory_budget(replica)
+
+    def fit(callbacks: Callbacks) -> Trained:
+        return train(
+            replica.inputs,
+            settings,
+            replica.seed,
+            checkpoint,
+            free=free,
+            callbacks=callbacks,
+            parallel=SHARDED,
+        )
+
     with stop_requests() as asked:
-
-        def agreed(wanted: bool) -> bool:
-            flag = torch.tensor(int(wanted))
-            dist.all_reduce(flag, dist.ReduceOp.MAX)
-            return bool(flag)
-
-        def stopped() -> str:
-            reason = asked()
-            return (reason or ANOTHER) if agreed(bool(reason)) else ""
-
-        silent = Watch(report=lambda line: None, stopped=stopped, agreed=agreed)
-        arguments = (replica.inputs, replica.settings, replica.seed, checkpoint)
         if rank():
-            return train(*arguments, free=free, watch=silent, engine=ShardedEngine)
-        pulse_file = replica.checkpoint.path / "progress.json"
-        with display([pulse_file], title) as report, exclusive(replica.checkpoint.path / "lock"):
-            pulse = Pulse(pulse_file, report)
+            return fit(ShardedCallbacks(asked))
+        progress = replica.checkpoint.path / "progress.json"
+        with display([progress], title) as report, exclusive(replica.checkpoint.path / "lock"):
+            pulse = Pulse(progress, report)
             pulse.beat(name=f"{replica.name}, {size()} processes")
-            watch = replace(
-                silent,
-                report=pulse.say,
-                beat=pulse.beat,
-                track=lambda past: replica.track(past, pulse.say),
-            )
-            return train(*arguments, free=free, watch=watch, engine=ShardedEngine)
+            return fit(FirstProcessCallbacks(asked, replica, pulse))

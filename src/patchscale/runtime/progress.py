@@ -1,4 +1,4 @@
-"""What a training says while it runs: replicates write their state, one process displays it."""
+"""Progress of trainings: each replicate writes its state to a file, one process displays them."""
 
 import json
 import math
@@ -14,9 +14,12 @@ from typing import Any, TypedDict, Unpack
 
 from patchscale.study.files import replacing
 
-BEAT_EVERY = 0.5  # seconds
-SHOW_EVERY = 0.5  # seconds
-LINE_EVERY = 30.0  # seconds, a replicate's lines in a log
+WRITE_EVERY = 0.5
+"""Seconds between two writes of a state within an epoch."""
+SHOW_EVERY = 0.5
+"""Seconds between two looks at the states."""
+LINE_EVERY = 30.0
+"""Seconds between two lines of a replicate in a log."""
 
 BEST = "best {best_val_log_loss:.4f} @{best_epoch}"
 BAR_TEXTS = (
@@ -37,13 +40,15 @@ LINE_TEXTS = (
 )
 
 Report = Callable[[str], None]
+"""Prints a line for the user."""
 Show = Callable[[list["State"], bool], None]
+"""Displays the states of all replicates; the flag marks the last time."""
 
 
 class State(TypedDict, total=False):
-    """Where a replicate is; `epoch` counts finished epochs, `step` those of the one under way.
+    """State of a replicate: `epoch` counts finished epochs, `step` the steps of the current one.
 
-    Losses are log-losses in nats; `seconds_left` is an upper bound.
+    Losses are log-losses in nats. `seconds_left` is an upper bound. `notes` are lines to print.
     """
 
     name: str
@@ -61,14 +66,14 @@ class State(TypedDict, total=False):
 
 
 class Pulse:
-    """A replicate's state as a small JSON file, for `display` in this or another process.
+    """State of a replicate in a small JSON file, which `display` reads in this or another process.
 
     Parameters
     ----------
     path
         The file.
     report
-        Receives what is said; None in a worker, whose words the display prints.
+        Prints a line; None in a worker process, whose lines `display` prints.
     """
 
     def __init__(self, path: Path, report: Report | None = None) -> None:
@@ -78,21 +83,21 @@ class Pulse:
         self._next = 0.0
 
     def beat(self, **values: Unpack[State]) -> None:
-        """Take over `values`; write twice a second at most, and at every new epoch or note.
+        """Update the state; write it at every new epoch or note, else at most twice a second.
 
-        A file that cannot be written is no reason to end a training.
+        A file that cannot be written does not end the training.
         """
         before = self._state.copy()
         self._state.update(values)
-        news = any(self._state.get(key) != before.get(key) for key in ("epoch", "notes"))
+        is_news = any(self._state.get(key) != before.get(key) for key in ("epoch", "notes"))
         now = time.monotonic()
-        if news or now >= self._next:
-            self._next = now + BEAT_EVERY
+        if is_news or now >= self._next:
+            self._next = now + WRITE_EVERY
             with suppress(OSError), replacing(self._path) as temporary:
                 temporary.write_text(json.dumps(self._state), encoding="utf-8")
 
     def say(self, line: str) -> None:
-        """Report a line; from a worker the display prints it, once where several say it."""
+        """Print a line; a line of several workers is printed once."""
         if self._report:
             self._report(line)
         else:
@@ -101,18 +106,18 @@ class Pulse:
 
 @contextmanager
 def display(paths: list[Path], title: str) -> Iterator[Report]:
-    """Show the states that replicates write to `paths` on stderr; yield what reports a line.
+    """Display the states in `paths` on stderr; yield a function that prints a line there.
 
-    On a terminal one bar a replicate, redrawn twice a second; elsewhere plain lines, for every
-    replicate one an epoch, or one in `LINE_EVERY` seconds, and its last one. States of an earlier
-    run are deleted first. A terminal that is closed is no reason to end a training.
+    A terminal shows a bar for each replicate, redrawn twice a second. A log gets lines: for each
+    replicate one an epoch, but at most one in `LINE_EVERY` seconds, and its last state. States of
+    an earlier run are deleted first. A terminal that is closed does not end the training.
     """
     for path in paths:
         path.unlink(missing_ok=True)
     on_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     opened = _bars(len(paths), title) if on_terminal else _lines(len(paths), title)
     states: list[State] = [{} for _ in paths]
-    said: set[str] = set()
+    printed: set[str] = set()
     ended = threading.Event()
 
     with opened as (show, report):
@@ -121,9 +126,9 @@ def display(paths: list[Path], title: str) -> Iterator[Report]:
             for row, path in enumerate(paths):
                 states[row] = _read(path) or states[row]
                 for note in states[row].get("notes", []):
-                    if note not in said:
+                    if note not in printed:
                         report(note)
-                        said.add(note)
+                        printed.add(note)
             show(states, last)
 
         def watch() -> None:
@@ -142,7 +147,7 @@ def display(paths: list[Path], title: str) -> Iterator[Report]:
 
 @contextmanager
 def _bars(rows: int, title: str) -> Iterator[tuple[Show, Report]]:
-    """Open bars of so many rows; yield what redraws them and what prints a line above them."""
+    """Open one bar for each row; yield functions that redraw them and print a line above them."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -182,7 +187,7 @@ def _bars(rows: int, title: str) -> Iterator[tuple[Show, Report]]:
 
 @contextmanager
 def _lines(rows: int, title: str) -> Iterator[tuple[Show, Report]]:
-    """Yield what prints the rows that are due, and what prints any line."""
+    """Yield functions that print the rows that are due and any line."""
     shown, due = [0] * rows, [0.0] * rows
 
     def show(states: list[State], last: bool) -> None:
@@ -203,7 +208,7 @@ def _lines(rows: int, title: str) -> Iterator[tuple[Show, Report]]:
 
 
 def _read(path: Path) -> State:
-    """Read a state; {} where there is none or it is damaged."""
+    """Read a state; return {} where the file is missing or damaged."""
     try:
         state: State = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -212,13 +217,13 @@ def _read(path: Path) -> State:
 
 
 def _bar_texts(state: State) -> list[str]:
-    """Return what stands right of a bar, where is little room: one loss, of training at first."""
+    """Return the texts beside a bar; space allows one loss, validation's as soon as it exists."""
     epoch, train, val, *others = _texts(state, BAR_TEXTS)
     return [epoch, val or train, *others]
 
 
 def _texts(state: State, templates: tuple[str, ...]) -> list[str]:
-    """Fill the templates whose values are known; the others become ''."""
+    """Return the templates with values filled in; '' where a value is missing."""
     known: dict[str, Any] = {**state}
     with suppress(KeyError, OverflowError, TypeError, ValueError):
         known["left"] = timedelta(seconds=round(state["seconds_left"]))
@@ -232,7 +237,7 @@ def _texts(state: State, templates: tuple[str, ...]) -> list[str]:
 
 
 def _share(state: State) -> float:
-    """Return the finished share of all epochs."""
+    """Return the finished share of all epochs, from 0 to 1."""
     try:
         done = (state["epoch"] + state["step"] / state["steps"]) / state["epochs"]
     except (KeyError, TypeError, ZeroDivisionError):

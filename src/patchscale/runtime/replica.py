@@ -1,44 +1,44 @@
-"""Trainings side by side, each in its own process: watched, guarded, tracked and stoppable."""
+"""One training in this process: deterministic, guarded against heat, tracked and stoppable."""
 
 import math
-import os
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import parent_process
-
-import torch
+from typing import Any
 
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.runtime.lockfile import exclusive
 from patchscale.runtime.progress import Pulse, Report
 from patchscale.runtime.thermal import Guard, sensor_for
 from patchscale.study.errors import Ended
-from patchscale.train import device
+from patchscale.train.callbacks import Callbacks, Log
+from patchscale.train.device import prepare
 from patchscale.train.inputs import Inputs
-from patchscale.train.loop import Log, Trained, Watch, train
+from patchscale.train.loop import Trained, train
 from patchscale.train.settings import Settings
 
 Outcome = Trained | Exception
+"""Result of a training, or the error that ended it."""
 
 
 def untracked(past: list[dict[str, float]], report: Report) -> AbstractContextManager[Log]:
-    """Follow nothing."""
+    """Open no tracker."""
     return nullcontext(lambda values: None)
 
 
 def never(losses: list[float]) -> bool:
-    """Tell that a training may go on."""
+    """Never end a training early."""
     return False
 
 
 @dataclass(frozen=True)
 class Replica:
-    """One training, with everything a process needs for it: a seed of a cell, or a trial."""
+    """One training, with all that a process needs for it: a seed of a cell, or a trial."""
 
     name: str
-    """What people call it."""
+    """Name shown in progress."""
     inputs: Inputs
     settings: Settings
     seed: int
@@ -46,17 +46,64 @@ class Replica:
     threads: int
     max_hours: float = math.inf
     track: Callable[..., AbstractContextManager[Log]] = untracked
-    """Opened with the rows of past epochs and what reports a line; sent to other processes."""
+    """Opens trackers, given the rows of finished epochs and a reporter; must be picklable."""
     enough: Callable[[list[float]], bool] = never
-    """Tells, of the validation log-losses so far, whether to end; sent to other processes."""
+    """Tells from the validation log-losses whether to end early; must be picklable."""
     quiet: bool = False
-    """Whether plan and pace stay unsaid."""
+    """Whether plan and pace are not reported."""
+
+
+class ReplicaCallbacks(Callbacks):
+    """Callbacks that report through a heartbeat file and watch signals, parent and temperature."""
+
+    def __init__(self, replica: Replica, pulse: Pulse, asked: Callable[[], str]) -> None:
+        self._replica, self._pulse, self._asked = replica, pulse, asked
+        self._guard = Guard(sensor_for(replica.settings.device), pulse.say)
+        self._parent = parent_process()
+
+    def report(self, line: str) -> None:
+        """Report one line, unless the replica is quiet."""
+        if not self._replica.quiet:
+            self._pulse.say(line)
+
+    def heartbeat(self, **state: Any) -> None:
+        """Write the state of the run."""
+        self._pulse.beat(**state)
+
+    def stop_reason(self) -> str:
+        """Return why to stop: a request, the end of the parent, or a critical temperature."""
+        if not self._requested() and self._guard.check(self._is_requested) == "critical":
+            return f"too hot ({self._guard.celsius} C)"
+        return self._requested()
+
+    def enough(self, losses: list[float]) -> bool:
+        """Tell whether the replica ends early."""
+        return self._replica.enough(losses)
+
+    def celsius(self) -> float | None:
+        """Return the last temperature that the guard read."""
+        return self._guard.celsius
+
+    def track(self, past: list[dict[str, float]]) -> AbstractContextManager[Log]:
+        """Open the replica's trackers."""
+        return self._replica.track(past, self._pulse.say)
+
+    def _requested(self) -> str:
+        orphaned = self._parent is not None and not self._parent.is_alive()
+        return self._asked() or ("parent ended" if orphaned else "")
+
+    def _is_requested(self) -> bool:
+        return bool(self._requested())
 
 
 def outcome_of(replica: Replica, free: int, pulse: Pulse, stopped: Callable[[], str]) -> Outcome:
-    """Return how a training went; the traceback of a bug is printed here, where it is known."""
+    """Train a replica within `free` bytes and return its result or its error.
+
+    The traceback of an unexpected error is printed here: it does not survive the way back to
+    another process.
+    """
     try:
-        return _train(replica, free, pulse, stopped)
+        return run(replica, free, pulse, stopped)
     except Ended as error:
         return error
     except Exception as error:
@@ -64,35 +111,11 @@ def outcome_of(replica: Replica, free: int, pulse: Pulse, stopped: Callable[[], 
         return RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _train(replica: Replica, free: int, pulse: Pulse, asked: Callable[[], str]) -> Trained:
+def run(replica: Replica, free: int, pulse: Pulse, stopped: Callable[[], str]) -> Trained:
+    """Train a replica within `free` bytes; raise what ends it early."""
     settings = replica.settings
-    if settings.device == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else not deterministic
-    torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(replica.threads)
-    if settings.compiled:
-        torch.compiler.reset()  # else a process gives up compiling after a few shapes
-    device.forget_peak(settings.device)
+    prepare(settings.device, replica.threads, settings.compiled)
     pulse.beat(name=replica.name)
-    guard = Guard(sensor_for(settings.device), pulse.say)
-    parent = parent_process()
-
-    def requested() -> str:
-        return asked() or ("" if parent is None or parent.is_alive() else "parent ended")
-
-    def stopped() -> str:
-        if not requested() and guard.check(lambda: bool(requested())) == "critical":
-            return f"too hot ({guard.celsius} C)"
-        return requested()
-
-    watch = Watch(
-        report=(lambda line: None) if replica.quiet else pulse.say,
-        stopped=stopped,
-        beat=pulse.beat,
-        track=lambda past: replica.track(past, pulse.say),
-        celsius=lambda: guard.celsius,
-        enough=replica.enough,
-    )
     with exclusive(replica.checkpoint.path / "lock"):
         return train(
             replica.inputs,
@@ -101,5 +124,5 @@ def _train(replica: Replica, free: int, pulse: Pulse, asked: Callable[[], str]) 
             replica.checkpoint,
             max_hours=replica.max_hours,
             free=free,
-            watch=watch,
+            callbacks=ReplicaCallbacks(replica, pulse, stopped),
         )

@@ -1,4 +1,4 @@
-"""The checkpoint of a training over several processes."""
+"""Checkpoint of a training over several processes."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -15,14 +15,15 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from patchscale.runtime.checkpoint import Checkpoint
-from patchscale.train.sharded import _whole, rank
+from patchscale.train.optim import full_tensor
+from patchscale.train.sharded import rank
 
 
 class ShardedCheckpoint(Checkpoint):
-    """The directory of a run, into which every process writes its part as safetensors."""
+    """Directory of a run to which every process writes its shards as safetensors."""
 
     def save(self, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
-        """Make this the state the run goes on from."""
+        """Make this the state that a resumed run continues from."""
         name = f"state-{facts['step']}-{len(facts['history'])}"
         if rank() == 0:
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -31,15 +32,15 @@ class ShardedCheckpoint(Checkpoint):
         writer = HuggingFaceStorageWriter(str(self.path / name), save_distributed=True)
         save(dict(tensors), storage_writer=writer)
         if rank() == 0:
-            self.note(facts | {"state": {"file": name}})
+            self.write_facts(facts | {"state": {"file": name}})
             for old in self.path.glob("state-*/"):
                 if old.name != name:
                     shutil.rmtree(old)
         dist.barrier()
 
     def save_best(self, epoch: int, weights: Mapping[str, Tensor]) -> dict[str, str]:
-        """Gather the best weights so far and write them; the entry goes into the next state."""
-        gathered = {name: _whole(value).cpu() for name, value in weights.items()}
+        """Gather and write the best weights so far; return their entry for the next state."""
+        gathered = {name: full_tensor(value).cpu() for name, value in weights.items()}
         entry = [super().save_best(epoch, gathered) if rank() == 0 else None]
         dist.broadcast_object_list(entry)
         assert entry[0] is not None
@@ -51,7 +52,7 @@ class ShardedCheckpoint(Checkpoint):
         device: str,
         like: Callable[[], dict[str, Tensor]] | None,
     ) -> dict[str, Tensor]:
-        """Fill the tensors of `like` and return them; each process reads what it holds."""
+        """Fill the tensors of `like` and return them; each process reads its shards."""
         assert like is not None
         tensors = like()
         reader = HuggingFaceStorageReader(str(self.path / Path(entry["file"]).name))

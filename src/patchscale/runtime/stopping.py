@@ -1,4 +1,4 @@
-"""When a training should stop (a signal, the key q, the end of dvc), and who may train at all."""
+"""Requests to stop a training: a signal, the key q, the end of dvc or of a parent process."""
 
 import os
 import signal
@@ -13,42 +13,48 @@ from pathlib import Path
 import psutil
 
 STDIN = 0
-KEYS_EVERY = 0.2  # seconds
-STARTERS_EVERY = 1.0  # seconds
+KEYS_EVERY = 0.2
+"""Seconds between two looks at the keyboard."""
+ANCESTORS_EVERY = 1.0
+"""Seconds between two looks at the ancestors of this process."""
+REQUEST_EVERY = 2.0
+"""Seconds after which a task of a cluster that has not ended is asked to stop again."""
+GRACE = 120.0
+"""Seconds that a training may take to finish a step and write its checkpoint; then it is killed."""
 
 
 @contextmanager
 def stop_requests(*, keys: bool = False) -> Iterator[Callable[[], str]]:
-    """Yield a function that tells why to stop: '' or 'SIGTERM', 'q', 'dvc ended', 'parent ended'.
+    """Yield a function that returns why to stop: 'SIGTERM', 'q', 'dvc ended', ..., or ''.
 
-    The block asks between steps, as often as it likes, and ends itself: inside it no signal and no
-    second Ctrl-C interrupts what is being written. A SIGHUP that `nohup` ignores stays ignored.
-    Outside the main thread, which alone may handle signals, none is heeded.
+    The block calls it between steps and ends by itself. Inside the block no signal, and no second
+    Ctrl-C, interrupts the writing of a file. A SIGHUP that `nohup` ignores stays ignored. Only the
+    main thread can handle signals; in any other thread they are not noticed here.
 
     Parameters
     ----------
     keys
-        Heed the key q where stdin is a terminal and this process is in its foreground; one process
-        of a cell does.
+        Whether the key q is a request, where stdin is a terminal and this process is in its
+        foreground. Only one process of a cell may read the keyboard.
     """
     caught: list[str] = []
-    watched = starters(os.getpid())
+    ancestors = ancestors_to_dvc(os.getpid())
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             stack.enter_context(_signals(caught))
-        typed = stack.enter_context(_keyboard()) if keys else None
-        next_keys = next_starters = 0.0
+        read_keys = stack.enter_context(_keyboard()) if keys else None
+        next_keys = next_ancestors = 0.0
 
         def stopped() -> str:
-            nonlocal next_keys, next_starters
+            nonlocal next_keys, next_ancestors
             now = time.monotonic()
-            if typed and now >= next_keys:
+            if read_keys and now >= next_keys:
                 next_keys = now + KEYS_EVERY
-                if "q" in typed():
+                if "q" in read_keys():
                     caught.append("q")
-            if watched and not caught and now >= next_starters:
-                next_starters = now + STARTERS_EVERY
-                ended = [name for process, name in watched.items() if not _lives(process)]
+            if ancestors and not caught and now >= next_ancestors:
+                next_ancestors = now + ANCESTORS_EVERY
+                ended = [name for process, name in ancestors.items() if not _lives(process)]
                 caught.extend(f"{name} ended" for name in ended[-1:])
             return caught[0] if caught else ""
 
@@ -56,11 +62,11 @@ def stop_requests(*, keys: bool = False) -> Iterator[Callable[[], str]]:
 
 
 @cache
-def starters(pid: int) -> dict[psutil.Process, str]:
-    """Return the processes that `pid` should not outlive, the nearest first, as parent or dvc.
+def ancestors_to_dvc(pid: int) -> dict[psutil.Process, str]:
+    """Return the ancestors of a process up to dvc, nearest first, each with "parent" or "dvc".
 
-    Below dvc, which tells a stage's command its DVC_STAGE: all ancestors up to dvc. Elsewhere none.
-    Looked up once, so that who ended since then is still there.
+    A training must not outlive them. Outside a stage, where dvc has not set DVC_STAGE, the result
+    is empty. It is cached, so that it still contains a process that has ended since.
     """
     found: dict[psutil.Process, str] = {}
     if "DVC_STAGE" in os.environ:
@@ -72,7 +78,7 @@ def starters(pid: int) -> dict[psutil.Process, str]:
 
 
 def _is_dvc(process: psutil.Process) -> bool:
-    """Tell whether a process is `dvc`, `python [options] dvc` or `python [options] -m dvc`."""
+    """Return whether a process is `dvc`, `python [options] dvc` or `python [options] -m dvc`."""
     try:
         words = process.cmdline()
     except psutil.Error:
@@ -95,7 +101,7 @@ def _lives(process: psutil.Process) -> bool:
 
 @contextmanager
 def _signals(caught: list[str]) -> Iterator[None]:
-    """Append the names of the signals that come to `caught`."""
+    """Append the names of the signals that this process receives to `caught`."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     hang_up = getattr(signal, "SIGHUP", None)  # unknown to Windows
     if hang_up and signal.getsignal(hang_up) is not signal.SIG_IGN:
@@ -117,7 +123,7 @@ if sys.platform == "win32":
 
     @contextmanager
     def _keyboard() -> Iterator[Callable[[], str]]:
-        """Yield a function that returns a key typed since it was last called, or ''."""
+        """Yield a function that returns a key typed since the last call, or ''."""
         yield lambda: msvcrt.getwch() if msvcrt.kbhit() else ""
 
 else:
@@ -127,9 +133,9 @@ else:
 
     @contextmanager
     def _keyboard() -> Iterator[Callable[[], str]]:
-        """Let keys come without Enter; yield a function that returns what was typed, or ''.
+        """Read keys without Enter; yield a function that returns those typed, or ''.
 
-        A process in the background that touches the terminal would be stopped: it leaves it alone.
+        A process in the background does not touch the terminal, since the kernel would halt it.
         """
         if not _in_foreground():
             yield lambda: ""
@@ -137,13 +143,13 @@ else:
         before = termios.tcgetattr(STDIN)
         try:
             tty.setcbreak(STDIN, termios.TCSANOW)
-            yield _typed
+            yield _read_keys
         finally:
             with suppress(termios.error):  # the terminal is closed
                 if _in_foreground():
                     termios.tcsetattr(STDIN, termios.TCSANOW, before)
 
-    def _typed() -> str:
+    def _read_keys() -> str:
         with suppress(OSError):  # the terminal is closed
             if _in_foreground() and select.select([STDIN], [], [], 0)[0]:
                 return os.read(STDIN, 1024).decode(errors="replace")

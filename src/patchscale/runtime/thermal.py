@@ -1,6 +1,7 @@
-"""A thermal guard for long trainings: watch at 70 C, pause at 85 C, stop at 95 C.
+"""Thermal guard of long trainings: a warning from 70 C, a pause from 85 C, a stop from 95 C.
 
-What cannot be read is `unknown`: said once, never counted as normal, never a reason to stop.
+A temperature that cannot be read is `unknown`. It is reported once, is not treated as normal, and
+never stops a training.
 """
 
 import ctypes
@@ -19,9 +20,9 @@ import psutil
 Band = Literal["normal", "watch", "pause", "critical", "unknown"]
 
 WATCH, PAUSE, CRITICAL = 70.0, 85.0, 95.0
-ABSURD = (0.0, 150.0)  # what a dead or unconnected sensor says: not between these
+CREDIBLE = (0.0, 150.0)  # a dead or unconnected sensor reads outside of these
 CPU_CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
-LAST_RESORT = ("acpitz",)  # the firmware's zone, on some boards far from the CPU
+LAST_RESORT = ("acpitz",)  # the zone of the firmware, on some boards far from the CPU
 PRESSURE: dict[str, Band] = {  # libkern/OSThermalNotification.h, the levels of macOS
     "Nominal": "normal",
     "Moderate": "watch",
@@ -31,13 +32,13 @@ PRESSURE: dict[str, Band] = {  # libkern/OSThermalNotification.h, the levels of 
 }
 POWERMETRICS = ("powermetrics", "-n", "1", "-i", "1", "--samplers", "thermal")
 TIMEOUT = 5.0  # seconds for powermetrics
-UNKNOWN_POLLS = 30  # unknown readings in a row that end a pause
-STOP_POLL = 1.0  # seconds between looks for a stop request in a pause
+UNKNOWN_POLLS = 30  # consecutive unknown readings that end a pause
+STOP_POLL = 1.0  # seconds between two checks for a stop request in a pause
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A temperature, or a level where the machine tells no degrees, or neither."""
+    """Reading of a sensor: a temperature, or a level where the machine reports no degrees."""
 
     celsius: float | None = None
     level: str | None = None
@@ -53,10 +54,10 @@ Sensor = Callable[[], Reading]
 
 
 def band(reading: Reading) -> Band:
-    """Return the band of a reading; absurd temperatures and unheard-of levels are unknown."""
+    """Return the band of a reading; incredible temperatures and other levels are unknown."""
     if reading.level is not None:
         return PRESSURE.get(reading.level, "unknown")
-    if reading.celsius is None or not _plausible(reading.celsius):
+    if reading.celsius is None or not _is_credible(reading.celsius):
         return "unknown"
     if reading.celsius < WATCH:
         return "normal"
@@ -66,9 +67,10 @@ def band(reading: Reading) -> Band:
 
 
 def sensor_for(device: str) -> Sensor:
-    """Return the sensor of what heats up when training on `device`; it never raises.
+    """Return the sensor of a training device; it never raises.
 
-    NVIDIA GPUs through NVML for `cuda`, else `powermetrics` on macOS (as root) and hwmon on Linux.
+    It reads NVIDIA GPUs through NVML for `cuda`, else `powermetrics` on macOS (as root) and hwmon
+    on Linux.
     """
     if device.startswith("cuda"):
         return partial(read, _gpu)
@@ -76,7 +78,7 @@ def sensor_for(device: str) -> Sensor:
 
 
 def read(sensor: Sensor) -> Reading:
-    """Return what `sensor` reads; whatever it raises is an unknown reading."""
+    """Return the reading of a sensor; an unknown one where the sensor raises any exception."""
     try:
         return sensor()
     except Exception:
@@ -84,26 +86,26 @@ def read(sensor: Sensor) -> Reading:
 
 
 class Guard:
-    """Reads a sensor between optimiser steps and lets a hot machine cool down.
+    """Guard that reads a sensor between optimiser steps and pauses until a hot machine is cool.
 
     Parameters
     ----------
     sensor
-        What to read, e.g. `sensor_for("cpu")`.
+        The sensor, e.g. `sensor_for("cpu")`.
     report
-        Receives one line where the training enters watch, enters or leaves a pause, is to stop,
-        or cannot be guarded.
+        Receives one line when the training enters the band watch, enters or leaves a pause, has to
+        stop, or cannot be guarded.
     interval
-        Fewest seconds between two readings.
+        Least number of seconds between two readings.
     clock, sleep
-        Seconds that only go forward, and how to wait for some.
+        Monotonic clock in seconds, and the function that waits.
 
     Attributes
     ----------
     celsius
-        The last temperature; None where it is unknown or the machine tells only levels.
+        Last temperature; None where it is unknown or the machine reports only levels.
     paused_seconds
-        Time spent in pauses so far.
+        Seconds spent in pauses so far.
     """
 
     def __init__(
@@ -122,13 +124,13 @@ class Guard:
         self._read_at = -math.inf
         self._reading = UNKNOWN
         self._band: Band = "unknown"
-        self._said_unknown = False
+        self._unknown_reported = False
 
     def check(self, stopped: Callable[[], bool]) -> Band:
-        """Return the current band, after a pause where one was needed.
+        """Return the current band, after a pause if one was needed.
 
-        `critical` asks the caller to save its state and stop. `pause` comes back only from a
-        pause that `stopped` cut short.
+        At `critical` the caller must save its state and stop. `pause` is returned only where
+        `stopped` ended a pause early.
         """
         if not self._due():
             return self._band
@@ -142,10 +144,10 @@ class Guard:
         return self._band
 
     def _pause(self, stopped: Callable[[], bool]) -> Band:
-        """Wait until the machine is cool, critical or silent, or until `stopped`.
+        """Wait until the band is normal, critical or long unknown, or until `stopped`.
 
-        A sensor that falls silent says nothing about the heat that led here, so the pause goes on
-        for `UNKNOWN_POLLS` readings: minutes without load, which cool any machine that works.
+        After a sensor has failed, the pause goes on for `UNKNOWN_POLLS` readings: some minutes
+        without load, which cool any machine that works.
         """
         started, unknown = self._clock(), 0
         found: Band = "pause"
@@ -172,44 +174,45 @@ class Guard:
         found = band(self._reading)
         if found == "unknown":
             self._reading = UNKNOWN
-            if not self._said_unknown:
+            if not self._unknown_reported:
                 self._report("temperature unknown: no sensor can be read, heat is not guarded")
-            self._said_unknown = True
+            self._unknown_reported = True
         self.celsius = self._reading.celsius
         return found
 
 
-def _plausible(celsius: float) -> bool:
-    return ABSURD[0] < celsius < ABSURD[1]  # NaN is not
+def _is_credible(celsius: float) -> bool:
+    return CREDIBLE[0] < celsius < CREDIBLE[1]  # false for NaN
 
 
 def _hottest(temperatures: Iterable[float]) -> Reading:
-    return Reading(max(filter(_plausible, temperatures), default=None))
+    return Reading(max(filter(_is_credible, temperatures), default=None))
 
 
 def _cpu() -> Reading:
-    """Return the hottest CPU sensor of hwmon, the firmware's zone only where there is no other.
+    """Return the hottest CPU sensor of hwmon; the zone of the firmware only if there is no other.
 
-    `Tctl` is a value for the fans, on some AMD models up to 27 C above the die: where the die's own
-    `Tdie` is there, it counts instead (kernel documentation, hwmon/k10temp).
+    `Tctl` controls the fans and is, on some AMD models, up to 27 C above the temperature of the
+    die. Where `Tdie`, the temperature of the die, can be read, `Tctl` is ignored (kernel
+    documentation, hwmon/k10temp).
     """
     chips = psutil.sensors_temperatures()
     reading = UNKNOWN
     for names in (CPU_CHIPS, LAST_RESORT):
         if reading == UNKNOWN:
             sensors = [sensor for name in names for sensor in chips.get(name, [])]
-            die_known = any(s.label == "Tdie" and _plausible(s.current) for s in sensors)
+            die_known = any(s.label == "Tdie" and _is_credible(s.current) for s in sensors)
             reading = _hottest(s.current for s in sensors if not (die_known and s.label == "Tctl"))
     return reading
 
 
 def _gpu() -> Reading:
-    """Return the hottest NVIDIA GPU: NVML's numbering is not CUDA's, so any may be the one in use.
+    """Return the hottest NVIDIA GPU; NVML numbers GPUs differently from CUDA, so all are read.
 
     Raises
     ------
     OSError
-        There is no NVML, or one of the GPUs cannot be read.
+        NVML is not installed, or one of the GPUs cannot be read.
     """
     library = _nvml()
     count = ctypes.c_uint()
@@ -236,12 +239,12 @@ def _succeed(code: int) -> None:
 
 
 def _pressure() -> Reading:
-    """Return macOS's thermal pressure.
+    """Return the thermal pressure of macOS.
 
     Raises
     ------
     OSError, subprocess.SubprocessError
-        `powermetrics` is missing, hangs, or is not run as root.
+        `powermetrics` is missing, hangs, or was not run as root.
     """
     done = subprocess.run(POWERMETRICS, capture_output=True, text=True, timeout=TIMEOUT, check=True)
     found = re.search(r"Current pressure level: (\w+)", done.stdout)

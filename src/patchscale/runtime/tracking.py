@@ -1,7 +1,7 @@
-"""Follow a training run from outside: DVCLive always, MLflow and Weights & Biases by setting.
+"""Experiment trackers of a training run: DVCLive always, MLflow and Weights & Biases if configured.
 
-A tracker only looks on. Whatever it raises becomes one line, switches it off for the rest of the
-run and leaves the training alone; none of them touches the repository or a random generator.
+A tracker cannot affect the training. If it raises an exception, one line is reported and the
+tracker is off for the rest of the run. No tracker changes the repository or a random generator.
 """
 
 import os
@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 Values = Mapping[str, float]
+"""Values of an epoch by name."""
 
 EXPERIMENT = "patchscale"
 KEY_TAG = "patchscale.key"
-PATIENCE_S = 60
-PLAIN = (str, int, float, bool, type(None))
+"""MLflow tag that contains the key of a run."""
+TIMEOUT = 60
+"""Seconds to wait for a lock or for the server of W&B."""
+SCALARS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True)
 class Run:
-    """One replicate of a cell: what it is a function of, and who follows it."""
+    """A replicate of a cell, the facts that determine its result, and its optional trackers."""
 
     cell: str
     seed: int
@@ -38,53 +41,53 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What people call the run."""
+        """Name that trackers display."""
         return f"{self.cell}-seed{self.seed}"
 
     @property
     def key(self) -> str:
-        """What a resumed run is found by: equal for equal settings, data, code and seed."""
+        """Identifier by which a resumed run is found: equal for equal settings, data and code."""
         return f"{self.name}-{self.fingerprint}"
 
     def params(self) -> dict[str, Any]:
-        """Return identity and facts as scalars under dotted names."""
+        """Return the identity and the facts as scalars under dotted names."""
         identity = {"cell": self.cell, "seed": self.seed, "fingerprint": self.fingerprint}
         return {**identity, **_flat(self.facts)}
 
 
 def trackers() -> dict[str, str]:
-    """Return what the environment says of trackers: an MLflow URI and a W&B project, empty if off.
+    """Return the MLflow URI and the W&B project from the environment; empty strings mean off.
 
-    They are of a machine, not of the study: no result depends on them.
+    They belong to the machine, not to the study: no result depends on them.
     """
     return {name: os.environ.get(f"PATCHSCALE_{name.upper()}", "") for name in ("mlflow", "wandb")}
 
 
 class Tracker(Protocol):
-    """What follows a run; every call may raise."""
+    """A tracker of one run; every call may raise any exception."""
 
     def log(self, step: int, values: Values) -> None:
-        """Take the values of epoch `step`, from 1; epochs it already has change nothing."""
+        """Log the values of epoch `step`, counted from 1; an epoch logged before is ignored."""
 
     def end(self, done: bool) -> None:
-        """Close the run; `done` tells whether the training came to its end."""
+        """Close the run; `done` is true if the training has finished."""
 
 
 @contextmanager
 def tracking(
     directory: Path, run: Run, past: list[dict[str, float]], report: Callable[[str], None]
 ) -> Iterator[Callable[[Values], None]]:
-    """Yield the function that logs one epoch's values with every tracker of `run`.
+    """Yield a function that logs the values of an epoch with every tracker of `run`.
 
     Parameters
     ----------
     directory
-        DVCLive's own; deleted and written anew from `past`.
+        Directory of DVCLive; deleted and written anew from `past`.
     run
         The replicate.
     past
-        Values of the epochs done before an interruption, oldest first. Trackers get those they
-        lack, so that curves have neither gap nor double step wherever the process was killed.
+        Values of the epochs finished before an interruption, oldest first. A tracker logs those
+        that it lacks, so that its curves have no gap and no double step.
     report
         Receives one line for each tracker that fails.
     """
@@ -96,9 +99,9 @@ def tracking(
     trackers: dict[str, Tracker] = {}
     epochs = 0
 
-    def attempt(name: str, call: Callable[..., None], *words: Any) -> None:
+    def guarded(name: str, call: Callable[..., None], *arguments: Any) -> None:
         try:
-            call(*words)
+            call(*arguments)
         except Exception as error:
             trackers.pop(name, None)
             line = f"{name} is off for this run: {type(error).__name__}: {error}"
@@ -111,10 +114,10 @@ def tracking(
         nonlocal epochs
         epochs += 1
         for name, tracker in list(trackers.items()):
-            attempt(name, tracker.log, epochs, values)
+            guarded(name, tracker.log, epochs, values)
 
     for name in kinds:
-        attempt(name, start, name)
+        guarded(name, start, name)
     for values in past:
         log(values)
     done = False
@@ -123,19 +126,20 @@ def tracking(
         done = True
     finally:
         for name, tracker in list(trackers.items()):
-            attempt(name, tracker.end, done)
+            guarded(name, tracker.end, done)
 
 
 class DVCLive:
-    """Curves as files that `dvc plots` and the editors' extensions read."""
+    """Tracker that writes curves to files, which `dvc plots` and extensions of editors read."""
 
     def __init__(self, directory: Path, run: Run) -> None:
         from dvclive.live import Live  # 2 s
 
         class Files(Live):
-            """Without repository and Studio.
+            """DVCLive without repository and Studio.
 
-            Live would make a DVC repository of a Git one, stage files and post to the network.
+            `Live` would turn a Git repository into one of DVC, stage files, and send requests to
+            the network.
             """
 
             def _init_dvc(self) -> None:
@@ -152,7 +156,8 @@ class DVCLive:
     def log(self, step: int, values: Values) -> None:
         """Append to the curves and rewrite the summary.
 
-        `Live.next_step` and `Live.end` also write and delete a file that runs side by side share.
+        `Live.next_step` and `Live.end` are not used: they write and delete a file that concurrent
+        runs share.
         """
         self._live.step = step
         for name, value in values.items():
@@ -160,22 +165,24 @@ class DVCLive:
         self._live.make_summary()  # type: ignore[no-untyped-call]
 
     def end(self, done: bool) -> None:
-        """Do nothing: every epoch is on disk."""
+        """Do nothing, since every epoch is on disk."""
 
 
 class MLflow:
-    """A run in an MLflow store, found again by its key; telemetry is off."""
+    """Tracker that logs to a run of an MLflow store, which is found by its key; no telemetry."""
 
     def __init__(self, run: Run) -> None:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # 7 are four minutes
+        os.environ.setdefault(
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"
+        )  # the default of 7 takes 4 min
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
         from mlflow import MlflowClient  # 4 s
         from mlflow.entities import Metric, Param
 
         self._metric = Metric
-        with _one_at_a_time(run.mlflow):
+        with _store_lock(run.mlflow):
             self._client = MlflowClient(run.mlflow)
             self._id = self._find_or_create(run)
         found = self._client.get_run(self._id).data
@@ -184,7 +191,7 @@ class MLflow:
             for name in found.metrics
             for point in self._client.get_metric_history(self._id, name)
         }
-        params = [  # MLflow refuses a changed one: another machine may have finished the run
+        params = [  # MLflow refuses changed values, as of a run resumed on another machine
             Param(name, str(value))
             for name, value in run.params().items()
             if name not in found.params
@@ -211,12 +218,12 @@ class MLflow:
                 return self._client.create_experiment(EXPERIMENT)
             except MlflowException:
                 found = self._client.get_experiment_by_name(EXPERIMENT)
-                if found is None:  # not even by a run beside this one
+                if found is None:  # else a concurrent run has created it
                     raise
         return str(found.experiment_id)
 
     def log(self, step: int, values: Values) -> None:
-        """Add the points that the store lacks."""
+        """Log the points that the store lacks."""
         now = int(time.time() * 1000)
         points = [
             self._metric(name, value, now, step)
@@ -227,16 +234,16 @@ class MLflow:
             self._client.log_batch(self._id, metrics=points)
 
     def end(self, done: bool) -> None:
-        """Set the run's status."""
+        """Set the status of the run."""
         self._client.set_terminated(self._id, "FINISHED" if done else "KILLED")
 
 
 class WandB:
-    """A run of Weights & Biases, whose id is the key.
+    """Tracker that logs to a run of Weights & Biases, whose id is the key of the run.
 
-    Online, the server says which steps it has. Offline (`WANDB_MODE=offline`) nothing is known of
-    earlier processes: each writes its own `wandb/offline-run-<time>-<key>` with the whole curve,
-    and `wandb sync` lets the latest one it is given replace the others
+    Online, the server reports the steps that it has. Offline (`WANDB_MODE=offline`) each process
+    writes the whole curve to a directory of its own, `wandb/offline-run-<time>-<key>`; with `wandb
+    sync` the directory that is sent last replaces the others
     (https://github.com/wandb/wandb/issues/3841).
     """
 
@@ -249,8 +256,8 @@ class WandB:
             console="off",
             disable_git=True,
             x_disable_stats=True,
-            init_timeout=PATIENCE_S,
-            finish_timeout=PATIENCE_S,
+            init_timeout=TIMEOUT,
+            finish_timeout=TIMEOUT,
         )
         online = wandb.setup(settings).settings.mode == "online"
         if online and not wandb.login(prompt=False):
@@ -271,12 +278,12 @@ class WandB:
         self._next = self._run.step
 
     def log(self, step: int, values: Values) -> None:
-        """Send the values of an epoch that the server lacks; it ignores steps that go back."""
+        """Send the values of an epoch that the server lacks; it ignores earlier steps."""
         if step >= self._next:
             self._run.log(dict(values), step=step, commit=True)
 
     def end(self, done: bool) -> None:
-        """Finish the run; what cannot be sent in time stays on disk for `wandb sync`."""
+        """Finish the run; values that cannot be sent in time stay on disk for `wandb sync`."""
         self._run.finish(exit_code=0 if done else 1)
 
 
@@ -286,17 +293,17 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
-            plain = type(value) in PLAIN  # a subclass, such as NumPy's, is no YAML scalar
-            flat[f"{prefix}{name}"] = value if plain else str(value)
+            is_scalar = type(value) in SCALARS  # YAML cannot write subclasses such as NumPy's
+            flat[f"{prefix}{name}"] = value if is_scalar else str(value)
     return flat
 
 
-def _one_at_a_time(uri: str) -> AbstractContextManager[Any]:
-    """Return the lock under which runs side by side open an SQLite store.
+def _store_lock(uri: str) -> AbstractContextManager[Any]:
+    """Return the lock under which concurrent runs open an SQLite store.
 
-    MLflow makes the tables of a new store without one; a server has made its own.
+    MLflow creates the tables of a new store without a lock. A server needs none.
     """
     from filelock import FileLock
 
     path = uri.removeprefix("sqlite:///")
-    return nullcontext() if path == uri else FileLock(f"{path}.lock", timeout=PATIENCE_S)
+    return nullcontext() if path == uri else FileLock(f"{path}.lock", timeout=TIMEOUT)

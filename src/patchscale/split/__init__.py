@@ -1,4 +1,4 @@
-"""Stage split: label the prediction dates of a horizon and divide them.
+"""Stage split: label the prediction dates of a horizon and divide them into subsets.
 
 Reads data/raw/.
 Writes data/split/.

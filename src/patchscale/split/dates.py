@@ -1,7 +1,7 @@
-"""Which prediction dates train, validate and test; purged where labels would overlap.
+"""Division of prediction dates into training, validation and test, with purging.
 
-A sample is a prediction date. Its context may reach back across a boundary, its label may not
-reach forward across one.
+A sample is a prediction date. Its context may begin before a boundary, but its label may not
+depend on sessions after one.
 """
 
 import numpy as np
@@ -13,9 +13,10 @@ from patchscale.study.params import Dataset, Split
 
 
 def contiguous(dates: pd.Series, dataset: Dataset, horizon: int) -> np.ndarray:
-    """Return the subset of each date: train < validation start <= val < test start <= test.
+    """Return the subset of each date, in order of time: train, val, test.
 
-    The last `horizon` dates before each start are `purged`: their labels would look across it.
+    The last `horizon` dates before validation and before test are `purged`, because their labels
+    depend on sessions after the boundary.
     """
     subset = np.full(len(dates), "test", dtype=object)
     for name, start in (("val", dataset.test_from), ("train", dataset.validation_from)):
@@ -26,12 +27,12 @@ def contiguous(dates: pd.Series, dataset: Dataset, horizon: int) -> np.ndarray:
 
 
 def scattered(dates: pd.Series, dataset: Dataset, horizon: int, split: Split) -> np.ndarray:
-    """Return the subset of each date for the search: validation blocks strewn over the history.
+    """Return the subset of each date for the search: validation blocks all over the history.
 
-    Blocks of `scattered.block` sessions tile the pre-test dates; a seeded draw makes about
-    `scattered.fraction` of them validation, every day of a block being a sample. Training dates
-    whose label reaches into a block are purged, and so are the `horizon` + `split.embargo` dates
-    after a block, whose contexts still hold most of it.
+    The dates before test are tiled by blocks of `scattered.block` sessions. A seeded draw makes
+    about `scattered.fraction` of them validation blocks, in which every date is a sample. Two
+    kinds of training dates are purged: those whose label depends on sessions of a block, and the
+    `horizon` + `split.embargo` dates after a block, whose contexts contain most of it.
     """
     end = int(np.searchsorted(dates.to_numpy(), np.datetime64(dataset.test_from)))
     subset = np.full(len(dates), "train", dtype=object)
@@ -61,16 +62,16 @@ def make_split(
     Parameters
     ----------
     dates, labels
-        Prediction dates that have features, a full context and a label (no NaN), aligned.
+        Prediction dates with features and a full context, and their labels (no NaN).
     dataset, split
-        Boundaries, sizes, seed.
+        Boundaries, smallest sizes, and rules of the scattered division.
     horizon
-        Sessions the label looks ahead.
+        Number of sessions after its date on which a label depends.
 
     Raises
     ------
     InputError
-        Validation or test holds fewer samples, or fewer of one class, than `split` demands.
+        A subset has fewer samples, or fewer of one class, than `split` requires.
     """
     table = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""The label: whether the market touches a target within the horizon."""
+"""Labels: whether the price touches a target within the horizon."""
 
 import numpy as np
 import pandas as pd
@@ -7,21 +7,22 @@ from patchscale.study.params import Target
 
 
 def touch_labels(bars: pd.DataFrame, target: Target, horizon: int) -> pd.Series:
-    """Return y(t) = 1 where an adjusted price of sessions t+1 .. t+horizon touches the target.
+    """Return y(t) = 1 if an adjusted price of sessions t+1 .. t+horizon touches the target, else 0.
 
     Parameters
     ----------
     bars
         Adjusted bars, ascending.
     target
-        `side` up: highest reference price >= close[t] * (1 + theta); down: lowest <=
-        close[t] * (1 - theta). `reference` extreme: high (up) or low (down); close: the close.
+        Side up: the highest reference price is >= close[t] * (1 + theta). Side down: the lowest
+        is <= close[t] * (1 - theta). The reference price is the close, or the extreme: the high
+        for up, the low for down.
     horizon
-        Number of sessions H looked ahead, >= 1.
+        Number of sessions after t, at least 1.
 
     Returns
     -------
-    Series of float, one per bar: 0, 1, or NaN for the last `horizon` rows.
+    Series of float, one per bar: 0 or 1, and NaN in the last `horizon` rows.
     """
     up = target.side == "up"
     column = "close" if target.reference == "close" else ("high" if up else "low")
@@ -30,7 +31,7 @@ def touch_labels(bars: pd.DataFrame, target: Target, horizon: int) -> pd.Series:
     for step in range(1, horizon + 1):
         ahead[step - 1, : max(0, len(bars) - step)] = reference[step:]
     close = bars["close"].to_numpy()
-    # max and min pass NaN on, so a row without all its sessions ahead has no label
+    # max and min return NaN if any session is missing, so the last rows have no label
     if up:
         extreme = ahead.max(axis=0)
         touched = extreme >= close * (1 + target.theta)

@@ -1,4 +1,4 @@
-"""Read a split table without the labels that a stage must not see."""
+"""Reading of a split table without the labels that a stage must not see."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -15,10 +15,19 @@ Division = Literal["contiguous", "scattered"]
 def read_split(
     path: Path, labels_of: Collection[str], division: Division = "contiguous"
 ) -> pd.DataFrame:
-    """Read a split file's `date, label, subset`, with the labels of the named subsets only.
+    """Read `date, label, subset` of a split file; labels of subsets not named are NaN.
 
-    Every other label comes back as NaN. Only the stages that judge (baselines, backtest) may ask
-    for test; a search reads the `scattered` division.
+    Only stages baselines and backtest may read labels of test. A search reads the `scattered`
+    division.
+
+    Parameters
+    ----------
+    path
+        Output of stage split.
+    labels_of
+        Subsets whose labels are returned.
+    division
+        Division of the dates that column `subset` holds.
     """
     table = read_arrow(path)
     subset = table[division]

@@ -1,6 +1,6 @@
-"""The ground of every stage: parameters, names of files, reading and writing, errors.
+"""Parts that every stage uses: parameters, paths, reading and writing of files, errors.
 
 Reads params.yaml, grid.yaml and space.yaml.
-Writes any file atomically, for the package that asks.
+Writes files for the other packages.
 Imported by every package; imports none of them.
 """

@@ -1,36 +1,36 @@
-"""The ways a run ends early, with their exit codes."""
+"""Expected failures of a run, each with its exit code."""
 
 
 class Ended(Exception):
-    """An expected end: one line and an exit code, no traceback."""
+    """Base of all expected failures: a message of one line and an exit code, no traceback."""
 
     exit_code: int
 
 
 class InputError(Ended):
-    """Bad input: one line that names the key or file, the value and what is allowed (exit 2)."""
+    """Bad input; the message names file or key, value, and what is allowed (exit code 2)."""
 
     exit_code = 2
 
 
 class Stopped(Ended):
-    """Stopped on purpose and resumable by the same command (exit 75)."""
+    """Stopped before the end; the same command resumes (exit code 75)."""
 
     exit_code = 75
 
     @classmethod
     def between_steps(cls, reason: str) -> "Stopped":
-        """Return what ends a training whose steps are all in its checkpoint."""
+        """Return the error of a training that stops with all its steps in a checkpoint."""
         return cls(f"{reason}: stopped, every step is kept; the same command resumes")
 
 
 class Diverged(Ended):
-    """A loss is not finite: one line that says where and what was good before (exit 1)."""
+    """Loss that is not finite; the message says where it occurred (exit code 1)."""
 
     exit_code = 1
 
 
 class SearchFailed(Ended):
-    """No trial of a search was completed: one line with the first reason (exit 1)."""
+    """Search without a completed trial; the message holds the first reason (exit code 1)."""
 
     exit_code = 1

@@ -1,4 +1,4 @@
-"""Read and write the study's files: atomic, deterministic bytes, one-line errors."""
+"""Reading and writing of files: atomic, with deterministic bytes and errors of one line."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` that becomes `path` only if the block succeeds."""
+    """Yield a temporary path beside `path`, renamed to `path` if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -27,18 +27,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 with LF line ends."""
+    """Write text as UTF-8 with LF line ends."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write sorted, indented JSON; NaN and infinity are refused."""
+    """Write indented JSON with sorted keys; raise ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; raise InputError where the file is missing or damaged."""
+    """Read JSON; raise InputError if the file is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -48,9 +48,9 @@ def read_json(path: Path) -> Any:
 
 
 def write_arrow(path: Path, frame: "pd.DataFrame") -> None:
-    """Write an Arrow IPC file whose bytes depend on the frame's contents only.
+    """Write an Arrow IPC file whose bytes depend only on the values of the frame.
 
-    `date` becomes date32; the pandas metadata, which names library versions, is dropped.
+    Column `date` is stored as date32. Pandas metadata, which names library versions, is dropped.
     """
     import pyarrow as pa
     from pyarrow import feather
@@ -70,7 +70,7 @@ def write_arrow(path: Path, frame: "pd.DataFrame") -> None:
 
 
 def read_arrow(path: Path) -> "pd.DataFrame":
-    """Read an Arrow IPC file; a `date` comes back as datetime64.
+    """Read an Arrow IPC file; column `date` is returned as datetime64.
 
     Raises
     ------
@@ -106,6 +106,6 @@ def write_csv(path: Path, frame: "pd.DataFrame", decimals: int = 6) -> None:
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Return the hex digest of a file's bytes (`md5` is what dvc.lock holds)."""
+    """Return the hash of a file's bytes in hexadecimal; dvc.lock uses `md5`."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, algorithm).hexdigest()

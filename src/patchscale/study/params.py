@@ -1,7 +1,6 @@
-"""The parameters of a study, typed: params.yaml, grid.yaml and space.yaml.
+"""Typed parameters of a study: params.yaml, grid.yaml and space.yaml.
 
-Unknown keys and wrong types are refused in one line. What keys say of each other is the matter of
-`patchscale.check`.
+Loading refuses unknown keys and wrong types. `patchscale.check` checks rules between keys.
 """
 
 from datetime import date
@@ -9,20 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from patchscale.study import paths
 from patchscale.study.errors import InputError
 
 Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
-"""Float32, autocast to bfloat16, or bfloat16 weights and moments too."""
+"""Float32, bfloat16 autocast, or bfloat16 for weights and optimiser moments as well."""
 
 
 def _real_day(text: str) -> str:
@@ -32,13 +24,13 @@ def _real_day(text: str) -> str:
 
 def _different(values: list[int]) -> list[int]:
     if len(set(values)) < len(values):
-        raise ValueError("a value is there twice")
+        raise ValueError("a value occurs twice")
     return values
 
 
 def _ordered(ends: list[float]) -> list[float]:
     if ends[0] >= ends[1]:
-        raise ValueError("needed is low < high")
+        raise ValueError("low must be below high")
     return ends
 
 
@@ -53,7 +45,7 @@ Range = Annotated[list[Share], Field(min_length=2, max_length=2), AfterValidator
 
 
 class Section(BaseModel):
-    """A section of params.yaml."""
+    """Base of all sections: unknown keys and values of another type are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -62,7 +54,7 @@ Loaded = TypeVar("Loaded", bound=Section)
 
 
 class Dataset(Section):
-    """Where bars come from and where its study divides them."""
+    """A data set: the source of its bars, its exchange, its period and its subsets."""
 
     source: Literal["arch", "yahoo", "csv"]
     series: Symbol
@@ -75,22 +67,23 @@ class Dataset(Section):
     validation_from: Day
     test_from: Day
     exceptions: dict[Day, Annotated[str, Field(min_length=1)]] = {}
+    """Days that the data checks let pass, each with its reason."""
 
     @property
     def all_series(self) -> list[str]:
-        """The price series, then the volatility index if there is one."""
+        """Names of the price series and, if there is one, of the volatility index."""
         return [self.series, self.volatility] if self.volatility else [self.series]
 
 
 class Features(Section):
-    """The tier the models read, and the tiers that are computed."""
+    """The feature tier that the models read, and all tiers that are computed."""
 
     tier: str
     tiers: list[str]
 
 
 class Target(Section):
-    """Definition of the label."""
+    """Definition of the label: the price that must be touched."""
 
     side: Literal["up", "down"]
     reference: Literal["extreme", "close"]
@@ -98,7 +91,7 @@ class Target(Section):
 
 
 class Scattered(Section):
-    """Validation blocks of the search."""
+    """Validation blocks of the search: their share of the dates, sessions each, and seed."""
 
     fraction: Annotated[float, Field(gt=0, lt=1)]
     block: Positive
@@ -106,7 +99,7 @@ class Scattered(Section):
 
 
 class Split(Section):
-    """Size gates and the scattered split."""
+    """Rules for dividing prediction dates, and the smallest subsets allowed."""
 
     longest_context: Positive
     embargo: Annotated[int, Field(ge=0)]
@@ -116,14 +109,14 @@ class Split(Section):
 
 
 class Model(Section):
-    """The cell that headline shows."""
+    """The cell that stage headline shows."""
 
     budget: str
     horizon: str
 
 
 class Window(Section):
-    """The input of all cells: a window of sessions, cut into patches."""
+    """The input of all models: a window of sessions, cut into patches."""
 
     context_length: Positive
     patch_length: Positive
@@ -132,12 +125,12 @@ class Window(Section):
 
     @property
     def n_patches(self) -> int:
-        """Number of patches cut from a context."""
+        """Number of patches in a window."""
         return (self.context_length - self.patch_length) // self.stride + 1
 
 
 class Start(Section):
-    """Training settings of a budget: trial 0 of its search, or the row it trains with."""
+    """Training settings of a budget: used directly, or by trial 0 of its searches."""
 
     lr: Annotated[float, Field(gt=0, lt=1)]
     dropout: Share
@@ -168,7 +161,7 @@ class Budget(Section):
 
 
 class Cell(Section):
-    """Architecture of a cell, and the search whose result it trains with."""
+    """A cell: its architecture, and the search whose result it trains with."""
 
     budget: str
     horizon: str
@@ -179,7 +172,7 @@ class Cell(Section):
 
 
 class Train(Section):
-    """The training loop, the same for all budgets."""
+    """Training loop, the same for all budgets."""
 
     epochs: Positive
     batch_size: Positive
@@ -189,18 +182,18 @@ class Train(Section):
 
 
 class Pruning(Section):
-    """When a trial ends early: not among the best `percentile` % of finished ones at its epoch."""
+    """Percentile pruning: a trial stops if it is not among the best `percentile` % at its epoch."""
 
     percentile: Annotated[float, Field(ge=0, le=100)]
     startup: Annotated[int, Field(ge=0)]
-    """Completed trials before the first may be pruned."""
+    """Number of completed trials before any trial may be pruned."""
     first_epoch: Positive
     every: Positive
-    """Epochs between one look and the next."""
+    """Number of epochs between two decisions."""
 
 
 class Space(Section):
-    """What a search may choose; ranges are [low, high]."""
+    """Search space: lists of choices, and ranges [low, high]."""
 
     d_model: Choices
     n_layers: Choices
@@ -212,26 +205,26 @@ class Space(Section):
 
 
 class Hpo(Section):
-    """The search of every budget with `settings: search`; 0 trials: the table instead."""
+    """Search of every budget with `settings: search`; with 0 trials no search is made."""
 
     trials: Annotated[int, Field(ge=0)]
     batch: Positive
-    """Trials asked before the first of them is told."""
+    """Number of trials drawn before the result of the first of them is used."""
     seed: Annotated[int, Field(ge=0)]
     startup: Positive
-    """Random trials before TPE takes over."""
+    """Number of random trials before TPE begins."""
     pruning: Pruning
 
 
 class Threshold(Section):
-    """How the threshold is chosen on validation."""
+    """Rule that chooses the decision threshold on the validation dates."""
 
     rule: Literal["precision", "youden"]
     min_recall: Annotated[float, Field(gt=0, le=1)]
 
 
 class Backtest(Section):
-    """Threshold rule and costs a side, in basis points."""
+    """Threshold rule, and costs per side in basis points."""
 
     threshold: Threshold
     cost_bps: Cost
@@ -239,15 +232,15 @@ class Backtest(Section):
 
 
 class Grid(Section):
-    """The whole of grid.yaml."""
+    """All of grid.yaml."""
 
     searches: list[str]
-    """Horizons that have a search of their own; the others train with a neighbour's result."""
+    """Horizons with a search of their own; cells of other horizons name a search to use."""
     cells: dict[str, Cell]
 
 
 class Params(Section):
-    """The whole of params.yaml, and with it the grid."""
+    """All of params.yaml, together with the grid."""
 
     dataset: str
     datasets: dict[Name, Dataset]
@@ -271,13 +264,18 @@ class Params(Section):
         return self.datasets[self.dataset]
 
     @property
+    def grid(self) -> Grid:
+        """The grid of grid.yaml."""
+        return self._grid
+
+    @property
     def cells(self) -> dict[str, Cell]:
         """The cells of the grid by name."""
         return self._grid.cells
 
     @property
     def searches(self) -> list[str]:
-        """Horizons that have a search of their own."""
+        """Horizons with a search of their own."""
         return self._grid.searches
 
     def with_grid(self, grid: Grid) -> "Params":
@@ -287,12 +285,12 @@ class Params(Section):
         return params
 
     def trials_of(self, budget: str) -> int:
-        """Return how many trials each search of a budget makes; 0 where none is made."""
+        """Return the number of trials in each search of a budget; 0 if it is not searched."""
         return self.hpo.trials if self.budgets[budget].settings == "search" else 0
 
 
 class Best(Section):
-    """What a search hands to training: architecture and settings of its best trial."""
+    """Result of a search: architecture and settings of its best trial."""
 
     cell: str
     trial: Annotated[int, Field(ge=0)]
@@ -307,29 +305,30 @@ class Best(Section):
     warmup_steps: Annotated[int, Field(ge=0)]
     epochs: Positive
     score: float | None = None
-    """Validation log-loss of the trial, nats; absent where no search was made, as is the rest."""
+    """Validation log-loss of the trial in nats; this and the next two are absent without search."""
     seed: int | None = None
     versions: dict[str, str] | None = None
 
 
 def load_params(folder: Path = Path()) -> Params:
-    """Read params.yaml and grid.yaml of a study's folder.
+    """Read params.yaml and grid.yaml from a folder.
 
     Raises
     ------
     InputError
-        One line that names the first wrong key, its value and what is allowed.
+        A file is missing or damaged, a key is unknown or missing, or a value has the wrong type;
+        one line that names file, key and value, and what is allowed.
     """
     return _load(folder / paths.PARAMS, Params).with_grid(_load(folder / paths.GRID, Grid))
 
 
 def load_space(folder: Path = Path()) -> Space:
-    """Read space.yaml of a study's folder; raise InputError as `load_params` does."""
+    """Read space.yaml from a folder; raise InputError as `load_params` does."""
     return _load(folder / paths.SPACE, Space)
 
 
 def load_best(path: Path) -> Best:
-    """Read and check a search's result; raise InputError as `load_params` does."""
+    """Read the result of a search; raise InputError as `load_params` does."""
     return _load(path, Best)
 
 
@@ -365,10 +364,10 @@ def _one_line(error: ValidationError, section: type[Section]) -> str:
 
 
 def _siblings(location: tuple[int | str, ...], section: Any) -> list[str]:
-    """Return the field names beside an unknown key."""
+    """Return the keys that are allowed where an unknown one was found."""
     for part in location[:-1]:
         field = section.model_fields.get(part)
-        if field is not None:  # else a key of a table such as budgets or cells
+        if field is not None:  # otherwise the key of an entry, such as 2M in budgets
             arguments = getattr(field.annotation, "__args__", ())
             section = arguments[-1] if arguments else field.annotation
     return sorted(section.model_fields)

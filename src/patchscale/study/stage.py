@@ -1,4 +1,4 @@
-"""What every stage script shares: exit codes, its code by dvc.yaml, and switches of the machine."""
+"""Helpers of the stage scripts: exit codes, code dependencies, limits from the environment."""
 
 import os
 import sys
@@ -12,10 +12,10 @@ from patchscale.study.errors import Ended, InputError
 
 
 def run(main: Callable[..., None]) -> None:
-    """Call `main` with the command-line words; end with the exit code of the contract.
+    """Call `main` with the command-line arguments, and exit with a code if it fails.
 
-    0 done, 2 bad input (one line on stderr), 75 stopped and resumable, 1 diverged or nothing
-    found (one line) or a bug (traceback).
+    Exit codes: 0 success; 2 bad input; 75 stopped, can be resumed; 1 training diverged or search
+    failed, each with one line on stderr; 1 with a traceback for a bug.
     """
     script = Path(sys.argv[0])
     name = f"patchscale {script.stem}" if script.is_absolute() else str(script)
@@ -27,7 +27,13 @@ def run(main: Callable[..., None]) -> None:
 
 
 def max_hours() -> float:
-    """Return the longest training that may start, from the environment."""
+    """Return the longest training allowed to start, in hours, from PATCHSCALE_MAX_HOURS.
+
+    Raises
+    ------
+    InputError
+        The value is not a positive number.
+    """
     text = os.environ.get("PATCHSCALE_MAX_HOURS", "2")
     try:
         hours = float(text)
@@ -41,7 +47,13 @@ def max_hours() -> float:
 
 
 def max_workers() -> int:
-    """Return the most trials trained at a time, from the environment; 0 sets no limit."""
+    """Return the largest number of concurrent trials, from PATCHSCALE_WORKERS; 0 means no limit.
+
+    Raises
+    ------
+    InputError
+        The value is not a whole number.
+    """
     text = os.environ.get("PATCHSCALE_WORKERS", "0")
     if not text.isascii() or not text.isdigit():
         raise InputError(

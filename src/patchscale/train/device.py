@@ -1,5 +1,6 @@
-"""What the machine offers a training: memory, and how it is given back."""
+"""The device that trains: its memory, its threads, and its determinism."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,37 @@ import torch
 CGROUP = Path("/sys/fs/cgroup")
 
 
+def prepare(device: str, threads: int, compiled: bool) -> None:
+    """Make trainings in this process deterministic on `threads` threads.
+
+    Parameters
+    ----------
+    device
+        `cuda`, `mps` or `cpu`.
+    threads
+        Threads of CPU operations. Another number gives other last bits.
+    compiled
+        Whether layers will be compiled. The compiler then forgets earlier models, because it
+        gives up after a few shapes in one process.
+    """
+    if device == "cuda":
+        # cuBLAS is deterministic only with a workspace of fixed size
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(threads)
+    if compiled:
+        torch.compiler.reset()
+    reset_peak(device)
+
+
 def available(device: str) -> int:
-    """Return the bytes a training may take: free memory of the device, or of our container."""
+    """Return the free memory of the device in bytes; on a CPU that of this container."""
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
     if device == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     free = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError):  # no container, or one without a limit
+    with suppress(OSError, ValueError):  # there is no container, or it has no limit
         limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
         stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
         cached = sum(int(stat.get(f"{kind}active_file", 0)) for kind in ("", "in"))  # reclaimable
@@ -26,29 +50,29 @@ def available(device: str) -> int:
 
 
 def peak(device: str) -> int:
-    """Return the most bytes this process has held at once on the device."""
+    """Return the largest number of bytes that this process has held on the device."""
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
     if device == "mps":
         return int(torch.mps.driver_allocated_memory())
     try:
         import resource
-    except ImportError:  # Windows keeps the peak itself
+    except ImportError:  # Windows records the peak itself
         return int(psutil.Process().memory_info().peak_wset)
     unit = 1 if psutil.MACOS else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def forget_peak(device: str) -> None:
-    """Let `peak` begin anew, where the system can."""
+def reset_peak(device: str) -> None:
+    """Reset what `peak` returns, where the system allows it (CUDA and Linux)."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError):  # Linux
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def ran_out(error: RuntimeError) -> bool:
-    """Tell whether an error is memory that could not be had."""
+    """Tell whether an error means that the device has too little memory."""
     return isinstance(error, torch.OutOfMemoryError) or any(
         words in str(error)
         for words in ("can't allocate memory", "not enough memory", "out of memory")
@@ -56,7 +80,7 @@ def ran_out(error: RuntimeError) -> bool:
 
 
 def release(device: str) -> None:
-    """Give cached blocks back after a failed attempt."""
+    """Return cached memory blocks to the device after a failed attempt."""
     module: Any = {"cuda": torch.cuda, "mps": torch.mps}.get(device)
     if module is not None:
         module.empty_cache()

@@ -1,24 +1,46 @@
-"""Model and optimiser on a device: how one batch is brought through them, in any precision."""
+"""A model and its optimiser on a device: optimiser steps, validation, state, and timing."""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from patchscale.model.patchtst import predict_logits
+from patchscale.model.patchtst import PatchTST, predict_logits
 from patchscale.model.weights import build
 from patchscale.train import memory
 from patchscale.train.inputs import Inputs
 from patchscale.train.memory import Plan
-from patchscale.train.optim import make_optimizer
+from patchscale.train.optim import full_tensor, make_optimizer
 from patchscale.train.settings import Settings
 
 PROBE_SAMPLES = 32
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def whole_model(inputs: Inputs, settings: Settings, seed: int) -> PatchTST:
+    """Return a model with all its weights, drawn for `seed`, on the device."""
+    return build(inputs.shape, settings.precision, seed).to(settings.device)
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """How the processes of one training divide it; by default one process does everything."""
+
+    make_model: Callable[[Inputs, Settings, int], PatchTST] = whole_model
+    micro_batches: Callable[[Tensor, int], Sequence[Tensor]] = torch.split
+    """Return the micro-batches of this process, given a batch and their largest size."""
+    all_reduce: Callable[[Tensor], None] = lambda total: None
+    """Replace a sum over this process's samples by the sum over all, in place."""
+    seed_step: Callable[[int, int], None] | None = None
+    """Seed the dropout of a step, given the training's seed and the steps made."""
+
+
+ALONE = Parallel()
 
 
 def log_loss(logits: Tensor, labels: Tensor) -> float:
@@ -27,7 +49,7 @@ def log_loss(logits: Tensor, labels: Tensor) -> float:
 
 
 class Engine:
-    """Makes the optimiser steps of a run, and tries what a step takes.
+    """A model with its optimiser.
 
     Parameters
     ----------
@@ -36,12 +58,16 @@ class Engine:
     settings
         Precision, device, batch size, clipping, optimiser.
     seed
-        Seeds weights and dropout; the generator's state goes on from here.
+        Seed of weights and dropout. The global generator continues from it.
+    parallel
+        How the processes of this training divide it.
     """
 
-    def __init__(self, inputs: Inputs, settings: Settings, seed: int) -> None:
-        self.inputs, self.settings = inputs, settings
-        self.model = build(inputs.shape, settings.precision, seed).to(settings.device)
+    def __init__(
+        self, inputs: Inputs, settings: Settings, seed: int, parallel: Parallel = ALONE
+    ) -> None:
+        self.inputs, self.settings, self.seed, self.parallel = inputs, settings, seed, parallel
+        self.model = parallel.make_model(inputs, settings, seed)
         self.optimizer = make_optimizer(self.model, settings.lr, settings.weight_decay)
         self.micro_batch = settings.batch_size
         if settings.compiled:
@@ -51,7 +77,7 @@ class Engine:
     def choose(self, free: int, tried: list[Plan]) -> Plan:
         """Return the best plan that fits into `free` bytes; raise InputError where none does."""
         rows = self.inputs.train.rows
-        with self._leaving_no_trace(), self._compiled(False), self._autocast():
+        with self._without_side_effects(), self._compiled(False), self._autocast():
             return memory.choose(
                 self.model,
                 lambda n: self.inputs.windows(rows[:n]).to(self.settings.device),
@@ -62,21 +88,26 @@ class Engine:
             )
 
     def follow(self, plan: Plan) -> None:
-        """Bring batches through as planned from now on."""
+        """Use the micro-batch and the recomputation of a plan from now on."""
         self.micro_batch, self.model.recompute = plan.micro_batch, plan.recompute
 
     def step(self, batch: Tensor, rate: float) -> Tensor:
-        """Make an optimiser step over training samples `batch` (n,).
+        """Make an optimiser step over the training samples of a batch; `(n,) -> ()`.
 
-        Return their mean loss, NaN where its gradient is not finite: then weights are not either.
+        Returns
+        -------
+        The mean loss of the batch, or NaN where its gradient is not finite. The weights are not
+        finite then either.
         """
         device, train = self.settings.device, self.inputs.train
+        if self.parallel.seed_step:
+            self.parallel.seed_step(self.seed, self._steps_made())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=device)
-        for part in torch.split(batch, self.micro_batch):
-            # a compiled layer is compiled for one size; the rest of an epoch goes without
+        for part in self.parallel.micro_batches(batch, self.micro_batch):
+            # a compiled layer is compiled for one size; a smaller micro-batch runs uncompiled
             with self._compiled(len(part) == self.micro_batch):
                 with self._autocast():
                     logits = self.model(self.inputs.windows(train.rows[part]).to(device))
@@ -85,9 +116,13 @@ class Engine:
                 loss = loss / len(batch)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
+        self.parallel.all_reduce(total)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
-        return torch.where(norm.isfinite(), total, math.nan)
+        return torch.where(full_tensor(norm).isfinite(), total, math.nan)
+
+    def _steps_made(self) -> int:
+        return int(self.optimizer.state[next(self.model.parameters())]["step"])
 
     def validate(self) -> float:
         """Return the validation log-loss, nats."""
@@ -98,16 +133,19 @@ class Engine:
         return log_loss(logits, inputs.val.labels)
 
     def time_step(self, most: float) -> float:
-        """Return seconds of an uncompiled step, tried; less is tried where that exceeds `most`."""
+        """Return the measured seconds of an uncompiled step.
+
+        Where 32 samples already take longer than `most`, their time is returned.
+        """
         rows = self.inputs.train.rows
         batch = min(self.settings.batch_size, len(rows))
         whole = min(self.micro_batch, batch)
-        with self._leaving_no_trace():
+        with self._without_side_effects():
             seconds = self._time(rows[: min(PROBE_SAMPLES, whole)])
             return seconds if seconds > most else self._time(rows[:whole]) * batch / whole
 
     def hours(self, steps: int, limit: float) -> float:
-        """Return the hours of so many steps by a tried one, roughly where they exceed `limit`."""
+        """Return the expected hours of `steps`; a lower bound where they exceed `limit`."""
         return self.time_step(limit * 3600 / steps) * steps / 3600
 
     def _time(self, rows: Tensor) -> float:
@@ -117,11 +155,11 @@ class Engine:
                 started = time.perf_counter()
                 loss = self.model(x).float().sum()
             loss.backward()
-        float(loss.detach())  # a GPU has finished only now
+        float(loss.detach())  # waits until a GPU has finished
         return time.perf_counter() - started
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return weights, moments and generators by name."""
+        """Return weights, moments and generator states by name."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             state = self.optimizer.state[parameter]
@@ -132,7 +170,7 @@ class Engine:
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `tensors` returned; copied, for the file it is mapped from will go."""
+        """Take over what `tensors` returned, as copies: the file behind them will be deleted."""
         for name, value in self.model.state_dict().items():
             value.copy_(tensors.pop(f"model.{name}"))
         for name, parameter in self.model.named_parameters():
@@ -143,8 +181,8 @@ class Engine:
             torch.cuda.set_rng_state(tensors["rng_cuda"].cpu())
 
     @contextmanager
-    def _leaving_no_trace(self) -> Iterator[None]:
-        """Let the model be tried in training mode: generators and gradients stay as they were."""
+    def _without_side_effects(self) -> Iterator[None]:
+        """Restore generators and gradients after trial passes in training mode."""
         self.model.train()
         with torch.random.fork_rng([0] if self.settings.device == "cuda" else []):
             yield
@@ -155,9 +193,9 @@ class Engine:
         return torch.autocast(self.settings.device, torch.bfloat16, enabled=mixed)
 
     def _compiled(self, wanted: bool) -> AbstractContextManager[None]:
-        """Let layers run as compiled or, unless `wanted`, as written.
+        """Run layers compiled or, unless `wanted`, as written.
 
-        Backward passes belong inside: there layers may be computed again, in the same way.
+        Backward passes belong inside: recomputed layers must run as in the forward pass.
         """
         if wanted or not self.settings.compiled:
             return nullcontext()

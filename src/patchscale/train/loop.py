@@ -1,25 +1,21 @@
-"""The training loop: warm-up and cosine, early stopping, best weights kept, nothing lost.
+"""The training loop: warm-up and cosine, early stopping, best weights, resumable at any step.
 
-A run is a function of inputs, settings and seed. It keeps its state in a `Checkpoint` after every
-epoch and every ten minutes and, killed at any moment, goes on to the same bits.
+A run is a function of inputs, settings and seed. It saves its state after every epoch and every ten
+minutes. A run that was killed at any moment resumes and ends with the same bits.
 """
 
 import math
-import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from patchscale.model.patchtst import count
-from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.study.errors import Diverged, InputError, Stopped
 from patchscale.train import device, memory
-from patchscale.train.engine import Engine
+from patchscale.train.callbacks import Callbacks, CheckpointStore
+from patchscale.train.engine import ALONE, Engine, Parallel
 from patchscale.train.inputs import Inputs
 from patchscale.train.memory import Plan
 from patchscale.train.schedule import best_epoch, epoch_batches, learning_rate, patience_ended
@@ -27,53 +23,31 @@ from patchscale.train.settings import Settings
 
 CHECKPOINT_SECONDS = 600.0
 PACE_STEPS = 3
-"""Steps after which the time of an epoch is said."""
-
-Log = Callable[[dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Whom a run tells and asks while it goes on; by default only standard error."""
-
-    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr)
-    stopped: Callable[[], str] = lambda: ""
-    """Reason to stop after this step, or nothing."""
-    beat: Callable[..., None] = lambda **values: None
-    """Takes the values of a `progress.State`."""
-    track: Callable[[list[dict[str, float]]], AbstractContextManager[Log]] = lambda past: (
-        nullcontext(lambda values: None)
-    )
-    """Opened with the rows of the epochs done; yields what takes the next ones."""
-    celsius: Callable[[], float | None] = lambda: None
-    agreed: Callable[[bool], bool] = lambda wanted: wanted
-    """Asked in every step: whether one of the processes of this training wants it."""
-    enough: Callable[[list[float]], bool] = lambda losses: False
-    """Asked after every epoch, with the validation log-losses so far, whether to end there."""
+"""Steps after which the expected time of an epoch is reported."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How a run went; its best weights are in its checkpoint."""
+    """Result of a run. Its best weights are in its checkpoint."""
 
     best_epoch: int
     history: list[dict[str, float]]
     """`train_log_loss` and `val_log_loss` of every epoch, nats."""
     plan: Plan
     rows: list[dict[str, float]]
-    """What trackers were told of every epoch: its history and what differs from run to run."""
+    """What trackers log of every epoch: its history, and time, memory and temperature."""
     complete: bool
-    """Whether it came to its end by itself; else `Watch.enough` ended it."""
+    """Whether epochs or patience ended it; otherwise `Callbacks.enough` did."""
 
 
 @dataclass
 class _State:
-    """What changes while a run goes on, besides the tensors of the engine."""
+    """State of a run besides the tensors of the engine."""
 
     step: int = 0
     """Optimiser steps made."""
     seconds: float = 0.0
-    """Spent in the epoch so far."""
+    """Time spent in the current epoch."""
     history: list[dict[str, float]] = field(default_factory=list)
     rows: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, str] = field(default_factory=dict)
@@ -88,14 +62,14 @@ def train(
     inputs: Inputs,
     settings: Settings,
     seed: int,
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointStore,
     *,
     max_hours: float = math.inf,
     free: int | None = None,
-    watch: Watch | None = None,
-    engine: Callable[[Inputs, Settings, int], Engine] = Engine,
+    callbacks: Callbacks | None = None,
+    parallel: Parallel = ALONE,
 ) -> Trained:
-    """Train one replicate; resume it where `checkpoint` holds its state.
+    """Train one replicate, or resume it where `checkpoint` holds its state.
 
     Parameters
     ----------
@@ -106,15 +80,15 @@ def train(
     seed
         Seeds weights, batches and dropout.
     checkpoint
-        Directory of the run.
+        Where the run keeps its state.
     max_hours
-        Longest run that may start.
+        Longest run that may start, hours.
     free
-        Bytes of memory the run may take; by default what is available.
-    watch
-        Whom to tell and ask.
-    engine
-        Makes the model and its steps.
+        Memory budget in bytes; by default the available memory.
+    callbacks
+        What the run reports to and asks.
+    parallel
+        How the processes of this training divide it.
 
     Raises
     ------
@@ -122,66 +96,66 @@ def train(
         The model does not fit into memory, or the first steps show that all epochs would take
         longer than `max_hours`.
     Stopped
-        A stop was asked for; everything done is kept.
+        A stop was requested. Every step made is kept.
     Diverged
         A loss is not finite.
     """
-    watch = watch or Watch()
+    callbacks = callbacks or Callbacks()
     free = device.available(settings.device) if free is None else free
-    memory.refuse_if_large(count(inputs.shape), settings.precision, free)
+    memory.refuse_if_large(inputs.shape.n_params, settings.precision, free)
     tried: list[Plan] = []
     while True:
-        run = _Run(inputs, settings, seed, checkpoint, watch, engine)
+        run = _Run(inputs, settings, seed, checkpoint, callbacks, parallel)
         plan = run.choose(free, tried)
         try:
-            return run.to_the_end(plan, max_hours)
+            return run.train(plan, max_hours)
         except RuntimeError as error:
             if not device.ran_out(error):
                 raise
-        watch.report(f"out of memory with {run.way(plan)}")
+        callbacks.report(f"out of memory with {run.describe(plan)}")
         tried.append(plan)
-        del run  # and with it model and optimiser, before the next ones are made
+        del run  # frees model and optimiser before the next attempt allocates its own
         device.release(settings.device)
 
 
 class _Run:
-    """One attempt: engine and state, from the checkpoint or from the start."""
+    """One attempt at a run: engine and state, from the checkpoint or from the start."""
 
     def __init__(
         self,
         inputs: Inputs,
         settings: Settings,
         seed: int,
-        checkpoint: Checkpoint,
-        watch: Watch,
-        engine: Callable[[Inputs, Settings, int], Engine],
+        checkpoint: CheckpointStore,
+        callbacks: Callbacks,
+        parallel: Parallel,
     ) -> None:
         self.inputs, self.settings, self.seed = inputs, settings, seed
-        self.checkpoint, self.watch = checkpoint, watch
+        self.checkpoint, self.callbacks = checkpoint, callbacks
         self.per_epoch = math.ceil(len(inputs.train.rows) / settings.batch_size)
         self.total = self.per_epoch * settings.epochs
         self.losses = torch.zeros(self.per_epoch, device=settings.device)
-        self.engine = engine(inputs, settings, seed)
+        self.engine = Engine(inputs, settings, seed, parallel)
         self.plan: Plan | None = None
         self.compiling = settings.compiled
         self.state = _State()
-        if kept := checkpoint.load(settings.device, watch.report, self._tensors):
+        if kept := checkpoint.load(settings.device, callbacks.report, self._tensors):
             self._restore(*kept)
 
     def choose(self, free: int, tried: list[Plan]) -> Plan:
-        """Return how to bring a batch through; a resumed run keeps its own way."""
+        """Return the memory plan of the run; a resumed run keeps its own."""
         if self.plan is not None and self.plan not in tried:
             return self.plan
         plan, shape = self.engine.choose(free, tried), self.inputs.shape
-        self.watch.report(
-            f"N = {count(shape):,}: {shape.d_model} wide, {shape.n_layers} layers, "
-            f"{shape.n_heads} heads, d_ff {shape.d_ff}; {self.way(plan)}; "
+        self.callbacks.report(
+            f"N = {shape.n_params:,}: {shape.d_model} wide, {shape.n_layers} layers, "
+            f"{shape.n_heads} heads, d_ff {shape.d_ff}; {self.describe(plan)}; "
             f"{plan.expected / 2**30:.2g} GiB of memory expected, {free / 2**30:.3g} available"
         )
         return plan
 
-    def way(self, plan: Plan) -> str:
-        """Say how a batch is brought through the model."""
+    def describe(self, plan: Plan) -> str:
+        """Return precision, device and micro-batches of a plan as text."""
         settings = self.settings
         batch = min(settings.batch_size, len(self.inputs.train.rows))
         words = [
@@ -192,20 +166,20 @@ class _Run:
         ]
         return ", ".join(words)
 
-    def to_the_end(self, plan: Plan, max_hours: float) -> Trained:
-        """Train until the last epoch or until patience ends."""
+    def train(self, plan: Plan, max_hours: float) -> Trained:
+        """Train until the last epoch, or until patience or a callback ends the run."""
         state = self.state
         self.plan = plan
         self.engine.follow(plan)
         if state.step == 0:
             self._refuse_if_long(max_hours)
         else:
-            self.watch.report(f"resumed after epoch {len(state.history)}, step {state.step}")
+            self.callbacks.report(f"resumed after epoch {len(state.history)}, step {state.step}")
             if state.history:
-                self._tell_epoch()
-        with self.watch.track(state.rows) as log:
-            while not self._complete() and not (state.losses and self.watch.enough(state.losses)):
-                if reason := self.watch.stopped():
+                self._report_epoch()
+        with self.callbacks.track(state.rows) as log:
+            while not self._complete() and not self._enough():
+                if reason := self.callbacks.stop_reason():
                     raise Stopped.between_steps(reason)
                 self._epoch()
                 log(state.rows[-1])
@@ -216,6 +190,10 @@ class _Run:
         losses, settings = self.state.losses, self.settings
         done = len(losses) == settings.epochs
         return done or patience_ended(losses, settings.patience, settings.min_delta)
+
+    def _enough(self) -> bool:
+        losses = self.state.losses
+        return bool(losses) and self.callbacks.enough(losses)
 
     def _epoch(self) -> None:
         state, settings = self.state, self.settings
@@ -233,14 +211,14 @@ class _Run:
             state.step += 1
             now = time.perf_counter()
             state.seconds = spent + now - begun
-            if self.compiling:  # the first step says nothing of the others
+            if self.compiling:  # the first step includes the compilation
                 self.compiling, paced, begun_at = False, number + 1, now
             else:
-                self._tell_pace((now - begun_at) / (number + 1 - paced))
-            reason, last = self.watch.stopped(), number + 1 == self.per_epoch
+                self._report_pace((now - begun_at) / (number + 1 - paced))
+            reason, last = self.callbacks.stop_reason(), number + 1 == self.per_epoch
             keep = bool(reason) or now - saved > CHECKPOINT_SECONDS
-            keep = not last and self.watch.agreed(keep)
-            if last or keep or settings.device == "cpu":  # a GPU would have to wait
+            keep = not last and self.callbacks.agree(keep)
+            if last or keep or settings.device == "cpu":  # on a GPU this waits for the step
                 self._refuse_divergence(number)
             if keep:
                 self._save()
@@ -250,7 +228,7 @@ class _Run:
         self._close_epoch([len(batch) for batch in batches])
 
     def _close_epoch(self, sizes: list[int]) -> None:
-        """Validate, keep the best weights, save."""
+        """Validate, keep the best weights, save the state."""
         state = self.state
         begun = time.perf_counter()
         val_loss = self.engine.validate()
@@ -268,17 +246,17 @@ class _Run:
             "samples_per_second": sum(sizes) / state.seconds,
             "peak_memory_gib": device.peak(self.settings.device) / 2**30,
         }
-        if (celsius := self.watch.celsius()) is not None:
+        if (celsius := self.callbacks.celsius()) is not None:
             telemetry["temperature"] = celsius
         state.rows.append(values | telemetry)
         state.seconds = 0.0
         self._save()
-        self._tell_epoch()
+        self._report_epoch()
 
-    def _tell_epoch(self) -> None:
-        """Say how the last finished epoch went."""
+    def _report_epoch(self) -> None:
+        """Report the last finished epoch."""
         losses, row, epochs = self.state.losses, self.state.rows[-1], self.settings.epochs
-        self.watch.beat(
+        self.callbacks.heartbeat(
             epoch=len(losses),
             epochs=epochs,
             step=0,
@@ -289,14 +267,14 @@ class _Run:
             **self.state.history[-1],
         )
 
-    def _tell_pace(self, pace: float) -> None:
-        """Say how far the epoch is; `pace` is seconds a step."""
+    def _report_pace(self, pace: float) -> None:
+        """Report the progress of the epoch; `pace` is in seconds a step."""
         done, left = self.state.step, pace * (self.total - self.state.step)
         if done == PACE_STEPS:
             seconds = pace * self.per_epoch
-            self.watch.report(f"{seconds:.1f} s an epoch, at most {left / 60:.0f} min for all")
+            self.callbacks.report(f"{seconds:.1f} s an epoch, at most {left / 60:.0f} min for all")
         epoch = len(self.state.history)
-        self.watch.beat(
+        self.callbacks.heartbeat(
             epoch=epoch,
             epochs=self.settings.epochs,
             step=done - epoch * self.per_epoch,
@@ -327,13 +305,13 @@ class _Run:
             raise self._diverged(f"the loss of step {step} (epoch {epoch + 1}) or its gradient")
 
     def _diverged(self, what: str) -> Diverged:
-        good = "no epoch was good"
+        good = "no epoch was finished before"
         if losses := self.state.losses:
             good = f"last good: epoch {len(losses)}, validation log-loss {losses[-1]:.4f}"
         return Diverged(f"{what} is not finite; {good}; a lower lr or a longer warm-up may help")
 
     def _refuse_if_long(self, max_hours: float) -> None:
-        """Raise InputError where a tried step shows that all epochs would take too long."""
+        """Raise InputError where a timed step shows that all epochs would take too long."""
         if max_hours == math.inf:
             return
         hours = self.engine.hours(self.total, max_hours)

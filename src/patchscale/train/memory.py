@@ -1,4 +1,4 @@
-"""What a training needs of memory, what is there, and the micro-batch that follows."""
+"""Plan the memory of a training: micro-batches and recomputation that fit into free memory."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from patchscale.model.patchtst import PatchTST, count
+from patchscale.model.patchtst import PatchTST
 from patchscale.model.size import BYTES_PER_WEIGHT
 from patchscale.study.errors import InputError
 from patchscale.study.params import Precision
-from patchscale.train.optim import held
+from patchscale.train.optim import local_shard
 
 MARGIN = 0.1
-"""Share of the free memory that is left alone."""
+"""Share of the free memory that no plan uses."""
 SAMPLES_MEASURED = (2, 4)
 SMALLEST_WITHOUT_RECOMPUTE = 32
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a batch is brought through a model."""
+    """Micro-batch and recomputation of a training, with the memory they take."""
 
     micro_batch: int
     recompute: bool
-    """Whether layers keep only their input and compute the rest again."""
+    """Whether layers keep only their input and are computed again in the backward pass."""
     expected: int
-    """Bytes that this takes, by the activations measured on a few samples."""
+    """Expected bytes, from activations measured on a few samples."""
 
 
 def refuse_if_large(n_params: int, precision: Precision, free: int) -> None:
@@ -44,52 +44,54 @@ def choose(
     free: int,
     tried: list[Plan],
 ) -> Plan:
-    """Return the best way that fits and was not tried yet.
+    """Return the best plan that fits and was not tried yet.
 
     Parameters
     ----------
     model
         In training mode, on its device, under the autocast it will be trained with.
     contexts
-        Gives so many contexts as the model takes them, (n, context, F), on its device.
+        Returns n contexts as model input, `n -> (n, context, F)`, on the model's device.
     batch
-        Samples of a step.
+        Samples of an optimiser step.
     free
-        Bytes that may be taken.
+        Free memory in bytes.
 
     Raises
     ------
     InputError
-        Nothing fits.
+        No plan fits.
     """
-    shape, n_params = model.config, count(model.config)
+    shape = model.config
     few, more = SAMPLES_MEASURED
-    # the difference leaves out what is kept once: autocast's bfloat16 copies of the weights
+    # the difference excludes what is kept once: autocast's bfloat16 copies of the weights
     kept = activation_bytes(model, contexts(more)) - activation_bytes(model, contexts(few))
     per_sample = math.ceil(kept / (more - few))
     inputs_of_layers = 4 * shape.n_patches * shape.d_model * shape.n_layers
     recomputed = inputs_of_layers + math.ceil(2 * per_sample / shape.n_layers)
-    static = BYTES_PER_WEIGHT[precision] * n_params
+    static = BYTES_PER_WEIGHT[precision] * shape.n_params
     for plan in plans(batch, per_sample, recomputed, static, free, precision):
         if plan not in tried:
             return plan
-    raise InputError(_too_large(n_params, precision, free))
+    raise InputError(_too_large(shape.n_params, precision, free))
 
 
 def activation_bytes(model: nn.Module, samples: Tensor) -> int:
-    """Return the bytes a forward pass of `samples` keeps for the backward pass."""
-    weights = {held(parameter).untyped_storage().data_ptr() for parameter in model.parameters()}
+    """Return the bytes that a forward pass of `samples` keeps for the backward pass."""
+    weights = {
+        local_shard(parameter).untyped_storage().data_ptr() for parameter in model.parameters()
+    }
     kept: dict[int, int] = {}
     alive = []
 
-    def count(tensor: Tensor) -> Tensor:
+    def add(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)  # else its address could be taken again
+            alive.append(tensor)  # a freed tensor's address could be used again
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(add, lambda tensor: tensor):
         model(samples)
     return sum(kept.values())
 
@@ -102,22 +104,22 @@ def plans(
     free: int,
     precision: Precision,
 ) -> Iterator[Plan]:
-    """Yield the ways that fit, the best first; the later ones are for when memory ran out.
+    """Yield the plans that fit, best first; the later ones are for when memory ran out.
 
-    A whole batch at once is best. Else samples are divided, but not below 32 before layers are
-    recomputed, which costs a third of the time. With bfloat16 weights gradients are kept in
-    bfloat16 too and layers are recomputed first: adding up micro-batches would round them.
+    A whole batch at once is best. Next come micro-batches, down to 32 samples. Below that layers
+    are recomputed, which costs a third of the time. With bfloat16 weights the gradients are
+    bfloat16 too, and adding up micro-batches would round them: layers are recomputed first.
     """
-    room = free * (1 - MARGIN)
+    budget = free * (1 - MARGIN)
     micro_batches = [batch]
     while micro_batches[-1] > 1:
         micro_batches.append(micro_batches[-1] // 2)
     smallest = batch if precision == "bf16-true" else min(batch, SMALLEST_WITHOUT_RECOMPUTE)
-    ways = [(micro, False) for micro in micro_batches if micro >= smallest]
-    ways += [(micro, True) for micro in micro_batches]
-    for micro, recompute in ways:
+    candidates = [(micro, False) for micro in micro_batches if micro >= smallest]
+    candidates += [(micro, True) for micro in micro_batches]
+    for micro, recompute in candidates:
         expected = static + micro * (per_sample_recomputed if recompute else per_sample)
-        if expected <= room:
+        if expected <= budget:
             yield Plan(micro, recompute, expected)
 
 

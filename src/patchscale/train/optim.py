@@ -1,4 +1,4 @@
-"""AdamW for the three precisions, and the rounding that lets weights live in bfloat16."""
+"""AdamW for the three precisions, with stochastic rounding for weights in bfloat16."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 CHUNK = 2**24
-"""Elements that are brought to float32 at a time: 64 MB a buffer."""
+"""Elements converted to float32 at a time: 64 MB a buffer."""
 
 
 def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """Return AdamW with weight decay on matrices only, not on biases, norms and positions.
+    """Return AdamW that decays matrices only, not biases, norms and positions.
 
-    Models with bfloat16 weights get `RoundedAdamW`, others torch's fused AdamW.
+    Models with bfloat16 weights get `RoundedAdamW`, others torch's fused AdamW. The moments are
+    allocated at once: allocated in the first step they would fragment its activations.
     """
     matrices: list[Tensor] = []
     others: list[Tensor] = []
@@ -26,15 +27,27 @@ def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.op
     ]
     if any(parameter.dtype == torch.bfloat16 for parameter in model.parameters()):
         return RoundedAdamW(groups, lr)
-    return torch.optim.AdamW(groups, lr=lr, fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=lr, fused=True)
+    allocate_moments(optimizer)
+    return optimizer
+
+
+def allocate_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Set step and both moments of every parameter to zero."""
+    for parameter in (each for group in optimizer.param_groups for each in group["params"]):
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
 
 
 class RoundedAdamW(torch.optim.Optimizer):
-    """AdamW whose weights and moments are stored in bfloat16, 8 bytes a weight with its gradient.
+    """AdamW with weights and moments in bfloat16: 8 bytes a weight with its gradient.
 
-    Each step computes in float32, piece by piece, and rounds stochastically: an update of less
-    than half a bfloat16 step, lost by rounding to the nearest, is kept on average. Parameters in
-    float32 (norms, positions) have moments in float32.
+    Each step computes in float32, chunk by chunk, and rounds stochastically. Updates smaller than
+    half a bfloat16 step would be lost by rounding to the nearest value; here they are kept on
+    average. Parameters in float32 (norms, positions) have moments in float32.
 
     References
     ----------
@@ -44,13 +57,7 @@ class RoundedAdamW(torch.optim.Optimizer):
 
     def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
         super().__init__(groups, {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8})
-        # at once: made in the first step, they would lie among the holes of its activations
-        for parameter in (each for group in self.param_groups for each in group["params"]):
-            self.state[parameter] = {
-                "step": torch.zeros((), device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        allocate_moments(self)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -61,15 +68,15 @@ class RoundedAdamW(torch.optim.Optimizer):
                     continue
                 state = self.state[parameter]
                 stored = (parameter, state["exp_avg"], state["exp_avg_sq"])
-                parts = (held(tensor) for tensor in (*stored, parameter.grad))
-                pieces = zip(*(torch.split(part.view(-1), CHUNK) for part in parts), strict=True)
+                local = (local_shard(tensor) for tensor in (*stored, parameter.grad))
+                chunks = zip(*(torch.split(part.view(-1), CHUNK) for part in local), strict=True)
                 state["step"] += 1
-                for *piece, gradient in pieces:
-                    self._update(piece, gradient, state["step"], group)
+                for *chunk, gradient in chunks:
+                    self._update(chunk, gradient, state["step"], group)
 
     @staticmethod
-    def _update(piece: list[Tensor], gradient: Tensor, step: Tensor, group: dict[str, Any]) -> None:
-        wide = [tensor.float() for tensor in piece]
+    def _update(chunk: list[Tensor], gradient: Tensor, step: Tensor, group: dict[str, Any]) -> None:
+        wide = [tensor.float() for tensor in chunk]
         torch._fused_adamw_(
             wide[:1],
             [gradient.float()],
@@ -85,21 +92,27 @@ class RoundedAdamW(torch.optim.Optimizer):
             amsgrad=False,
             maximize=False,
         )
-        for narrow, exact in zip(piece, wide, strict=True):
+        for narrow, exact in zip(chunk, wide, strict=True):
             if narrow.dtype == torch.bfloat16:
                 narrow.copy_(round_stochastically(exact))
 
 
-def held(tensor: Tensor) -> Tensor:
-    """Return what this process holds of a tensor: its part of a sharded one, else all of it."""
-    part: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
-    return tensor if part is None else part()
+def local_shard(tensor: Tensor) -> Tensor:
+    """Return the shard of a tensor that this process holds; an unsharded tensor is its own."""
+    shard: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
+    return tensor if shard is None else shard()
+
+
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Return a whole tensor; every process must call this for a sharded one."""
+    gather: Callable[[], Tensor] | None = getattr(tensor, "full_tensor", None)
+    return tensor if gather is None else gather()
 
 
 def round_stochastically(exact: Tensor) -> Tensor:
     """Round float32 to one of its two bfloat16 neighbours, to the nearer one more often.
 
-    The mean of many roundings is the exact value; NaN stays NaN. Overwrites `exact`.
+    The mean of many roundings is the exact value. NaN stays NaN. Overwrites `exact`.
     """
     draws = torch.randint(0, 2**16, exact.shape, dtype=torch.int32, device=exact.device)
     draws.masked_fill_(exact.isnan(), 0)  # CUDA's NaN has all bits set: one more gives -0

@@ -1,4 +1,4 @@
-"""What a training is told: its settings, learning rates, batches, and when patience ends."""
+"""Learning rates, batches and early stopping of a training."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The settings of a training on this machine."""
+"""Settings of a training on this machine."""
 
 import math
 import os
@@ -12,10 +12,13 @@ import torch
 
 from patchscale.study.params import Best, Precision, Train
 
+STEPS_WORTH_COMPILING = 300
+"""Compiling takes 8 to 14 s the first time and saves 0.1 s a step of the smallest models."""
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the loop consumes, besides data, model shape and seed."""
+    """Settings of the training loop, besides data, model shape and seed."""
 
     lr: float
     weight_decay: float
@@ -28,17 +31,13 @@ class Settings:
     precision: Precision = "32-true"
     device: str = "cpu"
     compiled: bool = False
-    """Whether layers go through torch.compile."""
-
-
-STEPS_WORTH_COMPILING = 300
-"""Compiling takes 8 to 14 s the first time and saves 0.1 s a step of the smallest models."""
+    """Whether layers are compiled by torch.compile."""
 
 
 def settings_for(best: Best, rules: Train, precision: Precision, samples: int) -> Settings:
-    """Return the loop's settings on this machine.
+    """Return the settings of a training over `samples` samples on this machine.
 
-    Layers are compiled where the steps of all epochs over `samples` repay it.
+    Layers are compiled where there are enough steps to repay the compilation.
     """
     device = device_of_this_machine()
     steps = best.epochs * math.ceil(samples / rules.batch_size)
@@ -52,14 +51,14 @@ def settings_for(best: Best, rules: Train, precision: Precision, samples: int) -
 
 
 def device_of_this_machine() -> str:
-    """Return `cuda`, `mps` or `cpu`, the first that is there."""
+    """Return the first available device of `cuda`, `mps` and `cpu`."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def worth_compiling(steps: int, device: str) -> bool:
-    """Tell whether so many steps repay torch.compile, and whether this machine can."""
+    """Tell whether `steps` repay torch.compile and this machine has a compiler."""
     if steps < STEPS_WORTH_COMPILING:
         return False
     if device == "cuda":

@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 
-from patchscale.study import paths
 from patchscale.study.errors import InputError
 from patchscale.study.files import digest, read_json
 
@@ -50,7 +49,7 @@ def dvc_md5(path: Path) -> str:
         {
             file.relative_to(path).as_posix(): digest(file, "md5")
             for file in path.rglob("*")
-            if file.is_file()
+            if file.is_file() and "__pycache__" not in file.parts  # as in .dvcignore
         }
     )
 
@@ -63,10 +62,9 @@ def folder_md5(files: dict[str, str]) -> str:
 
 def records(stages: dict[str, Any], root: Path) -> Iterator[Row]:
     """Compare every output with its file, and what else dvc.lock says of each stage."""
-    params = {
-        str(file): yaml.load((root / file).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-        for file in (paths.PARAMS, paths.GRID)
-    }
+    params = cache(
+        lambda file: yaml.load((root / file).read_text("utf-8"), Loader=yaml.CSafeLoader)
+    )
     hashed = cache(lambda path: dvc_md5(root / path))
     for name, stage in stages.items():
         for out in stage.get("outs", []):
@@ -86,7 +84,7 @@ def records(stages: dict[str, Any], root: Path) -> Iterator[Row]:
             f"{file}: {key}"
             for file, values in stage.get("params", {}).items()
             for key, value in values.items()
-            if look_up(params.get(file), key) != value
+            if look_up(params(file), key) != value
         ]
         if stage["cmd"] != command(name):
             wrong.append(f"cmd: {stage['cmd']}")

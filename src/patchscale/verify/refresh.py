@@ -79,10 +79,10 @@ def differences(texts: dict[Path, str], root: Path) -> Iterator[str]:
 def main(*words: str) -> None:
     """Print the comparison; exit 1 where the download differs from dvc.lock."""
     parser = argparse.ArgumentParser(
-        prog="python -m patchscale.refresh",
+        prog="python -m patchscale.verify.refresh",
         description="Download a data set anew, compare it with dvc.lock and write nothing. "
         "Exit code 0: same; 1: differs; 75: the source cannot be reached, try later.",
-        epilog="example: python -m patchscale.refresh spy",
+        epilog="example: python -m patchscale.verify.refresh spy",
     )
     parser.add_argument("dataset", nargs="?", help="key of `datasets` (default: `dataset`)")
     chosen = parser.parse_args(words).dataset

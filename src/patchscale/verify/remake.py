@@ -34,8 +34,8 @@ def regenerated(stages: dict[str, Any], root: Path, kinds: tuple[str, ...] = MAD
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for file in (paths.PARAMS, paths.GRID, paths.SPACE):
-            shutil.copy(root / file, folder)
+        for file in filter(Path.is_file, map(root.joinpath, paths.STUDY)):
+            shutil.copy(file, folder)
         if (root / paths.INPUTS).is_dir():
             shutil.copytree(root / paths.INPUTS, folder / paths.INPUTS)
         chosen = {

@@ -1,0 +1,44 @@
+"""Resources and expected durations of stages."""
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from patchscale.fanout.executors import Job
+from patchscale.fanout.needs import PROCESS_BYTES, expected_seconds, with_needs
+from patchscale.study.params import Params, load_params
+
+
+@pytest.fixture
+def params() -> Params:
+    return load_params(ROOT)
+
+
+def test_a_training_needs_its_threads_and_the_memory_of_its_weights(params: Params) -> None:
+    def job(n_gpus: int, stage: str) -> Job:
+        return with_needs(params, n_gpus, Job(stage, "", Path("log")))
+
+    budget = params.budgets["20M"]
+    cell = job(0, "train@20M-h1")
+    assert cell.cpus == budget.run.threads * budget.run.seeds
+    weights = 20 * budget.n_params * budget.run.seeds
+    assert weights < cell.memory < 3 * weights + 5 * 2**30
+    on_gpu = job(8, "train@20M-h1")
+    assert (on_gpu.cpus, on_gpu.gpus) == (budget.run.threads, 1)
+    assert on_gpu.memory < cell.memory
+    untrained = job(8, "train@2B-h1")
+    assert (untrained.gpus, untrained.memory) == (0, PROCESS_BYTES)
+    assert job(8, "hpo@2M-h1").is_search
+    assert not cell.is_search
+
+
+def test_a_duration_is_that_of_the_last_run_or_of_another_training_by_size(
+    params: Params,
+) -> None:
+    durations = {"train@2M-h1": 100.0, "report": 7.0}
+    assert expected_seconds("report", params, durations) == 7
+    assert expected_seconds("train@2M-h1", params, durations) == 100
+    assert expected_seconds("train@20M-h1", params, durations) == 1000
+    assert expected_seconds("headline", params, durations) is None
+    assert expected_seconds("train@2B-h1", params, durations) is None
