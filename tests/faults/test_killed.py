@@ -126,9 +126,9 @@ def main(directory: Path) -> None:
 
 def kill_itself(event: str, number: int) -> None:
     """Let this process kill itself when `event` happens for the `number`-th time."""
-    from patchscale.runtime.checkpoint import save_file
+    from patchscale.runtime import checkpoint
 
-    save_file, write_text = save_file, Path.write_text
+    save_file, write_text = checkpoint.save_file, Path.write_text
     rename, unlink, times = Path.replace, Path.unlink, 0
 
     def happens(now: str) -> None:
@@ -161,7 +161,7 @@ def kill_itself(event: str, number: int) -> None:
             happens("before an old file is deleted")
         unlink(path, missing_ok)
 
-    save_file, Path.write_text = saving, writing
+    checkpoint.save_file, Path.write_text = saving, writing
     Path.replace, Path.unlink = renaming, deleting
 
 

@@ -435,6 +435,7 @@ def test_a_compiled_layer_gives_what_an_eager_one_gives():
     assert torch.allclose(compiled, eager, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_256_layers_of_256_train_without_warm_up_and_do_not_diverge():
     torch.manual_seed(0)
     shape = PatchTSTConfig(

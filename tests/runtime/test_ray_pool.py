@@ -70,6 +70,7 @@ def test_each_trial_has_the_result_of_its_task(
     pool.close()
 
 
+@pytest.mark.slow
 def test_a_trial_whose_worker_is_killed_is_tried_four_times(
     trial: Replica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

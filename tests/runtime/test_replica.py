@@ -243,6 +243,7 @@ def test_a_signal_stops_all_replicates_with_exit_75(tmp_path, start):
     resumes(tmp_path, 1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_reaches_every_process_and_stops_cleanly(tmp_path, start):
     process = start(tmp_path, "long")
     wait_for_epochs(tmp_path)
@@ -253,6 +254,7 @@ def test_ctrl_c_in_a_terminal_reaches_every_process_and_stops_cleanly(tmp_path, 
     resumes(tmp_path, 1)
 
 
+@pytest.mark.slow
 def test_a_killed_replicate_stops_the_others_with_exit_75(tmp_path, start):
     process = start(tmp_path, "long")
     wait_for_epochs(tmp_path)[1].kill()
@@ -263,6 +265,7 @@ def test_a_killed_replicate_stops_the_others_with_exit_75(tmp_path, start):
     resumes(tmp_path, 1)
 
 
+@pytest.mark.slow
 def test_a_worker_without_work_does_not_outlive_a_killed_trainer(tmp_path, start):
     process = start(tmp_path, "one of two")
     wait_for_epochs(tmp_path, seeds=(0,))
@@ -273,6 +276,7 @@ def test_a_worker_without_work_does_not_outlive_a_killed_trainer(tmp_path, start
     assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.slow
 def test_replicates_do_not_outlive_a_killed_trainer_and_the_same_command_goes_on(tmp_path, start):
     whole = start(tmp_path / "whole", "short")
     process = start(tmp_path, "long")

@@ -131,7 +131,11 @@ two_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two G
 
 @pytest.mark.parametrize(
     ("kind", "micro_batch"),
-    [("even", 32), ("ragged", 8), pytest.param("cuda", 32, marks=two_gpus)],
+    [
+        pytest.param("even", 32, marks=pytest.mark.slow),
+        ("ragged", 8),
+        pytest.param("cuda", 32, marks=two_gpus),
+    ],
 )
 def test_the_losses_of_twenty_steps_are_those_of_one_process(kind: str, micro_batch: int):
     torch.set_num_threads(1)
@@ -146,6 +150,7 @@ def test_the_losses_of_twenty_steps_are_those_of_one_process(kind: str, micro_ba
     assert found[0] != pytest.approx(found[-2], abs=1e-3)  # it learns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True])
 def test_bfloat16_weights_are_sharded_beside_float32_norms(recompute: bool) -> None:
     """Updates are rounded at random: one process differs from itself by 0.001 in eight steps."""
@@ -159,6 +164,7 @@ def test_bfloat16_weights_are_sharded_beside_float32_norms(recompute: bool) -> N
     assert sum(found[-5:]) < 0.6 * sum(found[:5])
 
 
+@pytest.mark.slow
 def test_a_training_stopped_in_one_process_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     whole = two("cell", tmp_path / "whole", 10**6)
     assert whole.returncode == 0, whole.stderr
@@ -177,6 +183,7 @@ def test_a_training_stopped_in_one_process_goes_on_to_the_same_bits(tmp_path: Pa
     assert best[0] == best[1]
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others_and_the_training_goes_on(tmp_path: Path) -> None:
     started = subprocess.Popen(
         [*LAUNCH, "cell", str(tmp_path / "run"), str(10**6)],
@@ -195,6 +202,7 @@ def test_a_killed_process_ends_the_others_and_the_training_goes_on(tmp_path: Pat
     assert "resumed after epoch" in resumed.stderr
 
 
+@pytest.mark.slow
 def test_every_process_writes_its_part_and_no_pickle(tmp_path: Path) -> None:
     done = two("cell", tmp_path / "run", 10**6)
     assert done.returncode == 0, done.stderr
@@ -233,6 +241,7 @@ sys.exit(75)
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_stops_leaves_the_others_time_to_write(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW_TO_STOP)
     command = [sys.executable, str(tmp_path / "slow.py"), str(tmp_path / "written")]

@@ -244,7 +244,7 @@ def test_a_source_out_of_reach_is_not_available_and_its_bars_are_taken_as_they_a
 ):
     (csv_study / "stages").unlink()
     unreachable = """
-from patchscale.errors import Stopped
+from patchscale.study.errors import Stopped
 def main():
     raise Stopped("try again later")
 """
