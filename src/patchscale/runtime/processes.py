@@ -19,8 +19,8 @@ import torch.distributed as dist
 
 from patchscale.model.patchtst import count
 from patchscale.model.size import BYTES_PER_WEIGHT
-from patchscale.runtime.lockfile import exclusive
-from patchscale.runtime.progress import Pulse, display
+from patchscale.runtime.lockfile import file_lock
+from patchscale.runtime.progress import Heartbeat, display
 from patchscale.runtime.replica import Replica
 from patchscale.runtime.sharded_checkpoint import ShardedCheckpoint
 from patchscale.runtime.stopping import stop_requests
@@ -141,14 +141,14 @@ def _train(replica: Replica, title: str) -> Trained:
         arguments = (replica.inputs, replica.settings, replica.seed, checkpoint)
         if rank():
             return train(*arguments, free=free, watch=silent, engine=ShardedEngine)
-        pulse_file = replica.checkpoint.path / "progress.json"
-        with display([pulse_file], title) as report, exclusive(replica.checkpoint.path / "lock"):
-            pulse = Pulse(pulse_file, report)
-            pulse.beat(name=f"{replica.name}, {size()} processes")
+        progress_file = replica.checkpoint.path / "progress.json"
+        with display([progress_file], title) as report, file_lock(replica.checkpoint.path / "lock"):
+            heartbeat = Heartbeat(progress_file, report)
+            heartbeat.update(name=f"{replica.name}, {size()} processes")
             watch = replace(
                 silent,
-                report=pulse.say,
-                beat=pulse.beat,
-                track=lambda past: replica.track(past, pulse.say),
+                report=heartbeat.report,
+                beat=heartbeat.update,
+                track=lambda past: replica.track(past, heartbeat.report),
             )
             return train(*arguments, free=free, watch=watch, engine=ShardedEngine)

@@ -11,8 +11,8 @@ from multiprocessing import parent_process
 import torch
 
 from patchscale.runtime.checkpoint import Checkpoint
-from patchscale.runtime.lockfile import exclusive
-from patchscale.runtime.progress import Pulse, Report
+from patchscale.runtime.lockfile import file_lock
+from patchscale.runtime.progress import Heartbeat, Report
 from patchscale.runtime.thermal import Guard, sensor_for
 from patchscale.study.errors import Ended
 from patchscale.train import device
@@ -53,10 +53,12 @@ class Replica:
     """Whether plan and pace stay unsaid."""
 
 
-def outcome_of(replica: Replica, free: int, pulse: Pulse, stopped: Callable[[], str]) -> Outcome:
+def outcome_of(
+    replica: Replica, free: int, heartbeat: Heartbeat, stopped: Callable[[], str]
+) -> Outcome:
     """Return how a training went; the traceback of a bug is printed here, where it is known."""
     try:
-        return _train(replica, free, pulse, stopped)
+        return _train(replica, free, heartbeat, stopped)
     except Ended as error:
         return error
     except Exception as error:
@@ -64,7 +66,7 @@ def outcome_of(replica: Replica, free: int, pulse: Pulse, stopped: Callable[[], 
         return RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _train(replica: Replica, free: int, pulse: Pulse, asked: Callable[[], str]) -> Trained:
+def _train(replica: Replica, free: int, heartbeat: Heartbeat, asked: Callable[[], str]) -> Trained:
     settings = replica.settings
     if settings.device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else not deterministic
@@ -73,8 +75,8 @@ def _train(replica: Replica, free: int, pulse: Pulse, asked: Callable[[], str]) 
     if settings.compiled:
         torch.compiler.reset()  # else a process gives up compiling after a few shapes
     device.forget_peak(settings.device)
-    pulse.beat(name=replica.name)
-    guard = Guard(sensor_for(settings.device), pulse.say)
+    heartbeat.update(name=replica.name)
+    guard = Guard(sensor_for(settings.device), heartbeat.report)
     parent = parent_process()
 
     def requested() -> str:
@@ -86,14 +88,14 @@ def _train(replica: Replica, free: int, pulse: Pulse, asked: Callable[[], str]) 
         return requested()
 
     watch = Watch(
-        report=(lambda line: None) if replica.quiet else pulse.say,
+        report=(lambda line: None) if replica.quiet else heartbeat.report,
         stopped=stopped,
-        beat=pulse.beat,
-        track=lambda past: replica.track(past, pulse.say),
+        beat=heartbeat.update,
+        track=lambda past: replica.track(past, heartbeat.report),
         celsius=lambda: guard.celsius,
         enough=replica.enough,
     )
-    with exclusive(replica.checkpoint.path / "lock"):
+    with file_lock(replica.checkpoint.path / "lock"):
         return train(
             replica.inputs,
             settings,
