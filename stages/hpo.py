@@ -61,7 +61,7 @@ def make_search(params: Params, first: Best, size: dict[str, int]) -> None:
     from patchscale.hpo.study import search
     from patchscale.hpo.trials import candidate, evaluator, refuse_if_long
     from patchscale.runtime.checkpoint import fingerprint, resume_path
-    from patchscale.runtime.lockfile import exclusive
+    from patchscale.runtime.lockfile import file_lock
     from patchscale.train.inputs import read_inputs
     from patchscale.train.settings import settings_for
 
@@ -87,7 +87,7 @@ def make_search(params: Params, first: Best, size: dict[str, int]) -> None:
     sources = [paths.features(params.features.tier), paths.split(row.horizon)]
     identity = fingerprint(facts, sources + code_of("hpo"))
     folder = resume_path(f"hpo-{cell}-{identity}")
-    with exclusive(resume_path(f"hpo-{cell}.lock")):
+    with file_lock(resume_path(f"hpo-{cell}.lock")):
         if not any(folder.glob("trial-*.json")):
             refuse_if_long(params, first, inputs, folder, max_hours())
         start = first.model_dump(include=set(space))

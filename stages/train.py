@@ -17,7 +17,7 @@ import torch
 from patchscale.model.patchtst import predict
 from patchscale.model.weights import load_model, save_weights
 from patchscale.runtime.checkpoint import Checkpoint, fingerprint, resume_path
-from patchscale.runtime.lockfile import exclusive
+from patchscale.runtime.lockfile import file_lock
 from patchscale.runtime.pool import train_replicas
 from patchscale.runtime.replica import Replica
 from patchscale.runtime.tracking import Run, trackers, tracking
@@ -44,7 +44,7 @@ def main(cell: str) -> None:
     train_all, is_first = processes(params.budgets[row.budget].run.processes)
     inputs = read_inputs(params, cell, best)
     replicas, card = plan(params, cell, best, inputs)
-    with exclusive(resume_path(f"{cell}.lock")) if is_first else nullcontext():
+    with file_lock(resume_path(f"{cell}.lock")) if is_first else nullcontext():
         trained = train_all(replicas, cell)
         if is_first:
             write_results(params, cell, card, replicas, trained)

@@ -14,13 +14,13 @@ import pytest
 from repository import wait_for
 
 from patchscale.runtime import progress
-from patchscale.runtime.progress import Pulse, _bar_texts, _share, display
+from patchscale.runtime.progress import Heartbeat, _bar_texts, _share, display
 
 RUN = """
     import sys, time
     from pathlib import Path
     from patchscale.runtime import progress
-    from patchscale.runtime.progress import Pulse, display
+    from patchscale.runtime.progress import Heartbeat, display
     folder = Path(sys.argv[1])
     paths = [folder / f"seed{{seed}}" / "progress.json" for seed in range(2)]
     progress.SHOW_EVERY = 0.02
@@ -39,10 +39,10 @@ RUN = """
 
     progress._read = counted
     with display(paths, "2M-h1") as report:
-        pulses = [Pulse(paths[0], report), Pulse(paths[1])]
+        heartbeats = [Heartbeat(paths[0], report), Heartbeat(paths[1])]
         for epoch in range(4):
-            for seed, pulse in enumerate(pulses):
-                pulse.beat(
+            for seed, heartbeat in enumerate(heartbeats):
+                heartbeat.update(
                     name=f"2M-h1 seed {{seed}}", epoch=epoch, epochs=8, step=0, steps=10,
                     train_log_loss=0.7, val_log_loss=0.69 + epoch / 1000,
                     best_val_log_loss=0.6905, best_epoch=1,
@@ -50,8 +50,8 @@ RUN = """
                 )
             wait_until_shown()
             if epoch == 1:
-                pulses[0].say("printed here [red] " + "x" * 80)
-                pulses[1].say("printed by a worker")
+                heartbeats[0].report("printed here [red] " + "x" * 80)
+                heartbeats[1].report("printed by a worker")
                 wait_until_shown()
                 print("printed", file=sys.stderr)
         {end}
@@ -189,7 +189,9 @@ def test_missing_and_damaged_states_are_ignored(tmp_path, monkeypatch, capsys):
     read, reads = progress._read, []
     monkeypatch.setattr(progress, "_read", lambda path: reads.append(path) or read(path))
     with display(paths, "2M-h1"):
-        Pulse(paths[3]).beat(name="2M-h1 seed 3", epoch=2, epochs=5, seconds_left=float("nan"))
+        Heartbeat(paths[3]).update(
+            name="2M-h1 seed 3", epoch=2, epochs=5, seconds_left=float("nan")
+        )
         paths[1].write_bytes(b'{"name": 1, "epo\xff')
         paths[2].write_text("[1, 2]")
         goal = len(reads) + 2 * len(paths)
@@ -210,11 +212,11 @@ def test_a_heartbeat_writes_at_most_twice_a_second_and_at_every_epoch(tmp_path, 
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     path = tmp_path / "seed0" / "progress.json"
-    pulse = Pulse(path)
+    heartbeat = Heartbeat(path)
 
     def written(**values):
         path.unlink(missing_ok=True)
-        pulse.beat(**values)
+        heartbeat.update(**values)
         return json.loads(path.read_text()) if path.exists() else None
 
     assert written(name="a", epoch=0, step=1) == {"name": "a", "epoch": 0, "step": 1}
@@ -231,27 +233,27 @@ def test_a_heartbeat_writes_at_most_twice_a_second_and_at_every_epoch(tmp_path, 
 
 
 def test_an_update_between_two_writes_is_cheap(tmp_path):
-    pulse = Pulse(tmp_path / "a.json")
-    pulse.beat(step=0)
+    heartbeat = Heartbeat(tmp_path / "a.json")
+    heartbeat.update(step=0)
     started = time.thread_time()
     for step in range(1000):
-        pulse.beat(step=step)
+        heartbeat.update(step=step)
     assert time.thread_time() - started < 0.1
 
 
 def test_a_file_problem_does_not_end_a_training(tmp_path):
     (tmp_path / "file").write_text("")
-    pulse = Pulse(tmp_path / "file" / "a.json")
-    pulse.beat(epoch=1)
-    pulse.say("a line")
+    heartbeat = Heartbeat(tmp_path / "file" / "a.json")
+    heartbeat.update(epoch=1)
+    heartbeat.report("a line")
 
 
 def test_a_line_is_reported_or_else_written_into_the_state(tmp_path):
     lines = []
-    Pulse(tmp_path / "here.json", lines.append).say("here")
+    Heartbeat(tmp_path / "here.json", lines.append).report("here")
     assert lines == ["here"]
     assert not (tmp_path / "here.json").exists()
-    Pulse(tmp_path / "worker.json").say("there")
+    Heartbeat(tmp_path / "worker.json").report("there")
     assert json.loads((tmp_path / "worker.json").read_text()) == {"notes": ["there"]}
 
 
@@ -259,9 +261,9 @@ def test_lines_of_workers_are_printed_in_order_and_once_where_several_are_equal(
     paths = [tmp_path / name for name in ("a.json", "b.json")]
     with display(paths, "2M-h1"):
         for path in paths:
-            pulse = Pulse(path)
-            pulse.say("the plan")
-            pulse.say(f"the pace of {path.stem}")
+            heartbeat = Heartbeat(path)
+            heartbeat.report("the plan")
+            heartbeat.report(f"the pace of {path.stem}")
     assert capsys.readouterr().err == "the plan\nthe pace of a\nthe pace of b\n"
 
 
@@ -270,12 +272,12 @@ def test_a_closed_terminal_does_not_end_a_training(lines, tmp_path):
     text = """
         import os, sys
         from pathlib import Path
-        from patchscale.runtime.progress import Pulse, display
+        from patchscale.runtime.progress import Heartbeat, display
         path = Path(sys.argv[1])
         with display([path], "2M-h1") as report:
             for line in sys.stdin:
                 report(line)
-            Pulse(path).beat(epoch=1)
+            Heartbeat(path).update(epoch=1)
         print("trained")
     """
     (tmp_path / "run.py").write_text(textwrap.dedent(text))

@@ -18,7 +18,7 @@ from tiny import LONG, SETTINGS, replicas
 from patchscale.runtime import pool as pools
 from patchscale.runtime import replica as module
 from patchscale.runtime.checkpoint import Checkpoint
-from patchscale.runtime.lockfile import exclusive
+from patchscale.runtime.lockfile import file_lock
 from patchscale.runtime.pool import Pool, concurrency, pool, train_replicas
 from patchscale.runtime.replica import Replica
 from patchscale.runtime.thermal import Reading
@@ -70,9 +70,9 @@ def test_the_replicate_that_fails_stops_the_others_and_its_error_is_raised(tmp_p
 
 
 def test_a_pool_trains_more_replicas_than_it_has_workers_and_goes_on(tmp_path, monkeypatch):
-    pulses = [tmp_path / "worker-0.json", tmp_path / "worker-1.json"]
+    progress_files = [tmp_path / "worker-0.json", tmp_path / "worker-1.json"]
     three, later = replicas(tmp_path, seeds=(0, 1, 2)), replicas(tmp_path, seeds=(3,))
-    with pool(pulses, "tiny-h1", partial(Pool, 10**9)) as opened:
+    with pool(progress_files, "tiny-h1", partial(Pool, 10**9)) as opened:
         ended = dict(opened.train(three))
         first = {process.pid for process in opened._workers.values()}
         ((_, ended[3]),) = opened.train(later)
@@ -84,9 +84,9 @@ def test_a_pool_trains_more_replicas_than_it_has_workers_and_goes_on(tmp_path, m
 
 
 def test_a_worker_killed_while_it_waits_is_a_stop(tmp_path):
-    pulses = [tmp_path / "worker-0.json", tmp_path / "worker-1.json"]
+    progress_files = [tmp_path / "worker-0.json", tmp_path / "worker-1.json"]
     first, later = replicas(tmp_path)
-    with pool(pulses, "tiny-h1", partial(Pool, 10**9)) as opened:
+    with pool(progress_files, "tiny-h1", partial(Pool, 10**9)) as opened:
         dict(opened.train([first]))
         for process in opened._workers.values():
             process.kill()
@@ -102,9 +102,9 @@ def loud(losses: list[float]) -> bool:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_bug_is_an_outcome_of_its_replica_alone(tmp_path, capfd, workers):
-    pulses = [tmp_path / f"worker-{number}.json" for number in range(workers)]
+    progress_files = [tmp_path / f"worker-{number}.json" for number in range(workers)]
     good, bad = replicas(tmp_path)
-    with pool(pulses, "tiny-h1", partial(Pool, 10**9)) as opened:
+    with pool(progress_files, "tiny-h1", partial(Pool, 10**9)) as opened:
         ended = dict(opened.train([replace(bad, enough=loud), good]))
     assert isinstance(ended[0], RuntimeError)
     assert str(ended[0]) == "ZeroDivisionError: a bug"
@@ -133,7 +133,7 @@ def test_a_replicate_that_another_process_trains_is_refused(tmp_path, monkeypatc
     side_by_side(monkeypatch, 1)
     (each,) = replicas(tmp_path, seeds=(0,))
     with (
-        exclusive(each.checkpoint.path / "lock"),
+        file_lock(each.checkpoint.path / "lock"),
         pytest.raises(Stopped, match=f"held by process {os.getpid()}"),
     ):
         train_replicas([each], "tiny-h1")
@@ -172,8 +172,8 @@ SCRIPT = """
     def main(folder, kind):
         pool.concurrency = lambda each, seeds, free: seeds
         if kind == "one of two":
-            pulses = [Path(folder) / f"worker-{number}.json" for number in range(2)]
-            with pool.pool(pulses, "tiny-h1", partial(pool.Pool, 10**9)) as opened:
+            progress_files = [Path(folder) / f"worker-{number}.json" for number in range(2)]
+            with pool.pool(progress_files, "tiny-h1", partial(pool.Pool, 10**9)) as opened:
                 list(opened.train(replicas(Path(folder), LONG, seeds=(0,))))
         settings = LONG if kind == "long" else SETTINGS
         pool.train_replicas(replicas(Path(folder), settings), "tiny-h1")

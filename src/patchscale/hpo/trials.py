@@ -73,9 +73,9 @@ def evaluator(
         from patchscale.runtime.ray_pool import RayPool
 
         make = RayPool
-    pulses = [folder / f"worker-{number}.json" for number in range(workers)]
+    progress_files = [folder / f"worker-{number}.json" for number in range(workers)]
 
-    with pool(pulses, first.cell, make) as opened:
+    with pool(progress_files, first.cell, make) as opened:
 
         def evaluate(
             batch: dict[int, Drawn], curves: list[list[float]]

@@ -10,7 +10,7 @@ from patchscale.study.files import write_text
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Hold the lock file `path`; the kernel releases it even if this process is killed.
 
     Raises

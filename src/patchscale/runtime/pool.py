@@ -13,7 +13,7 @@ from typing import Protocol, cast
 import torch
 
 from patchscale.model.size import BYTES_PER_WEIGHT
-from patchscale.runtime.progress import Pulse, Report, display
+from patchscale.runtime.progress import Heartbeat, Report, display
 from patchscale.runtime.replica import Outcome, Replica, outcome_of
 from patchscale.runtime.stopping import stop_requests
 from patchscale.study.errors import Stopped
@@ -30,7 +30,7 @@ class Pool:
     ----------
     free
         Memory budget in bytes, shared evenly by the workers.
-    pulses
+    progress_files
         Progress files, one for each worker.
     report
         Prints a line.
@@ -41,10 +41,11 @@ class Pool:
     """
 
     def __init__(
-        self, free: int, pulses: list[Path], report: Report, stopped: Callable[[], str]
+        self, free: int, progress_files: list[Path], report: Report, stopped: Callable[[], str]
     ) -> None:
         self.report = report
-        self._pulses, self._free, self._stopped = pulses, free // len(pulses), stopped
+        self._progress_files, self._stopped = progress_files, stopped
+        self._free = free // len(progress_files)
         self._workers: dict[Connection, BaseProcess] = {}
         self._busy: dict[Connection, int] = {}
 
@@ -56,14 +57,14 @@ class Pool:
         Stopped
             A stop was requested. Every step made is kept.
         """
-        if len(self._pulses) == 1:
+        if len(self._progress_files) == 1:
             for number, each in enumerate(replicas):
-                pulse = Pulse(self._pulses[0], self.report)
-                yield number, outcome_of(each, self._free, pulse, self._stopped)
+                heartbeat = Heartbeat(self._progress_files[0], self.report)
+                yield number, outcome_of(each, self._free, heartbeat, self._stopped)
                 self._refuse_if_stopped()
             return
         if not self._workers:
-            self._workers = dict(_start(pulse, self._free) for pulse in self._pulses)
+            self._workers = dict(_start(file, self._free) for file in self._progress_files)
         waiting, idle = list(enumerate(replicas))[::-1], list(self._workers)
         while waiting or self._busy:
             while waiting and idle:
@@ -106,10 +107,10 @@ MakePool = Callable[[list[Path], Report, Callable[[], str]], ReplicaPool]
 
 
 @contextmanager
-def pool(pulses: list[Path], title: str, make: MakePool) -> Iterator[ReplicaPool]:
+def pool(progress_files: list[Path], title: str, make: MakePool) -> Iterator[ReplicaPool]:
     """Open a pool with one worker for each progress file, with a display and stop requests."""
-    with stop_requests(keys=True) as stopped, display(pulses, title) as report:
-        opened = make(pulses, report, stopped)
+    with stop_requests(keys=True) as stopped, display(progress_files, title) as report:
+        opened = make(progress_files, report, stopped)
         try:
             yield opened
         finally:
@@ -126,12 +127,12 @@ def train_replicas(replicas: list[Replica], title: str) -> list[Trained]:
     """
     first = replicas[0]
     free = device.available(first.settings.device)
-    pulses = [
+    progress_files = [
         replica.checkpoint.path / "progress.json"
         for replica in replicas[: concurrency(first, len(replicas), free)]
     ]
     trained = {}
-    with pool(pulses, title, partial(Pool, free)) as opened:
+    with pool(progress_files, title, partial(Pool, free)) as opened:
         for number, outcome in opened.train(replicas):
             if isinstance(outcome, Exception):
                 raise outcome
@@ -148,11 +149,11 @@ def concurrency(replica: Replica, jobs: int, free: int) -> int:
     return max(1, min(jobs, torch.get_num_threads() // replica.threads, free // (2 * weights)))
 
 
-def _start(pulse: Path, free: int) -> tuple[Connection, BaseProcess]:
+def _start(progress_file: Path, free: int) -> tuple[Connection, BaseProcess]:
     """Start a worker; return our end of its pipe, and the process."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, pulse, free))
+    process = context.Process(target=_work, args=(theirs, progress_file, free))
     # the worker inherits this: Ctrl-C reaches it through us, even while it starts
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.start()
@@ -171,11 +172,11 @@ def _receive(process: BaseProcess, end: Connection) -> Outcome:
     return outcome
 
 
-def _work(end: Connection, pulse: Path, free: int) -> None:
+def _work(end: Connection, progress_file: Path, free: int) -> None:
     """Train the replicas that arrive through the pipe, until it ends."""
     with suppress(EOFError, OSError):
         while True:
             replica: Replica = end.recv()
             with stop_requests() as stopped:
-                outcome = outcome_of(replica, free, Pulse(pulse), stopped)
+                outcome = outcome_of(replica, free, Heartbeat(progress_file), stopped)
             end.send(outcome)

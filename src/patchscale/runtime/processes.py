@@ -19,8 +19,8 @@ import torch
 import torch.distributed as dist
 
 from patchscale.model.size import BYTES_PER_WEIGHT
-from patchscale.runtime.lockfile import exclusive
-from patchscale.runtime.progress import Pulse, display
+from patchscale.runtime.lockfile import file_lock
+from patchscale.runtime.progress import Heartbeat, display
 from patchscale.runtime.replica import Replica
 from patchscale.runtime.sharded_checkpoint import ShardedCheckpoint
 from patchscale.runtime.stopping import stop_requests
@@ -120,21 +120,21 @@ class ShardedCallbacks(Callbacks):
 class FirstProcessCallbacks(ShardedCallbacks):
     """Callbacks of the first process, which also reports progress and opens the trackers."""
 
-    def __init__(self, asked: Callable[[], str], replica: Replica, pulse: Pulse) -> None:
+    def __init__(self, asked: Callable[[], str], replica: Replica, heartbeat: Heartbeat) -> None:
         super().__init__(asked)
-        self._replica, self._pulse = replica, pulse
+        self._replica, self._heartbeat = replica, heartbeat
 
     def report(self, line: str) -> None:
         """Report one line."""
-        self._pulse.say(line)
+        self._heartbeat.report(line)
 
     def heartbeat(self, **state: Any) -> None:
         """Write the state of the run."""
-        self._pulse.beat(**state)
+        self._heartbeat.update(**state)
 
     def track(self, past: list[dict[str, float]]) -> AbstractContextManager[Log]:
         """Open the replica's trackers."""
-        return self._replica.track(past, self._pulse.say)
+        return self._replica.track(past, self._heartbeat.report)
 
 
 def memory_budget(replica: Replica) -> int:
@@ -184,7 +184,7 @@ def _train(replica: Replica, title: str) -> Trained:
         if rank():
             return fit(ShardedCallbacks(asked))
         progress = replica.checkpoint.path / "progress.json"
-        with display([progress], title) as report, exclusive(replica.checkpoint.path / "lock"):
-            pulse = Pulse(progress, report)
-            pulse.beat(name=f"{replica.name}, {size()} processes")
-            return fit(FirstProcessCallbacks(asked, replica, pulse))
+        with display([progress], title) as report, file_lock(replica.checkpoint.path / "lock"):
+            heartbeat = Heartbeat(progress, report)
+            heartbeat.update(name=f"{replica.name}, {size()} processes")
+            return fit(FirstProcessCallbacks(asked, replica, heartbeat))

@@ -65,7 +65,7 @@ class State(TypedDict, total=False):
     notes: list[str]
 
 
-class Pulse:
+class Heartbeat:
     """State of a replicate in a small JSON file, which `display` reads in this or another process.
 
     Parameters
@@ -82,7 +82,7 @@ class Pulse:
         self._state: State = {}
         self._next = 0.0
 
-    def beat(self, **values: Unpack[State]) -> None:
+    def update(self, **values: Unpack[State]) -> None:
         """Update the state; write it at every new epoch or note, else at most twice a second.
 
         A file that cannot be written does not end the training.
@@ -96,12 +96,12 @@ class Pulse:
             with suppress(OSError), replacing(self._path) as temporary:
                 temporary.write_text(json.dumps(self._state), encoding="utf-8")
 
-    def say(self, line: str) -> None:
+    def report(self, line: str) -> None:
         """Print a line; a line of several workers is printed once."""
         if self._report:
             self._report(line)
         else:
-            self.beat(notes=[*self._state.get("notes", []), line])
+            self.update(notes=[*self._state.get("notes", []), line])
 
 
 @contextmanager

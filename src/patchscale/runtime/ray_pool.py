@@ -14,7 +14,7 @@ import ray
 
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.runtime.pool import POLL
-from patchscale.runtime.progress import Pulse, Report
+from patchscale.runtime.progress import Heartbeat, Report
 from patchscale.runtime.replica import Outcome, Replica, outcome_of
 from patchscale.runtime.retries import ATTEMPTS, TRIAL_GPU_SHARE
 from patchscale.runtime.stopping import GRACE, REQUEST_EVERY, stop_requests
@@ -58,7 +58,7 @@ class RayPool:
     ) -> None:
         connect()
         self.report = report
-        self._files, self._stopped = [file.resolve() for file in progress_files], stopped
+        self._progress_files, self._stopped = [file.resolve() for file in progress_files], stopped
         self._running: dict[Any, tuple[int, Path]] = {}
 
     def train(self, replicas: Sequence[Replica]) -> Iterator[tuple[int, Outcome]]:
@@ -69,7 +69,7 @@ class RayPool:
         Stopped
             A stop was requested; every step is in a checkpoint.
         """
-        waiting, idle = list(enumerate(replicas))[::-1], list(self._files)
+        waiting, idle = list(enumerate(replicas))[::-1], list(self._progress_files)
         while waiting or self._running:
             while waiting and idle:
                 number, replica = waiting.pop()
@@ -120,4 +120,4 @@ def _train_on_node(replica: Replica, progress_file: Path) -> Outcome:
     cores = next(node["Resources"]["CPU"] for node in nodes if node["NodeID"] == here)
     free = int(device.available(replica.settings.device) * replica.threads / max(cores, 1))
     with stop_requests() as stopped:
-        return outcome_of(replica, free, Pulse(progress_file), stopped)
+        return outcome_of(replica, free, Heartbeat(progress_file), stopped)

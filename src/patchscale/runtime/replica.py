@@ -9,8 +9,8 @@ from multiprocessing import parent_process
 from typing import Any
 
 from patchscale.runtime.checkpoint import Checkpoint
-from patchscale.runtime.lockfile import exclusive
-from patchscale.runtime.progress import Pulse, Report
+from patchscale.runtime.lockfile import file_lock
+from patchscale.runtime.progress import Heartbeat, Report
 from patchscale.runtime.thermal import Guard, sensor_for
 from patchscale.study.errors import Ended
 from patchscale.train.callbacks import Callbacks, Log
@@ -56,19 +56,19 @@ class Replica:
 class ReplicaCallbacks(Callbacks):
     """Callbacks that report through a heartbeat file and watch signals, parent and temperature."""
 
-    def __init__(self, replica: Replica, pulse: Pulse, asked: Callable[[], str]) -> None:
-        self._replica, self._pulse, self._asked = replica, pulse, asked
-        self._guard = Guard(sensor_for(replica.settings.device), pulse.say)
+    def __init__(self, replica: Replica, heartbeat: Heartbeat, asked: Callable[[], str]) -> None:
+        self._replica, self._heartbeat, self._asked = replica, heartbeat, asked
+        self._guard = Guard(sensor_for(replica.settings.device), heartbeat.report)
         self._parent = parent_process()
 
     def report(self, line: str) -> None:
         """Report one line, unless the replica is quiet."""
         if not self._replica.quiet:
-            self._pulse.say(line)
+            self._heartbeat.report(line)
 
     def heartbeat(self, **state: Any) -> None:
         """Write the state of the run."""
-        self._pulse.beat(**state)
+        self._heartbeat.update(**state)
 
     def stop_reason(self) -> str:
         """Return why to stop: a request, the end of the parent, or a critical temperature."""
@@ -86,7 +86,7 @@ class ReplicaCallbacks(Callbacks):
 
     def track(self, past: list[dict[str, float]]) -> AbstractContextManager[Log]:
         """Open the replica's trackers."""
-        return self._replica.track(past, self._pulse.say)
+        return self._replica.track(past, self._heartbeat.report)
 
     def _requested(self) -> str:
         orphaned = self._parent is not None and not self._parent.is_alive()
@@ -96,14 +96,16 @@ class ReplicaCallbacks(Callbacks):
         return bool(self._requested())
 
 
-def outcome_of(replica: Replica, free: int, pulse: Pulse, stopped: Callable[[], str]) -> Outcome:
+def outcome_of(
+    replica: Replica, free: int, heartbeat: Heartbeat, stopped: Callable[[], str]
+) -> Outcome:
     """Train a replica within `free` bytes and return its result or its error.
 
     The traceback of an unexpected error is printed here: it does not survive the way back to
     another process.
     """
     try:
-        return run(replica, free, pulse, stopped)
+        return run(replica, free, heartbeat, stopped)
     except Ended as error:
         return error
     except Exception as error:
@@ -111,12 +113,12 @@ def outcome_of(replica: Replica, free: int, pulse: Pulse, stopped: Callable[[], 
         return RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def run(replica: Replica, free: int, pulse: Pulse, stopped: Callable[[], str]) -> Trained:
+def run(replica: Replica, free: int, heartbeat: Heartbeat, stopped: Callable[[], str]) -> Trained:
     """Train a replica within `free` bytes; raise what ends it early."""
     settings = replica.settings
     prepare(settings.device, replica.threads, settings.compiled)
-    pulse.beat(name=replica.name)
-    with exclusive(replica.checkpoint.path / "lock"):
+    heartbeat.update(name=replica.name)
+    with file_lock(replica.checkpoint.path / "lock"):
         return train(
             replica.inputs,
             settings,
@@ -124,5 +126,5 @@ def run(replica: Replica, free: int, pulse: Pulse, stopped: Callable[[], str]) -
             replica.checkpoint,
             max_hours=replica.max_hours,
             free=free,
-            callbacks=ReplicaCallbacks(replica, pulse, stopped),
+            callbacks=ReplicaCallbacks(replica, heartbeat, stopped),
         )
