@@ -20,7 +20,7 @@ import yaml
 
 from patchscale.features.tiers import tier_features
 from patchscale.hpo.space import distributions, shapes
-from patchscale.hpo.study import Result, search
+from patchscale.hpo.study import TrialResult, search
 from patchscale.study import paths
 from patchscale.study.files import read_arrow
 from patchscale.study.params import load_best, load_params, split_cell
@@ -63,7 +63,10 @@ def study_alone(cell: str, trials: int) -> float:
 
     def evaluate(batch, curves):
         for number, drawn in batch.items():
-            yield number, Result("COMPLETE", [drawn["lr"] + 1 / epoch for epoch in range(1, 21)])
+            yield (
+                number,
+                TrialResult("COMPLETE", [drawn["lr"] + 1 / epoch for epoch in range(1, 21)]),
+            )
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()

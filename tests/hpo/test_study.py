@@ -10,8 +10,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from patchscale.hpo.results import importances
-from patchscale.hpo.space import AllowedSampler, distributions, shapes
-from patchscale.hpo.study import Result, is_pruned, search
+from patchscale.hpo.space import BudgetSampler, distributions, shapes
+from patchscale.hpo.study import TrialResult, is_pruned, search
 from patchscale.model.size import count_params
 from patchscale.study.errors import SearchFailed
 from patchscale.study.params import Hpo, Pruning, load_params, load_space
@@ -45,9 +45,9 @@ def loss(params) -> float:
     return abs(params["lr"] - 0.0003) * 1000 + params["dropout"] + 0.001 * params["n_layers"]
 
 
-def result(params, epochs=6) -> Result:
+def result(params, epochs=6) -> TrialResult:
     curve = [loss(params) + 1 / epoch for epoch in range(1, epochs + 1)]
-    return Result("COMPLETE", curve)
+    return TrialResult("COMPLETE", curve)
 
 
 def in_turn(batch, curves):
@@ -104,7 +104,10 @@ def test_heads_that_do_not_divide_the_width_are_not_drawn(tmp_path):
 def test_the_sampler_sees_the_architecture(tmp_path):
     def by_depth(batch, curves):
         for number, params in batch.items():
-            yield number, Result("COMPLETE", [params["n_layers"] / 64 + params["n_heads"] / 320])
+            yield (
+                number,
+                TrialResult("COMPLETE", [params["n_layers"] / 64 + params["n_heads"] / 320]),
+            )
 
     drawn = [each.params for each in run(tmp_path, by_depth, trials=60, startup=15).trials]
     shallow = [each["n_layers"] <= 4 for each in drawn]
@@ -181,7 +184,7 @@ def test_more_trials_go_on_from_fewer(tmp_path):
         (json.dumps({"params": FIRST, "result": {"state": "COMPLETE"}}).encode(), "ignored"),
         (
             json.dumps({"params": {}, "result": {"state": "COMPLETE", "losses": [0.1]}}).encode(),
-            "it is of other parameters",
+            "it has other parameters",
         ),
     ],
 )
@@ -210,7 +213,7 @@ def test_a_failed_trial_is_a_failure_and_not_a_number(tmp_path):
     def failing(batch, curves):
         for number, params in batch.items():
             ok = number % 3
-            yield number, result(params) if ok else Result("FAIL", [], reason=f"no {number}")
+            yield number, result(params) if ok else TrialResult("FAIL", [], reason=f"no {number}")
 
     said = []
     study = run(tmp_path, failing, said)
@@ -226,7 +229,7 @@ def test_a_failed_trial_is_a_failure_and_not_a_number(tmp_path):
 def test_a_search_without_a_completed_trial_says_so(tmp_path):
     def failing(batch, curves):
         for number in batch:
-            yield number, Result("FAIL", [], reason=f"loss of step {number}")
+            yield number, TrialResult("FAIL", [], reason=f"loss of step {number}")
 
     with pytest.raises(SearchFailed, match=r"cell: none of 20 trials.*: loss of step 0") as caught:
         run(tmp_path, failing)
@@ -275,7 +278,7 @@ def test_pruned_trials_are_told_as_such(tmp_path):
         for number, params in batch.items():
             kept = result(params)
             ended = is_pruned(RULE, curves, kept.losses[:4])
-            yield number, Result("PRUNED", kept.losses[:4]) if ended else kept
+            yield number, TrialResult("PRUNED", kept.losses[:4]) if ended else kept
 
     study = run(tmp_path, pruning, trials=30)
     pruned = [each for each in study.trials if each.state.name == "PRUNED"]
@@ -288,7 +291,7 @@ def test_importance_goes_to_the_parameter_that_counts_also_among_pruned_trials(t
     def by_lr(batch, curves):
         for number, params in batch.items():
             state = "COMPLETE" if number % 4 == 0 else "PRUNED"
-            yield number, Result(state, [1.0, params["lr"]])
+            yield number, TrialResult(state, [1.0, params["lr"]])
 
     study = run(tmp_path / "a", by_lr, trials=40, startup=40)
     found = importances(study, 2)
@@ -300,6 +303,6 @@ def test_importance_goes_to_the_parameter_that_counts_also_among_pruned_trials(t
 
 
 def test_the_sampler_is_told_the_options_whose_defaults_changed_between_versions():
-    sampler = AllowedSampler(SPACE, ALLOWED, rules())
+    sampler = BudgetSampler(SPACE, ALLOWED, rules())
     assert sampler._multivariate is True
     assert sampler._constant_liar is True

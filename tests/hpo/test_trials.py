@@ -14,7 +14,7 @@ from tiny_search import ALLOWED, PARAMS, PRUNING, best_of, run
 
 from patchscale.hpo import trials
 from patchscale.hpo.results import costs_table, history, summary, trials_table, without_clock
-from patchscale.hpo.trials import refuse_if_long, replica_of, workers_of
+from patchscale.hpo.trials import refuse_if_long, replica_of, trial_concurrency
 from patchscale.runtime import replica
 from patchscale.runtime.replica import Replica
 from patchscale.study.errors import Diverged, InputError, SearchFailed, Stopped
@@ -200,7 +200,7 @@ def test_workers_are_as_many_as_asked_for_and_never_more_than_a_batch(tmp_path, 
     for workers in (0, 2, 9):
         monkeypatch.setenv("PATCHSCALE_WORKERS", str(workers))
         each = replica_of(PARAMS, best_of(), problem(), [], tmp_path)
-        workers_of(PARAMS.hpo, each, 10**9)
+        trial_concurrency(PARAMS.hpo, each, 10**9)
     assert seen == [3, 2, 3]
 
 

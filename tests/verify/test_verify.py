@@ -12,7 +12,7 @@ from patchscale.bars import canonical_csv
 from patchscale.study.errors import InputError
 from patchscale.verify.__main__ import main
 from patchscale.verify.records import cached, command, dvc_md5, locked_stages, look_up, records
-from patchscale.verify.remake import regenerated
+from patchscale.verify.remake import regenerate
 
 
 def md5(content: bytes) -> str:
@@ -232,11 +232,11 @@ def download_lock(root: Path) -> dict:
 
 def test_bars_from_a_users_own_file_are_regenerated(csv_study):
     lock = download_lock(csv_study)
-    assert [row.verdict for row in regenerated(lock, csv_study)] == ["reproduced"]
+    assert [row.verdict for row in regenerate(lock, csv_study)] == ["reproduced"]
     changed = (csv_study / "inputs/my.csv").read_text().replace("0.000000,0.000000\n", "0,0\n", 1)
     last = changed.rstrip().splitlines()[-1]
     (csv_study / "inputs/my.csv").write_text(changed.replace(last, last.replace(",0.0", ",1.0", 1)))
-    assert [row.verdict for row in regenerated(lock, csv_study)] == ["differs"]
+    assert [row.verdict for row in regenerate(lock, csv_study)] == ["differs"]
 
 
 def test_a_source_out_of_reach_is_not_available_and_its_bars_are_taken_as_they_are(
@@ -262,7 +262,7 @@ def main(horizon):
             "outs": [{"path": "bars.size", "md5": md5(size)}],
         }
     }
-    rows = {row.what: row.verdict for row in regenerated(lock, csv_study)}
+    rows = {row.what: row.verdict for row in regenerate(lock, csv_study)}
     assert rows == {"download": "not available", "split@h1": "reproduced"}
 
 
@@ -290,16 +290,16 @@ def main():
             "outs": [{"path": "plots/a.csv", "md5": md5(b"A")}],
         },
     }
-    rows = list(regenerated(lock, tmp_path, ("headline", "report")))
+    rows = list(regenerate(lock, tmp_path, ("headline", "report")))
     assert [(row.what, row.verdict) for row in rows] == [
         ("headline", "reproduced"),
         ("report", "reproduced"),
     ]
     write(tmp_path / "plots/b.csv", b"tampered")
-    (row,) = regenerated({"report": lock["report"]}, tmp_path, ("report",))
+    (row,) = regenerate({"report": lock["report"]}, tmp_path, ("report",))
     assert (row.verdict, row.detail) == ("differs", "made")
     (tmp_path / "plots/a.csv").unlink()
-    rows = list(regenerated(lock, tmp_path, ("headline", "report")))
+    rows = list(regenerate(lock, tmp_path, ("headline", "report")))
     assert rows[0].verdict == "not available"
 
 

@@ -16,9 +16,9 @@ EPOCH = "1970-01-01T00:00:00+00:00"
 
 
 def without_clock(journal: str) -> str:
-    """Return a journal without what differs from run to run: times, processes, costs of trials.
+    """Return a journal without times, process names and costs, which differ from run to run.
 
-    optuna-dashboard reads it as before; its durations are zero.
+    optuna-dashboard still reads it; all durations are zero.
     """
     lines = []
     for line in journal.splitlines():
@@ -33,8 +33,8 @@ def without_clock(journal: str) -> str:
 def importances(study: optuna.Study, epochs: int) -> pd.DataFrame:
     """Return the share of each parameter in the best loss of the first `epochs`, by fANOVA.
 
-    That loss all trials have that were not pruned before; completed ones alone are few and alike.
-    Empty where fewer than four have it.
+    All trials that were not pruned earlier have this loss. Completed trials alone are few and
+    alike. The table is empty where fewer than four trials have it.
     """
     early = optuna.create_study()
     for trial in study.get_trials(deepcopy=False):
@@ -54,7 +54,7 @@ def importances(study: optuna.Study, epochs: int) -> pd.DataFrame:
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """Return a row a trial: what was drawn, what came of it, and its curve.
+    """Return one row for each trial: parameters, state, value and learning curve.
 
     `value` is the lowest validation log-loss, nats, of a completed trial.
     """
@@ -75,9 +75,10 @@ def _row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
 
 
 def costs_table(study: optuna.Study) -> pd.DataFrame:
-    """Return what every trial cost, which unlike its table differs from run to run.
+    """Return the cost of every trial, which differs from run to run.
 
-    Seconds and peak memory (NaN where it failed), and the wall-clock time since the result before.
+    Columns are seconds, peak memory (both NaN where it failed), and the wall-clock time since the
+    previous result.
     """
     trials = study.get_trials(deepcopy=False)
     rows = [[trial.number, *(trial.user_attrs[key] for key in COSTS)] for trial in trials]
@@ -91,9 +92,9 @@ def history(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(trials: pd.DataFrame, inputs: Inputs) -> dict[str, Any]:
-    """Return the figures of a search; losses are of the `scattered` validation dates, nats."""
+    """Return the figures of a search; losses are on the `scattered` validation dates, nats."""
     done = trials[trials["state"] == "COMPLETE"]
-    best = done.sort_values("value", kind="stable").iloc[0]  # the first, where several tie
+    best = done.sort_values("value", kind="stable").iloc[0]  # the first of equal ones
     first = trials["value"].iloc[0]
     return {
         "trials": len(trials),

@@ -1,4 +1,4 @@
-"""What a search may draw: the architectures of a budget, distributions, and the sampler."""
+"""Search space of a budget: its architectures, the distributions, and the sampler."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,16 +12,16 @@ from patchscale.model.size import count_params, solve_d_ff
 from patchscale.study.errors import InputError
 from patchscale.study.params import Hpo, Space
 
-Drawn = dict[str, Any]
+TrialParams = dict[str, Any]
 """Parameters of a trial by name."""
-Shapes = Mapping[tuple[int, int], tuple[int, int]]
+Architectures = Mapping[tuple[int, int], tuple[int, int]]
 """d_ff and N of every (d_model, n_layers) that a budget allows."""
 
 
 def shapes(
     space: Space, n_params: int, *, n_features: int, patch_length: int, n_patches: int
-) -> Shapes:
-    """Return the architectures of the space that a budget of `n_params` allows."""
+) -> Architectures:
+    """Return the architectures of the space that have `n_params` parameters within 2 %."""
     found = {}
     for d_model in space.d_model:
         for n_layers in space.n_layers:
@@ -40,8 +40,8 @@ def shapes(
     return found
 
 
-def distributions(space: Space, allowed: Shapes) -> dict[str, BaseDistribution]:
-    """Return the distribution of every parameter; the same for all trials of a study."""
+def distributions(space: Space, allowed: Architectures) -> dict[str, BaseDistribution]:
+    """Return the distribution of every parameter, the same for all trials of a study."""
     widths, depths = (sorted({shape[side] for shape in allowed}) for side in (0, 1))
 
     def between(ends: list[float], *, log: bool) -> FloatDistribution:
@@ -58,14 +58,16 @@ def distributions(space: Space, allowed: Shapes) -> dict[str, BaseDistribution]:
     }
 
 
-class AllowedSampler(TPESampler):
-    """TPE that draws again until the architecture is one that the budget allows.
+class BudgetSampler(TPESampler):
+    """TPE that repeats a draw until the budget allows its architecture.
 
-    Width and depth stay two ordinary parameters that sampler, importance and dashboard see, though
-    a budget allows only a band of their product.
+    Width and depth remain two ordinary parameters for sampler, importance and dashboard, although
+    a budget allows only some pairs of them.
     """
 
-    def __init__(self, space: Mapping[str, BaseDistribution], allowed: Shapes, rules: Hpo) -> None:
+    def __init__(
+        self, space: Mapping[str, BaseDistribution], allowed: Architectures, rules: Hpo
+    ) -> None:
         super().__init__(
             n_startup_trials=rules.startup,
             multivariate=True,
@@ -88,8 +90,8 @@ class AllowedSampler(TPESampler):
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> Drawn:
-        """Return an allowed draw: random in the first trials, TPE's afterwards."""
+    ) -> TrialParams:
+        """Return an allowed draw: random in the start-up trials, by TPE afterwards."""
         while True:
             drawn = super().sample_relative(study, trial, search_space) or {
                 name: self._startup.sample_independent(study, trial, name, each)
@@ -99,7 +101,7 @@ class AllowedSampler(TPESampler):
                 return drawn
 
 
-def is_allowed(params: Drawn, allowed: Shapes) -> bool:
-    """Tell whether the budget has this architecture and its heads divide its width."""
+def is_allowed(params: TrialParams, allowed: Architectures) -> bool:
+    """Tell whether the budget allows the architecture and its heads divide its width."""
     shape = params["d_model"], params["n_layers"]
     return shape in allowed and params["d_model"] % params["n_heads"] == 0

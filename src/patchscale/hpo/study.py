@@ -1,9 +1,9 @@
-"""The search of a cell: an Optuna study, asked and told in batches and in order.
+"""Search of a cell: an Optuna study with ask and tell, in ordered batches.
 
-The table of trials is a function of space, rules and what trials return, whoever evaluates them
-and however many at a time: the sampler and the pruner see finished batches only. Every result is a
-small file; a search that was killed asks and tells again from its files, which brings the sampler
-where it was, and goes on. The journal is written for optuna-dashboard and never read here.
+The table of trials is a function of space, rules and trial results. It does not depend on how many
+trials run at a time, because sampler and pruner see finished batches only. Every result is kept in
+a small file. A search that was killed replays its files, which restores the state of the sampler,
+and continues. The journal is written for optuna-dashboard and never read here.
 """
 
 import json
@@ -22,7 +22,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState, create_trial
 
-from patchscale.hpo.space import AllowedSampler, Drawn, Shapes
+from patchscale.hpo.space import Architectures, BudgetSampler, TrialParams
 from patchscale.study.errors import SearchFailed
 from patchscale.study.files import write_json
 from patchscale.study.params import Hpo, Pruning
@@ -31,28 +31,28 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a trial returns."""
+class TrialResult:
+    """Result of a trial."""
 
     state: Literal["COMPLETE", "PRUNED", "FAIL"]
     losses: list[float]
     """Validation log-loss of every epoch, nats."""
     reason: str = ""
-    """Why it failed."""
+    """Reason of a failure."""
     seconds: float | None = None
     peak_memory_gib: float | None = None
     wall_seconds: float = 0.0
-    """Since the result before it, or since the search went on: their sum is the time it took."""
+    """Time since the previous result or since the search resumed; they add up to its duration."""
 
 
-Evaluate = Callable[[dict[int, Drawn], list[list[float]]], Iterable[tuple[int, Result]]]
-"""Given the parameters of trials by number and the curves to prune against, yield results."""
+Evaluate = Callable[[dict[int, TrialParams], list[list[float]]], Iterable[tuple[int, TrialResult]]]
+"""Evaluates a batch: parameters by trial number, and the curves to prune against."""
 
 
 def is_pruned(rules: Pruning, curves: list[list[float]], losses: Sequence[float]) -> bool:
-    """Tell whether a trial with these losses so far ends, beside the `curves` of finished ones.
+    """Tell whether a trial is pruned, given its losses so far and the curves of finished trials.
 
-    Compared is the best so far on both sides: an epoch's own loss is too noisy to lose against.
+    Both sides are compared by their best loss so far, since the loss of a single epoch is noisy.
     """
 
     def best_so_far(losses: Sequence[float]) -> dict[int, float]:
@@ -75,32 +75,32 @@ def is_pruned(rules: Pruning, curves: list[list[float]], losses: Sequence[float]
 def search(
     name: str,
     space: Mapping[str, BaseDistribution],
-    allowed: Shapes,
-    first: Drawn,
+    allowed: Architectures,
+    first: TrialParams,
     rules: Hpo,
     evaluate: Evaluate,
     folder: Path,
     report: Callable[[str], None],
 ) -> optuna.Study:
-    """Run the study to its end, or go on with what `folder` keeps of it.
+    """Run a study to its end; resume it where `folder` holds its results.
 
     Parameters
     ----------
     name
-        Of the study.
+        Name of the study.
     space, allowed
-        Distributions, and the architectures that may be drawn from them.
+        Distributions of the parameters, and the architectures that the budget allows.
     first
         Parameters of trial 0.
     rules
         Number of trials, batch, seeds, pruning.
     evaluate
-        Evaluates the trials of a batch, in any order. What it raises ends the search; the results
-        it yielded are kept.
+        Evaluates the trials of a batch, in any order. An error that it raises ends the search; the
+        results that it has yielded are kept.
     folder
-        Where results and journal are.
+        Folder of results and journal.
     report
-        Receives a line a result.
+        Prints one line for each result.
 
     Raises
     ------
@@ -109,16 +109,16 @@ def search(
     """
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / "study.journal"
-    for file in folder.glob("study.journal*"):  # with the lock of a killed process
+    for file in folder.glob("study.journal*"):  # and the lock of a killed process
         file.unlink()
     study = optuna.create_study(
         study_name=name,
         storage=JournalStorage(JournalFileBackend(str(journal))),
-        sampler=AllowedSampler(space, allowed, rules),
+        sampler=BudgetSampler(space, allowed, rules),
         direction="minimize",
     )
     study.enqueue_trial(first)
-    results: dict[int, Result] = {}
+    results: dict[int, TrialResult] = {}
     for start in range(0, rules.trials, rules.batch):
         batch = min(rules.batch, rules.trials - start)
         asked = {trial.number: trial for trial in (study.ask(dict(space)) for _ in range(batch))}
@@ -157,13 +157,13 @@ def _file(folder: Path, number: int) -> Path:
     return folder / f"trial-{number}.json"
 
 
-def _read(file: Path, params: Drawn, report: Callable[[str], None]) -> Result | None:
-    """Return a kept result; one that is damaged or of other parameters is named and ignored."""
+def _read(file: Path, params: TrialParams, report: Callable[[str], None]) -> TrialResult | None:
+    """Return a kept result; report and ignore one that is damaged or has other parameters."""
     try:
         entry = json.loads(file.read_text(encoding="utf-8"))
-        result = Result(**entry["result"])
+        result = TrialResult(**entry["result"])
         if entry["params"] != params:
-            raise ValueError("it is of other parameters")
+            raise ValueError("it has other parameters")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -172,7 +172,7 @@ def _read(file: Path, params: Drawn, report: Callable[[str], None]) -> Result | 
     return result
 
 
-def _tell(study: optuna.Study, trial: Trial, result: Result, allowed: Shapes) -> None:
+def _tell(study: optuna.Study, trial: Trial, result: TrialResult, allowed: Architectures) -> None:
     d_ff, n_params = allowed[trial.params["d_model"], trial.params["n_layers"]]
     facts = {"d_ff": d_ff, "n_params": n_params, **asdict(result)}
     for key in ("d_ff", "n_params", "reason", "seconds", "peak_memory_gib", "wall_seconds"):
@@ -183,8 +183,8 @@ def _tell(study: optuna.Study, trial: Trial, result: Result, allowed: Shapes) ->
     study.tell(trial, value, state=TrialState[result.state])
 
 
-def _line(number: int, results: dict[int, Result], trials: int) -> str:
-    """Say how a trial went and how far the search is."""
+def _line(number: int, results: dict[int, TrialResult], trials: int) -> str:
+    """Return the outcome of a trial and the progress of the search as text."""
     result = results[number]
     how = {
         "COMPLETE": f"{min(result.losses, default=math.nan):.4f} in {len(result.losses)} epochs",

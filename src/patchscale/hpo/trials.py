@@ -1,4 +1,4 @@
-"""The trials of a search: from drawn parameters to a training, from trainings to tables."""
+"""Trials of a search: the training of drawn parameters, and the processes that run it."""
 
 import math
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from patchscale.hpo.space import Drawn, Shapes
-from patchscale.hpo.study import Evaluate, Result, is_pruned
+from patchscale.hpo.space import Architectures, TrialParams
+from patchscale.hpo.study import Evaluate, TrialResult, is_pruned
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.runtime.pool import MakePool, Pool, concurrency, pool
 from patchscale.runtime.progress import Report
@@ -25,8 +25,10 @@ from patchscale.train.inputs import Inputs, shape_of
 from patchscale.train.settings import settings_for
 
 
-def candidate(params: Params, cell: str, number: int, drawn: Drawn, allowed: Shapes) -> Best:
-    """Return what a cell would train with, were this trial the best; nothing drawn is left over."""
+def candidate(
+    params: Params, cell: str, number: int, drawn: TrialParams, allowed: Architectures
+) -> Best:
+    """Return the settings of a cell if this trial is the best; every drawn parameter is used."""
     d_ff, n_params = allowed[drawn["d_model"], drawn["n_layers"]]
     return Best(
         cell=cell,
@@ -41,7 +43,7 @@ def candidate(params: Params, cell: str, number: int, drawn: Drawn, allowed: Sha
 def replica_of(
     params: Params, best: Best, inputs: Inputs, curves: list[list[float]], folder: Path
 ) -> Replica:
-    """Return the training of a trial; `curves` are those it is pruned against."""
+    """Return the training of a trial, pruned against the `curves` of finished trials."""
     run = params.budgets[params.cells[best.cell].budget].run
     return Replica(
         f"{best.cell} trial {best.trial}",
@@ -57,19 +59,19 @@ def replica_of(
 
 @contextmanager
 def evaluator(
-    params: Params, first: Best, inputs: Inputs, allowed: Shapes, folder: Path
+    params: Params, first: Best, inputs: Inputs, allowed: Architectures, folder: Path
 ) -> Iterator[tuple[Evaluate, Report]]:
-    """Open the processes of a search; yield what evaluates a batch, and what reports a line.
+    """Open the worker processes of a search; yield the evaluator of batches and a reporter.
 
-    Every trial is the same bits in any number of processes: its threads are those of the budget.
+    A trial uses the threads of its budget, so that its bits do not depend on the number of workers.
     """
     trial = replica_of(params, first, inputs, [], folder)
     free = device.available(trial.settings.device)
-    for kept in folder.glob("trial-*.json"):  # killed before it could discard
+    for kept in folder.glob("trial-*.json"):  # left by a search that was killed
         Checkpoint(kept.with_suffix("")).discard()
-    workers = workers_of(params.hpo, trial, free)
+    workers = trial_concurrency(params.hpo, trial, free)
     make: MakePool = partial(Pool, free)
-    if on_cluster():
+    if uses_cluster():
         from patchscale.runtime.ray_pool import RayPool
 
         make = RayPool
@@ -78,43 +80,43 @@ def evaluator(
     with pool(progress_files, first.cell, make) as opened:
 
         def evaluate(
-            batch: dict[int, Drawn], curves: list[list[float]]
-        ) -> Iterable[tuple[int, Result]]:
-            # the deepest take longest: they begin first
+            batch: dict[int, TrialParams], curves: list[list[float]]
+        ) -> Iterable[tuple[int, TrialResult]]:
+            # the deepest models take longest and start first
             numbers = sorted(batch, key=lambda number: (-batch[number]["n_layers"], number))
             replicas = []
             for number in numbers:
                 best = candidate(params, first.cell, number, batch[number], allowed)
                 replicas.append(replica_of(params, best, inputs, curves, folder))
             for place, outcome in opened.train(replicas):
-                yield numbers[place], result_of(outcome)
-                replicas[place].checkpoint.discard()  # its result is kept by now
+                yield numbers[place], trial_result(outcome)
+                replicas[place].checkpoint.discard()  # the search has kept its result
 
         yield evaluate, opened.report
 
 
-def workers_of(rules: Hpo, trial: Replica, free: int) -> int:
-    """Return how many trials like this one are trained at a time."""
+def trial_concurrency(rules: Hpo, trial: Replica, free: int) -> int:
+    """Return how many trials like this one run at a time."""
     most = min(rules.batch, max_workers() or rules.batch)
-    if on_cluster():
+    if uses_cluster():
         from patchscale.runtime import ray_pool
 
         return ray_pool.concurrency(trial, most)
     return concurrency(trial, most, free)
 
 
-def on_cluster() -> bool:
-    """Tell whether trials are tasks of a Ray cluster: PATCHSCALE_TRIALS=ray, and RAY_ADDRESS."""
+def uses_cluster() -> bool:
+    """Tell whether trials run as tasks of a Ray cluster (PATCHSCALE_TRIALS=ray)."""
     return os.environ.get("PATCHSCALE_TRIALS") == "ray"
 
 
-def result_of(outcome: Outcome) -> Result:
-    """Return what a trial's training came to; raise where it was stopped."""
+def trial_result(outcome: Outcome) -> TrialResult:
+    """Return the result of a trial; raise Stopped where its training was stopped."""
     if isinstance(outcome, Stopped):
         raise outcome
     if isinstance(outcome, Exception):
-        return Result("FAIL", [], reason=str(outcome))
-    return Result(
+        return TrialResult("FAIL", [], reason=str(outcome))
+    return TrialResult(
         "COMPLETE" if outcome.complete else "PRUNED",
         [epoch["val_log_loss"] for epoch in outcome.history],
         seconds=round(sum(row["seconds"] for row in outcome.rows), 1),
@@ -125,10 +127,10 @@ def result_of(outcome: Outcome) -> Result:
 def refuse_if_long(
     params: Params, first: Best, inputs: Inputs, folder: Path, max_hours: float
 ) -> None:
-    """Raise InputError where all trials, each with all epochs of the first, would take too long."""
+    """Raise InputError where all trials, each as long as the first, would take too long."""
     replica, trials = replica_of(params, first, inputs, [], folder), params.hpo.trials
     settings, free = replica.settings, device.available(replica.settings.device)
-    workers = workers_of(params.hpo, replica, free)
+    workers = trial_concurrency(params.hpo, replica, free)
     steps = settings.epochs * math.ceil(len(replica.inputs.train.rows) / settings.batch_size)
     steps = steps * math.ceil(trials / workers)
     threads = torch.get_num_threads()

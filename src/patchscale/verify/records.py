@@ -1,4 +1,4 @@
-"""dvc.lock against what it speaks of: files, cached objects, parameters and commands."""
+"""Compare dvc.lock with files, cached objects, parameters and commands."""
 
 import hashlib
 import json
@@ -22,8 +22,8 @@ UNAVAILABLE = "not available"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the verdict."""
+class Check:
+    """One compared item: what it is, the verdict, and details."""
 
     what: str
     verdict: str
@@ -42,7 +42,7 @@ def locked_stages(lock: Path) -> dict[str, Any]:
 
 
 def dvc_md5(path: Path) -> str:
-    """Return the hash DVC gives a file, or a directory (of its sorted listing)."""
+    """Return DVC's hash of a file, or of a directory: the MD5 of its sorted listing."""
     if path.is_file():
         return digest(path, "md5")
     return folder_md5(
@@ -55,13 +55,13 @@ def dvc_md5(path: Path) -> str:
 
 
 def folder_md5(files: dict[str, str]) -> str:
-    """Return the hash DVC gives a directory, from the hashes of its files by relative path."""
+    """Return DVC's hash of a directory, from the hashes of its files by relative path."""
     listing = [{"md5": md5, "relpath": path} for path, md5 in sorted(files.items())]
     return hashlib.md5(json.dumps(listing).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def records(stages: dict[str, Any], root: Path) -> Iterator[Row]:
-    """Compare every output with its file, and what else dvc.lock says of each stage."""
+def records(stages: dict[str, Any], root: Path) -> Iterator[Check]:
+    """Compare the outputs, dependencies, parameters and command of every stage with dvc.lock."""
     params = cache(
         lambda file: yaml.load((root / file).read_text("utf-8"), Loader=yaml.CSafeLoader)
     )
@@ -70,11 +70,11 @@ def records(stages: dict[str, Any], root: Path) -> Iterator[Row]:
         for out in stage.get("outs", []):
             path = out["path"]
             if not (root / path).exists():
-                yield Row(path, UNAVAILABLE, f"of {name}; `dvc pull` brings what is published")
+                yield Check(path, UNAVAILABLE, f"of {name}; `dvc pull` brings what is published")
             elif hashed(path) != out["md5"]:
-                yield Row(path, DIFFERS, f"from what {name} wrote; `dvc checkout` restores it")
+                yield Check(path, DIFFERS, f"from what {name} wrote; `dvc checkout` restores it")
             else:
-                yield Row(path, REPRODUCED)
+                yield Check(path, REPRODUCED)
         wrong = [
             dep["path"]
             for dep in stage.get("deps", [])
@@ -88,7 +88,7 @@ def records(stages: dict[str, Any], root: Path) -> Iterator[Row]:
         ]
         if stage["cmd"] != command(name):
             wrong.append(f"cmd: {stage['cmd']}")
-        yield Row(
+        yield Check(
             f"record of {name}",
             DIFFERS if wrong else REPRODUCED,
             f"{', '.join(wrong)}: not what dvc.lock says; `dvc repro {name}` makes it anew"
@@ -105,13 +105,13 @@ def look_up(params: Any, key: str) -> Any:
 
 
 def command(stage: str) -> str:
-    """Return the command of a stage: its script, with what stands behind the @."""
+    """Return the command of a stage: its script, and the word after the @ in its name."""
     script, _, word = stage.partition("@")
     return f"python stages/{script}.py {word}".rstrip()
 
 
-def cached(stages: dict[str, Any], root: Path) -> Iterator[Row]:
-    """Hash every cached object of the outputs: `dvc checkout` would hand a damaged one out."""
+def cached(stages: dict[str, Any], root: Path) -> Iterator[Check]:
+    """Hash every cached object of the outputs; `dvc checkout` would restore a damaged one."""
     found: dict[str, str] = {}
     for name, stage in stages.items():
         for out in stage.get("outs", []):
@@ -127,16 +127,16 @@ def cached(stages: dict[str, Any], root: Path) -> Iterator[Row]:
         count += 1
         if digest(path, "md5") != md5.removesuffix(".dir"):
             where = path.relative_to(root)
-            yield Row(
+            yield Check(
                 f"cache object of {whose}",
                 DIFFERS,
                 f"{where} is damaged; `rm {where}`, then `dvc pull` or `dvc repro`",
             )
-    yield Row(f"{count} cache objects", REPRODUCED)
+    yield Check(f"{count} cache objects", REPRODUCED)
 
 
 def object_of(md5: str, root: Path) -> Path:
-    """Return where DVC caches what has a hash."""
+    """Return the path of the cached object with a hash."""
     return root / CACHE / md5[:2] / md5[2:]
 
 

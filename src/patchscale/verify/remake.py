@@ -15,22 +15,24 @@ from patchscale.study import paths
 from patchscale.study.errors import Stopped
 from patchscale.study.files import digest, read_arrow, read_json
 from patchscale.study.params import load_best, load_params
-from patchscale.verify.records import DIFFERS, REPRODUCED, UNAVAILABLE, WITHIN, Row, dvc_md5
+from patchscale.verify.records import DIFFERS, REPRODUCED, UNAVAILABLE, WITHIN, Check, dvc_md5
 
-MADE = ("check", "download", "features", "split")
-JUDGED = ("baselines", "backtest", "headline", "report")
+DATA_STAGES = ("check", "download", "features", "split")
+JUDGING_STAGES = ("baselines", "backtest", "headline", "report")
 TOLERANCE = 1e-4
 """Largest difference of a probability between machines; the same machine gives zero."""
-RETRAINED = 0.005
+RETRAIN_TOLERANCE = 0.005
 """Largest difference of a cell's validation log-loss where other bits were trained: ten times what
 one or two threads and bfloat16 or float32 make of 2M-h1 (at most 0.0004 a seed; docs/LOG.md)."""
 
 
-def regenerated(stages: dict[str, Any], root: Path, kinds: tuple[str, ...] = MADE) -> Iterator[Row]:
+def regenerate(
+    stages: dict[str, Any], root: Path, kinds: tuple[str, ...] = DATA_STAGES
+) -> Iterator[Check]:
     """Run stages of some kinds, in that order, in an empty folder and compare every byte.
 
-    What they read and none of them makes comes from the workspace. In this process: start-ups
-    would take longer than the work.
+    Their other inputs are copied from the workspace. The stages run in this process, because
+    starting processes would take longer than the work.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -46,27 +48,29 @@ def regenerated(stages: dict[str, Any], root: Path, kinds: tuple[str, ...] = MAD
             _, script, *words = stage["cmd"].split()
             main = runpy.run_path(str(root / script))["main"]
             try:
-                bring(stage, root, folder)
+                copy_inputs(stage, root, folder)
                 with contextlib.chdir(folder):
                     main(*words)
-            except Stopped as stopped:  # the source is out of reach: go on from the bars at hand
-                yield Row(name, UNAVAILABLE, str(stopped))
+            except (
+                Stopped
+            ) as stopped:  # the source cannot be reached: continue with the bars of the workspace
+                yield Check(name, UNAVAILABLE, str(stopped))
                 for out in stage["outs"]:
                     if (root / out["path"]).is_dir():
                         shutil.copytree(root / out["path"], folder / out["path"])
                 continue
             except FileNotFoundError as error:
-                yield Row(name, UNAVAILABLE, f"{error.filename} is not here")
+                yield Check(name, UNAVAILABLE, f"{error.filename} is missing")
                 continue
             except Exception as error:
-                yield Row(name, DIFFERS, f"{type(error).__name__}: {error}")
+                yield Check(name, DIFFERS, f"{type(error).__name__}: {error}")
                 continue
             wrong = [o["path"] for o in stage["outs"] if dvc_md5(folder / o["path"]) != o["md5"]]
-            yield Row(name, DIFFERS if wrong else REPRODUCED, ", ".join(wrong))
+            yield Check(name, DIFFERS if wrong else REPRODUCED, ", ".join(wrong))
 
 
-def bring(stage: dict[str, Any], root: Path, folder: Path) -> None:
-    """Copy what a stage reads, code aside, unless it is there."""
+def copy_inputs(stage: dict[str, Any], root: Path, folder: Path) -> None:
+    """Copy the inputs of a stage that are missing in the folder, except code."""
     for dep in stage.get("deps", []):
         path = root / dep["path"]
         if dep["path"].startswith(("src/", "stages/")):
@@ -78,18 +82,18 @@ def bring(stage: dict[str, Any], root: Path, folder: Path) -> None:
                 shutil.copy(source, target)
 
 
-def recomputed(stages: dict[str, Any], root: Path) -> Iterator[Row]:
-    """Predict with the published weights, of each trained cell's first seed, and compare."""
+def recompute(stages: dict[str, Any], root: Path) -> Iterator[Check]:
+    """Predict with the published weights of each trained cell's first seed and compare."""
     for cell in trained_cells(stages, root):
         if not (root / paths.published_weights(cell, 0)).is_file():
             published = f"weights@{cell}" in stages
             why = "here; `dvc pull` brings them" if published else "published"
-            yield Row(f"probabilities of {cell}", UNAVAILABLE, f"its weights are not {why}")
+            yield Check(f"probabilities of {cell}", UNAVAILABLE, f"its weights are not {why}")
             continue
         worst = prediction_gap(cell, root)
         verdict = DIFFERS if worst > TOLERANCE else WITHIN if worst > 0 else REPRODUCED
         detail = "" if worst == 0 else f"largest difference {worst:.1e}, allowed {TOLERANCE:g}"
-        yield Row(f"probabilities of {cell}", verdict, detail)
+        yield Check(f"probabilities of {cell}", verdict, detail)
 
 
 def prediction_gap(cell: str, root: Path) -> float:
@@ -114,7 +118,7 @@ def prediction_gap(cell: str, root: Path) -> float:
     return float(abs(p.double().numpy() - stored[f"p_seed{first['seed']}"].to_numpy()).max())
 
 
-def retrained(cell: str, root: Path) -> Row:
+def retrain(cell: str, root: Path) -> Check:
     """Train a cell again in an empty folder and compare its probabilities and losses."""
     what = f"training of {cell}"
     with tempfile.TemporaryDirectory() as temporary:
@@ -133,30 +137,30 @@ def retrained(cell: str, root: Path) -> Row:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             copy(root / name, folder / name)
         command = [sys.executable, "stages/train.py", cell]
-        # a folder of its own for checkpoints too: none of another training is continued
+        # checkpoints go to this folder too, so that no other training is resumed
         code = subprocess.run(
             command, cwd=folder, env=os.environ | {"DVC_ROOT": temporary}, check=False
         ).returncode
         if code:
-            return Row(
+            return Check(
                 what, UNAVAILABLE if code == 75 else DIFFERS, f"it ended with exit code {code}"
             )
         mine, theirs = (read_arrow(base / paths.predictions(cell)) for base in (folder, root))
         if mine.equals(theirs):
-            return Row(what, REPRODUCED, "bit for bit")
+            return Check(what, REPRODUCED, "bit for bit")
         losses = [read_json(base / paths.train_metrics(cell)) for base in (folder, root)]
         gap = abs(losses[0]["val"]["log_loss"] - losses[1]["val"]["log_loss"])
         furthest = float(abs(mine["p"] - theirs["p"]).max())
-        return Row(
+        return Check(
             what,
-            WITHIN if gap <= RETRAINED else DIFFERS,
-            f"validation log-loss differs by {gap:.4f}, allowed {RETRAINED:g}; probabilities by up "
-            f"to {furthest:.3f}",
+            WITHIN if gap <= RETRAIN_TOLERANCE else DIFFERS,
+            f"validation log-loss differs by {gap:.4f}, allowed {RETRAIN_TOLERANCE:g}; "
+            f"probabilities by up to {furthest:.3f}",
         )
 
 
 def trained_cells(stages: dict[str, Any], root: Path) -> list[str]:
-    """Return the cells whose cards say that they are trained."""
+    """Return the trained cells, by their cards."""
     cells = [name.partition("@")[2] for name in stages if name.startswith("train@")]
     cards = {cell: root / paths.card(cell) for cell in cells}
     return [cell for cell, card in cards.items() if card.is_file() and read_json(card)["trained"]]
