@@ -100,6 +100,15 @@ def test_a_killed_driver_takes_its_cells_along_and_finished_ones_are_not_repeate
     assert stub.is_up_to_date()
 
 
+def test_a_lock_file_that_a_killed_command_left_half_written_stops_nothing(
+    stub: StubPipeline,
+) -> None:
+    (stub.path / ".dvc/tmp/rwlock").write_text('{"out/a.txt": {"wri')
+    graph = fan_out()
+    assert [graph.states[f"cell@{name}"] for name in "abc"] == [DONE, DONE, DONE]
+    assert stub.is_up_to_date()
+
+
 def test_a_second_fan_out_and_a_repro_beside_one_are_refused(stub: StubPipeline) -> None:
     stub.set_behaviour("wait once", "a")
     first = start()

@@ -7,7 +7,7 @@ imports DVC.
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,11 +136,25 @@ def repository_lock(repo: "Repo") -> Iterator[None]:
         Another command holds files of the repository; the message names its process.
     """
     from dvc.lock import LockError
-    from dvc.rwlock import rwlock
+    from dvc.rwlock import RWLockFileCorruptedError, rwlock
 
     hardlink = repo.config["core"].get("hardlink_lock", False)
-    try:
-        with rwlock(repo.tmp_dir, repo.fs, " ".join(sys.argv), [], [repo.root_dir], hardlink):
-            yield
-    except LockError as error:
-        raise Stopped(" ".join(str(error).partition("If there are")[0].split())) from None
+    command = " ".join(sys.argv)
+
+    def lock() -> AbstractContextManager[None]:
+        held: AbstractContextManager[None] = rwlock(
+            repo.tmp_dir, repo.fs, command, [], [repo.root_dir], hardlink
+        )
+        return held
+
+    with ExitStack() as stack:
+        try:
+            try:
+                stack.enter_context(lock())
+            except RWLockFileCorruptedError:
+                # a command was killed while it wrote the file; DVC would refuse every later one
+                Path(str(repo.tmp_dir), "rwlock").unlink()
+                stack.enter_context(lock())
+        except LockError as error:
+            raise Stopped(" ".join(str(error).partition("If there are")[0].split())) from None
+        yield
