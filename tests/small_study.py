@@ -1,8 +1,10 @@
-"""A small study with real git and DVC: a cached output, one that git tracks, and a parameter."""
+"""A small study with real git and DVC: a parameter, cached outputs and one that git tracks."""
 
 import os
+import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from repository import Repository, wait_for
@@ -17,22 +19,32 @@ CONFIG = """\
 """
 PIPELINE = """\
 stages:
+  check:
+    cmd: python check.py
+    deps: [check.py]
+    params: [value]
+    outs: [checked]
   train:
     cmd: python train.py
-    deps: [train.py]
+    deps: [checked, train.py]
     params: [value]
     outs: [data]
     metrics:
     - metrics/train.json:
         cache: false
 """
-TRAIN = """\
-import json, sys, time
+CHECK = """\
+import sys, yaml
 from pathlib import Path
-value = json.loads(Path('params.yaml').read_text())['value']
-Path('runs').open('a').write('x')
-if value == 7:
-    sys.exit('train.py: 7 is refused')
+if yaml.safe_load(Path('params.yaml').read_text())['value'] == 7:
+    sys.exit('check.py: 7 is refused')
+Path('checked').write_text('good')
+"""
+TRAIN = """\
+import json, os, time, yaml
+from pathlib import Path
+value = yaml.safe_load(Path('params.yaml').read_text())['value']
+Path('runs').open('a').write(f'{os.getpid()}\\n')
 while Path('wait').exists():
     time.sleep(0.05)
 for folder in ('data', 'metrics'):
@@ -43,25 +55,26 @@ Path('metrics/train.json').write_text(json.dumps({'value': value}))
 FILES = {
     ".dvc/config": CONFIG,
     ".dvcignore": "/published\n/runs\n/wait\n",
-    ".gitignore": "/data\n/runs\n/wait\n",
-    "params.yaml": '{"value": 1}\n',
+    ".gitignore": "/checked\n/data\n/runs\n/wait\n",
+    "params.yaml": "value: 1\n",
     "space.yaml": "{}\n",
     "dvc.yaml": PIPELINE,
+    "check.py": CHECK,
     "train.py": TRAIN,
     "notes.txt": "notes\n",
 }
 
 
 class SmallStudy(Repository):
-    """A repository with one stage, whose results are committed and published."""
+    """A repository with stages `check` and `train`, whose results are committed and published."""
 
     def text(self, name: str) -> str:
         """Return the content of a file."""
         return (self.path / name).read_text()
 
-    def runs(self) -> int:
-        """Return how often the command of the stage was started."""
-        return len(self.text("runs"))
+    def runs(self) -> list[int]:
+        """Return the processes in which `train` was started so far."""
+        return [int(line) for line in self.text("runs").splitlines()]
 
     def tracked(self) -> dict[str, bytes]:
         """Return the content of all files that git tracks and that exist."""
@@ -74,10 +87,15 @@ class SmallStudy(Repository):
         (found,) = (path for path in objects if path.read_bytes() == b"out 1")
         return found
 
+    def copy(self, path: Path) -> "SmallStudy":
+        """Return a copy with the same history, cache and workspace."""
+        shutil.copytree(self.path, path, symlinks=True)
+        return SmallStudy(path)
+
     def start(self, *command: str) -> "subprocess.Popen[bytes]":
         """Start a command whose stage waits; return it when the stage has begun."""
         (self.path / "wait").touch()
-        before = self.runs()
+        before = len(self.runs())
         process = subprocess.Popen(
             command,
             cwd=self.path,
@@ -86,29 +104,16 @@ class SmallStudy(Repository):
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait_for(lambda: self.runs() > before)
+        wait_for(lambda: len(self.runs()) > before)
         return process
 
     def end(self, process: "subprocess.Popen[bytes]") -> None:
         """Kill a command and its stage."""
-        for group in {process.pid, *stage_groups(self.path)}:
-            os.killpg(group, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        with suppress(ProcessLookupError):
+            os.kill(self.runs()[-1], signal.SIGKILL)
         (self.path / "wait").unlink()
-
-
-def stage_groups(folder: Path) -> set[int]:
-    """Return the process groups of the stages that run in a folder."""
-    import psutil
-
-    found = set()
-    for process in psutil.process_iter(["cmdline"]):
-        try:
-            if process.info["cmdline"][-1:] == ["train.py"] and process.cwd() == str(folder):
-                found.add(os.getpgid(process.pid))
-        except (psutil.Error, OSError):
-            continue
-    return found
 
 
 def small_study(path: Path) -> SmallStudy:

@@ -20,66 +20,66 @@ def restored(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 @needs_groups
 def test_outputs_of_a_killed_run_come_back_and_nothing_is_made_anew(
-    study: SmallStudy, capsys: pytest.CaptureFixture[str]
+    small: SmallStudy, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study.end(study.start("dvc", "repro", "--force", "train"))
-    assert not (study.path / "metrics/train.json").exists()
-    runs = study.runs()
+    small.end(small.start("dvc", "repro", "--force", "train"))
+    assert not (small.path / "metrics/train.json").exists()
+    runs = small.runs()
     assert restored(capsys) == [
         "metrics/train.json: removed by a command that was interrupted, restored from git; "
         "to go on with that instead: `dvc repro --force train`"
     ]
-    study.do("dvc", "pull", "-q")
-    assert "up to date" in study.do("dvc", "repro")
-    assert study.runs() == runs
+    small.do("dvc", "pull", "-q")
+    assert "up to date" in small.do("dvc", "repro")
+    assert small.runs() == runs
     assert restored(capsys) == []
 
 
 @needs_groups
-def test_outputs_of_a_stage_that_runs_are_not_restored(study: SmallStudy) -> None:
-    process = study.start("dvc", "repro", "--force", "train")
+def test_outputs_of_a_stage_that_runs_are_not_restored(small: SmallStudy) -> None:
+    process = small.start("dvc", "repro", "--force", "train")
     try:
         with pytest.raises(Stopped, match=f"PID {process.pid}"):
             main()
-        assert not (study.path / "metrics/train.json").exists()
+        assert not (small.path / "metrics/train.json").exists()
     finally:
-        study.end(process)
+        small.end(process)
 
 
 def test_changed_parameters_stay_and_are_reproduced_as_asked(
-    study: SmallStudy, capsys: pytest.CaptureFixture[str]
+    small: SmallStudy, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (study.path / "params.yaml").write_text('{"value": 3}\n')
-    (study.path / "metrics/train.json").unlink()
+    (small.path / "params.yaml").write_text("value: 3\n")
+    (small.path / "metrics/train.json").unlink()
     first, second = restored(capsys)
     assert first.startswith("metrics/train.json: removed by a command that was interrupted")
     assert "the same `dvc repro` or `dvc exp run` again" in first
     assert second.startswith("params.yaml: not as committed")
     assert second.endswith("`python3 dev.py reset` goes back")
-    study.do("dvc", "repro", "-q")
-    assert study.text("metrics/train.json") == '{"value": 3}'
+    small.do("dvc", "repro", "-q")
+    assert small.text("metrics/train.json") == '{"value": 3}'
 
 
 @pytest.mark.parametrize("text", ["out 9", None])
 def test_a_damaged_or_missing_object_is_named_and_can_be_pulled(
-    study: SmallStudy, capsys: pytest.CaptureFixture[str], text: str | None
+    small: SmallStudy, capsys: pytest.CaptureFixture[str], text: str | None
 ) -> None:
-    file = study.object()
+    file = small.object()
     file.chmod(0o644)
     file.write_text(text) if text else file.unlink()
-    study.do("rm", "-rf", ".dvc/cache", "data")
-    name = file.relative_to(study.path).as_posix()
+    small.do("rm", "-rf", ".dvc/cache", "data")
+    name = file.relative_to(small.path).as_posix()
     assert restored(capsys) == [f"{name}: was damaged or missing; restored from git"]
-    study.do("dvc", "pull", "-q")
-    assert study.text("data/out") == "out 1"
+    small.do("dvc", "pull", "-q")
+    assert small.text("data/out") == "out 1"
 
 
 def test_a_half_written_lock_file_blocks_no_command_afterwards(
-    study: SmallStudy, capsys: pytest.CaptureFixture[str]
+    small: SmallStudy, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (study.path / ".dvc/tmp/rwlock").write_text('{"write": {"/a')
+    (small.path / ".dvc/tmp/rwlock").write_text('{"write": {"/a')
     assert restored(capsys) == []
-    assert "up to date" in study.do("dvc", "repro")
+    assert "up to date" in small.do("dvc", "repro")
 
 
 def test_code_without_git_has_nothing_to_restore(

@@ -26,7 +26,8 @@ def open_repository(root: Path) -> "Repo":
     """Open a repository; from here on DVC logs errors only."""
     from dvc.repo import Repo
 
-    logging.getLogger("dvc").setLevel(logging.ERROR)
+    for name in ("dvc", "dvc_data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     return Repo(str(root))
 
 

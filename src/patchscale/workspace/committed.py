@@ -79,10 +79,16 @@ def objects(files: dict[str, str]) -> dict[str, str]:
     return {path: blob for path, blob in files.items() if path.startswith(OBJECTS)}
 
 
+def parameters(files: dict[str, str]) -> dict[str, str]:
+    """Return the files of a commit that hold the parameters of the study."""
+    names = [path.as_posix() for path in paths.STUDY]
+    return {name: files[name] for name in names if name in files}
+
+
 def experiment_files(root: Path, files: dict[str, str]) -> dict[str, str]:
     """Return the files of a commit that an experiment changes: parameters, dvc.lock, outputs."""
-    names = [*(path.as_posix() for path in paths.STUDY), LOCK]
-    return {name: files[name] for name in names if name in files} | outputs(root, files)
+    lock = {LOCK: files[LOCK]} if LOCK in files else {}
+    return parameters(files) | lock | outputs(root, files)
 
 
 def differing(root: Path, files: dict[str, str]) -> list[str]:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from patchscale.fanout import repository
-from patchscale.study import paths
 from patchscale.study.errors import InputError, Stopped
 from patchscale.study.stage import run
 from patchscale.workspace.committed import (
@@ -18,6 +17,7 @@ from patchscale.workspace.committed import (
     head_files,
     keep,
     objects,
+    parameters,
     put_back,
     some,
 )
@@ -68,7 +68,7 @@ def go_back(root: Path) -> Iterator[str]:
     changed = differing(root, experiment_files(root, files))
     kept = {
         name: keep(root, name)
-        for name in (path.as_posix() for path in paths.STUDY)
+        for name in parameters(files)
         if name in changed and (root / name).is_file()
     }
     if put_back(root, files, changed):

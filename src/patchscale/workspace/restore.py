@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from patchscale.fanout import repository
-from patchscale.study import paths
 from patchscale.study.errors import InputError
 from patchscale.study.stage import run
 from patchscale.workspace.committed import (
@@ -18,6 +17,7 @@ from patchscale.workspace.committed import (
     head_files,
     objects,
     outputs,
+    parameters,
     put_back,
     some,
 )
@@ -40,7 +40,7 @@ def main() -> None:
         with repository.repository_lock(repository.open_repository(root)):
             for line in restore(root, files, removed, damaged, commands):
                 print(line, flush=True)
-    changed = differing(root, {path.as_posix(): files[path.as_posix()] for path in paths.STUDY})
+    changed = differing(root, parameters(files))
     if changed:
         print(
             f"{some(changed)}: not as committed, what depends on it is made anew; "
