@@ -1,5 +1,6 @@
 """Before a pull, what a killed command removed and what is damaged comes back from git."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -33,6 +34,26 @@ def test_outputs_of_a_killed_run_come_back_and_nothing_is_made_anew(
     assert "up to date" in small.do("dvc", "repro")
     assert small.runs() == runs
     assert restored(capsys) == []
+
+
+@pytest.mark.parametrize(
+    ("program", "named"),
+    [
+        ("/a/bin/dvc exp run -S value=2", "`dvc exp run -S value=2`"),
+        ("/a/patchscale/fanout/__main__.py --jobs 2", "`python3 dev.py fanout --jobs 2`"),
+        ("/a/patchscale/workspace/reset.py", "the same `dvc repro` or `dvc exp run` again"),
+    ],
+)
+def test_the_interrupted_command_is_named_as_it_was_typed(
+    small: SmallStudy, capsys: pytest.CaptureFixture[str], program: str, named: str
+) -> None:
+    output = small.path / "metrics/train.json"
+    output.unlink()
+    note = {"pid": 2**22 + 1, "cmd": program}  # no process has such a number
+    lock = {"write": {str(output): note}, "read": {}}
+    (small.path / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
+    (line,) = restored(capsys)
+    assert line.endswith(f"; to go on with that instead: {named}")
 
 
 @needs_groups

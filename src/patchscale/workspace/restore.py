@@ -80,7 +80,10 @@ def restore(
 
 
 def interrupted(root: Path) -> list[str] | None:
-    """Return the commands that DVC's lock file notes; None if the file is damaged."""
+    """Return the commands that run stages in DVC's lock file; None if the file is damaged.
+
+    The file has the words of a command without their quotes.
+    """
     try:
         lock = json.loads((root / RWLOCK).read_text("utf-8"))
         commands = {note["cmd"] for note in lock.get("write", {}).values()}
@@ -88,8 +91,13 @@ def interrupted(root: Path) -> list[str] | None:
         return []
     except (ValueError, AttributeError, KeyError, TypeError):
         return None
-    folders = [command.partition(" ") for command in sorted(commands)]
-    return [f"{Path(program).name} {words}" for program, _, words in folders]
+    found = []
+    for program, _, words in (command.partition(" ") for command in sorted(commands)):
+        if Path(program).stem == "dvc":
+            found.append(f"dvc {words}")
+        elif Path(program).parent.name == "fanout":
+            found.append(f"python3 dev.py fanout {words}".rstrip())
+    return found
 
 
 if __name__ == "__main__":
