@@ -6,6 +6,7 @@
     python3 dev.py test --all        the same with all tests
     python3 dev.py verify            re-hash, regenerate and recompute what dvc.lock trusts
     python3 dev.py fanout --dry-run  run stale stages side by side, here or on a Ray cluster
+    python3 dev.py reset             back to what is committed, after an experiment
     python3 dev.py refresh spy       download a data set anew and compare; changes nothing
     python3 dev.py -- dvc metrics diff    any command in the environment
 
@@ -168,6 +169,7 @@ def setup() -> None:
 
 def repro() -> None:
     """Pull the published results, run stale stages, verify quickly and print the headline."""
+    must(PYTHON, "-m", "patchscale.workspace.restore")
     must("dvc", "pull", "--quiet")
     must("dvc", "repro")
     must(PYTHON, "-m", "patchscale.verify", "--quick")
@@ -226,13 +228,18 @@ def main(arguments: list[str]) -> int:
             setup()
             module = "verify.refresh" if command == "refresh" else command
             return call(PYTHON, "-m", f"patchscale.{module}", *rest)
+        case ["reset"]:
+            setup()
+            return call(PYTHON, "-m", "patchscale.workspace.reset")
         case ["--", *words] if words:
             setup()
+            if words[:2] == ["dvc", "pull"]:
+                must(PYTHON, "-m", "patchscale.workspace.restore")
             return call(*words)
         case [] | ["-h"] | ["--help"]:
             print(__doc__.strip())
         case _:
-            allowed = "repro, test, verify, fanout, refresh, -- CMD"
+            allowed = "repro, test, verify, fanout, reset, refresh, -- CMD"
             fail(f"{' '.join(arguments)!r} is not a command; allowed: {allowed}")
     return 0
 

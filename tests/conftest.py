@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 if TYPE_CHECKING:
+    from small_study import SmallStudy
     from stub_pipeline import StubPipeline
 
 if hasattr(signal, "SIGHUP"):  # nohup makes a process and its children ignore SIGHUP
@@ -96,6 +97,25 @@ def stub(
     monkeypatch.chdir(stub.path)
     monkeypatch.setattr("patchscale.runtime.retries.PAUSE", 0.05)
     return stub
+
+
+@pytest.fixture(scope="session")
+def small_template(tmp_path_factory: pytest.TempPathFactory) -> "SmallStudy":
+    from small_study import small_study
+
+    return small_study(tmp_path_factory.mktemp("small") / "study")
+
+
+@pytest.fixture
+def small(
+    small_template: "SmallStudy", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> "SmallStudy":
+    """Return a copy of the small study, whose results are committed; it is the current folder."""
+    small = small_template.copy(tmp_path / "study")
+    for key, value in small.environment().items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.chdir(small.path)
+    return small
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,38 @@ def test_stage_writes_its_output_for_good_parameters(stage: Path) -> None:
     write_study(stage)
     run_stage()
     assert (stage / "data/params.checked").is_file()
+
+
+def git(folder: Path, *words: str) -> None:
+    author = ("-c", "user.name=toy", "-c", "user.email=toy@example.org")
+    subprocess.run(["git", *author, *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def committed_stage(stage: Path) -> Path:
+    write_study(stage)
+    git(stage, "init", "-q")
+    git(stage, "add", "-A")
+    git(stage, "commit", "-qm", "study")
+    return stage
+
+
+def test_a_refusal_of_what_is_not_committed_names_the_way_back(
+    committed_stage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(committed_stage, ("params/model/budget", "2B"))
+    hint = "; `python3 dev.py reset` goes back to what is committed"
+    for root, named in ((str(committed_stage), True), (str(committed_stage.parent), False)):
+        monkeypatch.setenv("DVC_ROOT", root)  # another root: a copy made for a queued experiment
+        with pytest.raises(SystemExit):
+            run_stage()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith(hint) is named
+    git(committed_stage, "commit", "-qam", "as refused")
+    monkeypatch.delenv("DVC_ROOT")
+    with pytest.raises(SystemExit):
+        run_stage()
+    assert not capsys.readouterr().err.rstrip().endswith(hint)
 
 
 def test_refused_file_gets_a_new_time_so_that_git_sees_its_change(stage: Path) -> None:

@@ -11,6 +11,7 @@ FLOORS = (
     {"check", "download", "train", "report", "baselines"},
     {"runtime", "verify"},
     {"hpo", "fanout"},
+    {"workspace"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = [file for file in sorted(LIBRARY.rglob("*.py")) if file.name != "__init__.py"]

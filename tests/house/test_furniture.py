@@ -142,6 +142,36 @@ def test_slow_tests_run_with_all_only(
     assert [marker.partition(":")[0] for marker in markers] == ["slow"]
 
 
+@pytest.mark.parametrize("words", [["--", "dvc", "pull", "-q"], ["repro"]])
+def test_what_git_has_is_restored_before_each_pull(
+    dev: ModuleType,
+    commands: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+) -> None:
+    monkeypatch.setattr(dev, "setup", lambda: None)
+    monkeypatch.setattr(dev, "call", lambda *words: commands.append([*map(str, words)]) or 0)
+    monkeypatch.setattr(dev, "headline", lambda figures: "")
+    assert dev.main(words) == 0
+    restored, pulled = (command[:3] for command in commands[:2])
+    assert restored[1:] == ["-m", "patchscale.workspace.restore"]
+    assert pulled[:2] == ["dvc", "pull"]
+
+
+@pytest.mark.parametrize("code", [0, 2, 75])
+def test_reset_ends_with_the_code_of_its_module(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(dev, "setup", lambda: None)
+    monkeypatch.setattr(dev, "call", lambda *words: called.append(str(words[-1])) or code)
+    assert dev.main(["reset"]) == code
+    assert called == ["patchscale.workspace.reset"]
+    with pytest.raises(SystemExit) as caught:
+        dev.main(["reset", "everything"])
+    assert caught.value.code == 2
+
+
 def test_every_requirement_of_the_lock_is_exact_and_has_hashes() -> None:
     text = (ROOT / "requirements.lock").read_text()
     entries = re.findall(r"^\S.*\n(?: .*\n)*", text, re.MULTILINE)

@@ -26,7 +26,8 @@ def open_repository(root: Path) -> "Repo":
     """Open a repository; from here on DVC logs errors only."""
     from dvc.repo import Repo
 
-    logging.getLogger("dvc").setLevel(logging.ERROR)
+    for name in ("dvc", "dvc_data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     return Repo(str(root))
 
 
@@ -101,20 +102,53 @@ def write_lock(repo: "Repo", stages: "Sequence[Stage]") -> None:
             stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
 
 
-@contextmanager
-def dvc_lock(repo: "Repo") -> Iterator[None]:
-    """Hold the lock that every DVC command holds while it reads or writes; wait for it.
+def checkout(repo: "Repo") -> list[str]:
+    """Make all outputs those of dvc.lock, fetching what the cache lacks; return what was changed.
 
     Raises
     ------
     Stopped
-        Another command held it for a minute.
+        An output is neither in the cache nor in the remote.
+    """
+    from dvc.exceptions import CheckoutError, DvcException
+
+    try:
+        try:
+            done = repo.checkout(force=True)
+        except CheckoutError:
+            repo.fetch()
+            done = repo.checkout(force=True)
+    except DvcException as error:
+        raise Stopped(" ".join(str(error).split())) from None
+    return sorted(path for kind in ("added", "modified", "deleted") for path in done[kind])
+
+
+def stale_stages(repo: "Repo") -> list[str]:
+    """Return the names of stages, or paths of outputs, that `dvc status` would list."""
+    return sorted(repo.status())
+
+
+@contextmanager
+def dvc_lock(repo: "Repo", attempts: int = LOCK_ATTEMPTS) -> Iterator[None]:
+    """Hold the lock that every DVC command holds while it reads or writes; wait for it.
+
+    Parameters
+    ----------
+    repo
+        The repository.
+    attempts
+        How often it is tried, for three seconds each.
+
+    Raises
+    ------
+    Stopped
+        Another command held it all the time.
     """
     from dvc.lock import LockError
     from dvc.repo import lock_repo
 
     with ExitStack() as stack:
-        for left in reversed(range(LOCK_ATTEMPTS)):
+        for left in reversed(range(attempts)):
             try:
                 stack.enter_context(lock_repo(repo))
                 break
@@ -136,7 +170,7 @@ def repository_lock(repo: "Repo") -> Iterator[None]:
         Another command holds files of the repository; the message names its process.
     """
     from dvc.lock import LockError
-    from dvc.rwlock import RWLockFileCorruptedError, rwlock
+    from dvc.rwlock import RWLockFileCorruptedError, RWLockFileFormatError, rwlock
 
     hardlink = repo.config["core"].get("hardlink_lock", False)
     command = " ".join(sys.argv)
@@ -151,7 +185,7 @@ def repository_lock(repo: "Repo") -> Iterator[None]:
         try:
             try:
                 stack.enter_context(lock())
-            except RWLockFileCorruptedError:
+            except (RWLockFileCorruptedError, RWLockFileFormatError, UnicodeDecodeError):
                 # a command was killed while it wrote the file; DVC would refuse every later one
                 Path(str(repo.tmp_dir), "rwlock").unlink()
                 stack.enter_context(lock())
