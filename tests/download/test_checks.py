@@ -358,9 +358,7 @@ def test_refusal_of_what_may_be_right_says_how_to_allow_it(good: pd.DataFrame) -
     moved.loc[30:, PRICES] = moved.loc[30:, PRICES] * 1.41
     assert "-S '++datasets.mine.exceptions={2018-02-14: why}'" in whole_refusal(moved)
     line = whole_refusal(good.iloc[:-8])
-    assert line.endswith(
-        "; if this is right, give the reason of each day in datasets.mine.exceptions"
-    )
+    assert line.endswith("right, give the reason of each day in datasets.mine.exceptions")
 
 
 def test_advised_override_is_one_that_dvc_writes_and_the_parameters_allow(tmp_path: Path) -> None:
