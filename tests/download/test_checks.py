@@ -274,7 +274,7 @@ def test_series_that_ends_or_begins_elsewhere_is_refused_with_all_ranges(
     with pytest.raises(InputError) as caught:
         check_dataset(series, WITH_VIX, "k")
     found = f"BARS {whole}, VIX from {first} to {last}"
-    assert str(caught.value) == f"k: {found}; every series must run {whole}"
+    assert str(caught.value) == f"k: {found}; every series must run {whole} (k.start and .end)"
 
 
 def test_series_that_all_end_too_early_are_refused(good: pd.DataFrame) -> None:
@@ -389,6 +389,12 @@ def test_error_of_rounding_is_no_contradiction(good: pd.DataFrame) -> None:
     close = good.loc[good["date"] == "2018-02-20", "close"].item()
     bars = with_value(good, "2018-02-20", high=close - 1e-13)
     check_bars(as_written(bars), QUARTER, "k")
+
+
+def test_period_without_a_session_is_refused(good: pd.DataFrame) -> None:
+    closed = {"start": "2001-09-11", "end": "2001-09-16"}
+    with pytest.raises(InputError, match="k: XNYS has no session from 2001-09-11 to 2001-09-16"):
+        check_dataset({"bars": good}, QUARTER.model_copy(update=closed), "k")
 
 
 def test_split_of_ratio_1_is_no_split(good: pd.DataFrame) -> None:

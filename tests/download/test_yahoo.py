@@ -255,7 +255,8 @@ def test_a_partial_history_is_refused_with_both_ends(
     answering: Any, rows: slice, part: str
 ) -> None:
     answering(as_yahoo(traded()).iloc[rows])
-    assert refusal() == f"k: SPY {part}; every series must run from 2017-01-03 to 2018-06-29"
+    needed = "from 2017-01-03 to 2018-06-29 (k.start and .end)"
+    assert refusal() == f"k: SPY {part}; every series must run {needed}"
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,9 @@ def check_dataset(
 def _one_range(series: dict[str, pd.DataFrame], dataset: Dataset, key: str) -> None:
     """Refuse series that begin after the first session or end before the last one."""
     needed = exchange_sessions(dataset).difference(_excepted(dataset))
+    if not len(needed):
+        days = f"{dataset.start} to {dataset.end}"
+        raise InputError(f"{key}: {dataset.calendar} has no session from {days}")
     ranges = {name: (bars["date"].min(), bars["date"].max()) for name, bars in series.items()}
     whole = {(first, last) for first, last in ranges.values()}
     if len(whole) == 1 and all(
@@ -81,7 +84,8 @@ def _one_range(series: dict[str, pd.DataFrame], dataset: Dataset, key: str) -> N
         f"{name} from {first:%Y-%m-%d} to {last:%Y-%m-%d}" for name, (first, last) in ranges.items()
     )
     raise InputError(
-        f"{key}: {found}; every series must run from {needed[0]:%Y-%m-%d} to {needed[-1]:%Y-%m-%d}"
+        f"{key}: {found}; every series must run from {needed[0]:%Y-%m-%d} to {needed[-1]:%Y-%m-%d} "
+        f"({key}.start and .end)"
     )
 
 
