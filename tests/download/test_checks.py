@@ -393,7 +393,7 @@ def test_error_of_rounding_is_no_contradiction(good: pd.DataFrame) -> None:
 
 def test_period_without_a_session_is_refused(good: pd.DataFrame) -> None:
     closed = {"start": "2001-09-11", "end": "2001-09-16"}
-    with pytest.raises(InputError, match="k: XNYS has no session from 2001-09-11 to 2001-09-16"):
+    with pytest.raises(InputError, match="'XNYS' does not cover 2001-09-11 to 2001-09-16"):
         check_dataset({"bars": good}, QUARTER.model_copy(update=closed), "k")
 
 

@@ -72,8 +72,7 @@ def _one_range(series: dict[str, pd.DataFrame], dataset: Dataset, key: str) -> N
     """Refuse series that begin after the first session or end before the last one."""
     needed = exchange_sessions(dataset).difference(_excepted(dataset))
     if not len(needed):
-        days = f"{dataset.start} to {dataset.end}"
-        raise InputError(f"{key}: {dataset.calendar} has no session from {days}")
+        raise InputError(f"{key}: every session is excepted")
     ranges = {name: (bars["date"].min(), bars["date"].max()) for name, bars in series.items()}
     whole = {(first, last) for first, last in ranges.values()}
     if len(whole) == 1 and all(
