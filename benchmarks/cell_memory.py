@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import torch
 
-from patchscale.study import paths
 from patchscale.study.params import load_best, load_params, split_cell
 from patchscale.train import device
 from patchscale.train.engine import Engine
@@ -28,7 +27,7 @@ def main() -> None:
     words = parser.parse_args()
     params = load_params()
     budget, _ = split_cell(words.cell)
-    best = load_best(paths.best(params.cells[words.cell].search))
+    best = load_best(params, words.cell)
     inputs = read_inputs(params, words.cell, best)
     settings = settings_for(best, params.train, budget, len(inputs.train.rows))
     settings = replace(settings, compiled=False)

@@ -52,7 +52,7 @@ def whole_stage(cell: str, workers: int, trials: int, epochs: int) -> tuple[floa
 def study_alone(cell: str, trials: int) -> float:
     """Return the seconds of asking, telling and storing, 20 epochs a trial."""
     params = load_params()
-    best = load_best(paths.best(cell))
+    best = load_best(params, cell)
     budget = params.budgets[split_cell(cell)[0]]
     model = params.model
     size = {"patch_length": model.patch_length, "n_patches": model.n_patches}

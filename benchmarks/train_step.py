@@ -27,7 +27,6 @@ from torch.nn import functional as F
 
 from patchscale.features.tiers import tier_features
 from patchscale.model.patchtst import PatchTST, PatchTSTConfig
-from patchscale.study import paths
 from patchscale.study.params import load_best, load_params
 from patchscale.train.inputs import shape_of
 
@@ -175,7 +174,7 @@ def main() -> None:
     measured: list[dict[str, Any]] = []
     found = {"rounds": words.rounds, "versions": versions, "measured": measured}
     for cell in words.cells:
-        best = load_best(paths.best(params.cells[cell].search))
+        best = load_best(params, cell)
         shape = shape_of(best, params.model, len(tier_features(params.features.tier)))
         for threads in words.threads:
             torch.set_num_threads(threads)

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from patchscale.model.patchtst import predict
+from patchscale.model.size import count_params, solve_d_ff
 from patchscale.model.weights import load_model, save_weights
 from patchscale.runtime.checkpoint import Checkpoint, fingerprint, resume_path
 from patchscale.runtime.lockfile import file_lock
@@ -22,6 +23,7 @@ from patchscale.runtime.pool import train_replicas
 from patchscale.runtime.replica import Replica
 from patchscale.runtime.tracking import Run, trackers, tracking
 from patchscale.study import paths
+from patchscale.study.errors import InputError
 from patchscale.study.files import digest, read_json, write_arrow, write_csv, write_json
 from patchscale.study.params import Best, Params, load_best, load_params
 from patchscale.study.stage import code_of, max_hours, run
@@ -37,7 +39,8 @@ def main(cell: str) -> None:
     """Train the cell, or write that its budget is not trained."""
     params = load_params()
     row = params.cells[cell]
-    best = load_best(paths.best(row.search))
+    best = load_best(params, cell)
+    refuse_other_size(params, best)
     if not params.budgets[row.budget].trained:
         write_absent(cell, row.budget, best)
         return
@@ -50,6 +53,25 @@ def main(cell: str) -> None:
             write_results(params, cell, card, replicas, trained)
             for replica in replicas:
                 replica.checkpoint.discard()
+
+
+def refuse_other_size(params: Params, best: Best) -> None:
+    """Refuse settings whose feed-forward width is not the one that gives the budget's size."""
+    size = {
+        "n_features": len(read_json(paths.kinds(params.features.tier))),
+        "patch_length": params.window.patch_length,
+        "n_patches": params.window.n_patches,
+        "d_model": best.d_model,
+        "n_layers": best.n_layers,
+    }
+    budget = params.budgets[params.cells[best.cell].budget]
+    d_ff = solve_d_ff(budget.n_params, **size)
+    found, needed = (best.d_ff, best.n_params), (d_ff, count_params(**size, d_ff=d_ff))
+    if found != needed:
+        raise InputError(
+            f"{paths.best(best.cell)}: d_ff and n_params are {found}; the budget needs {needed}; "
+            f"`dvc repro hpo@{best.cell}` makes the file again"
+        )
 
 
 def processes(number: int) -> tuple[TrainAll, bool]:

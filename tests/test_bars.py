@@ -83,6 +83,19 @@ ROW = TWO_DAYS.splitlines()[2]
         (TWO_DAYS.replace(",101.500000", "", 1), "line 2 has 7 fields; 8 are needed"),
         (TWO_DAYS.replace("101.500000", "101,50"), "line 2 has 9 fields; 8 are needed"),
         (TWO_DAYS + ROW.replace("50.500000", "") + "\n", "line 4: close of 2018-01-03 is '', not"),
+        (TWO_DAYS.replace("2018-01-03", "2018-1-3"), "line 3: date is '2018-1-3', not a date"),
+        (TWO_DAYS.replace("2018-01-03", "today"), "line 3: date is 'today', not a date"),
+        (TWO_DAYS.replace("2018-01-03", "now"), "line 3: date is 'now', not a date"),
+        (TWO_DAYS.replace("2018-01-03", "9999-01-03"), "line 3: date is '9999-01-03', not a"),
+        (
+            TWO_DAYS.replace("2018-01-03", "2018-01-0\uff13"),
+            "line 3: date is '2018-01-0",
+        ),
+        (
+            TWO_DAYS.replace("50.500000", "5\uff10.5"),
+            "line 3: close of 2018-01-03 is '5",
+        ),
+        (TWO_DAYS.replace("50.500000", "9" * 5000), "line 3: close of 2018-01-03 is '9999"),
     ],
 )
 def test_damaged_csv_is_refused_with_the_problem_and_its_place(

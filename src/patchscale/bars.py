@@ -5,16 +5,21 @@ prices, and one row per exchange session in ascending order. `splits` is the rat
 takes effect and 0 on all other days.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, shown
 
 PRICES = ["open", "high", "low", "close"]
 COLUMNS = ["date", *PRICES, "volume", "dividends", "splits"]
 HEADER = ",".join(COLUMNS)
+MAX_BYTES = 100_000_000
+DAY = re.compile(r"(1[89]|2[01])[0-9]{2}-[0-9]{2}-[0-9]{2}")
+NUMBER = re.compile(r" *[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)? *")
+"""Forms of a field, in ASCII; pandas would also take other digits, `2020-1-5` and `today`."""
 
 
 def read_bars(path: Path) -> pd.DataFrame:
@@ -23,11 +28,13 @@ def read_bars(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        The file is missing, is not UTF-8, has a byte order mark or CRLF line ends, or its text is
-        not canonical (`parse_bars`).
+        The file is missing or larger than 100 MB, is not UTF-8, has a byte order mark or CRLF line
+        ends, or its text is not canonical (`parse_bars`).
     """
     if not path.is_file():
         raise InputError(f"{path}: missing; a CSV with the columns {HEADER} is needed")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"{path}: larger than {MAX_BYTES:,} bytes, which is the limit")
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -59,7 +66,7 @@ def parse_bars(text: str, name: str) -> pd.DataFrame:
         raise InputError(f"{name}: empty; the header {HEADER} and a row per session are needed")
     header, *rows = text.split("\n")
     if header != HEADER:
-        raise InputError(f"{name}: the header is {header[:120]!r}; {HEADER} is needed")
+        raise InputError(f"{name}: the header is {shown(header)}; {HEADER} is needed")
     if not any(rows):
         raise InputError(f"{name}: no rows below the header")
     ended = rows[-1] == ""
@@ -78,10 +85,12 @@ def parse_bars(text: str, name: str) -> pd.DataFrame:
             f"{name}: line {len(fields) + 1}, the last, has no line end; the file is truncated"
         )
     frame = pd.DataFrame(fields, columns=COLUMNS)
-    dates = pd.to_datetime(frame["date"], format="%Y-%m-%d", errors="coerce")
+    is_day = frame["date"].map(lambda field: bool(DAY.fullmatch(field)))
+    dates = pd.to_datetime(frame["date"].where(is_day), format="%Y-%m-%d", errors="coerce")
     _refuse_first(name, "date", frame["date"], dates.isna(), "not a date like 2018-12-31")
     for column in COLUMNS[1:]:
-        numbers = pd.to_numeric(frame[column], errors="coerce").astype(float)
+        is_number = frame[column].map(lambda field: bool(NUMBER.fullmatch(field)))
+        numbers = pd.to_numeric(frame[column].where(is_number), errors="coerce").astype(float)
         label = column + " of " + frame["date"]
         finite = numbers.abs() < np.inf
         _refuse_first(name, label, frame[column], ~finite, "not a finite number")
@@ -96,7 +105,23 @@ def _refuse_first(
         row, more = int(wrong.to_numpy().argmax()), int(wrong.sum()) - 1
         label = what if isinstance(what, str) else what.iloc[row]
         rest = f" (and {more} more)" if more else ""
-        raise InputError(f"{name}: line {row + 2}: {label} is {fields.iloc[row]!r}, {why}{rest}")
+        raise InputError(
+            f"{name}: line {row + 2}: {label} is {shown(fields.iloc[row])}, {why}{rest}"
+        )
+
+
+def as_written(bars: pd.DataFrame) -> pd.DataFrame:
+    """Return bars with the digits that `canonical_csv` writes, so that these are checked.
+
+    A source's prices may have an error of 1e-13, which is no contradiction, or be so small that
+    nothing is left of them. A split of ratio 1 is no split and becomes 0.
+    """
+    written = bars.copy()
+    exact = [*PRICES, "dividends", "splits"]
+    written[exact] = bars[exact].round(6)
+    written["volume"] = bars["volume"].round()
+    written["splits"] = written["splits"].replace(1.0, 0.0)
+    return written
 
 
 def canonical_csv(bars: pd.DataFrame) -> str:

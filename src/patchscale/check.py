@@ -11,14 +11,11 @@ from pathlib import Path
 from patchscale.features.tiers import TIERS, tier_features
 from patchscale.model.size import BYTES_PER_WEIGHT, solve_d_ff
 from patchscale.study import paths
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, shown
 from patchscale.study.params import Dataset, Params, Space
 
 SAMPLES_PER_EPOCH = 4000
 """Training dates of a data set, roughly; used to estimate the cost of an untrained budget."""
-
-RANGES = ("lr", "weight_decay", "dropout")
-"""Keys of space.yaml that hold [low, high]; the others list choices."""
 
 
 def check(params: Params, space: Space) -> None:
@@ -66,12 +63,15 @@ def _check_names(params: Params) -> None:
     ]
     for file, key, value, allowed in named:
         if value not in allowed:
-            raise _wrong(key, f"{value!r} is unknown; allowed: {', '.join(allowed)}", file)
+            raise _wrong(key, f"{shown(value)} is unknown; allowed: {', '.join(allowed)}", file)
 
 
 def _check_grid(params: Params) -> None:
     """Refuse a grid that does not have exactly one row for each budget and horizon."""
     needed = [f"{budget}-{horizon}" for budget in params.budgets for horizon in params.horizons]
+    for name in needed:
+        if needed.count(name) > 1:
+            raise _wrong("budgets", f"two pairs of budget and horizon have the name {name}")
     for name in sorted(set(needed) ^ set(params.cells)):
         problem = "missing" if name in needed else "unknown"
         rule = "the table has one row per budget and horizon"
@@ -114,17 +114,17 @@ def _check_dataset(data: Dataset, key: str) -> None:
         if bool(data.volatility) != bool(data.volatility_path):
             raise _wrong(
                 key,
-                f"volatility is {data.volatility!r} and volatility_path is "
-                f"{data.volatility_path!r}; set both or neither",
+                f"volatility is {shown(data.volatility)} and volatility_path is "
+                f"{shown(data.volatility_path)}; set both or neither",
             )
     if data.source == "arch" and data.volatility:
         raise _wrong(
             f"{key}.volatility",
-            f"{data.volatility!r} is not allowed; "
+            f"{shown(data.volatility)} is not allowed; "
             f"arch has no volatility index, only yahoo and csv may have one",
         )
     if data.volatility.removeprefix("^") == data.series.removeprefix("^"):
-        raise _wrong(f"{key}.volatility", f"{data.volatility!r} is the price series itself")
+        raise _wrong(f"{key}.volatility", f"{shown(data.volatility)} is the price series itself")
     if not data.start < data.validation_from < data.test_from < data.end:
         raise _wrong(
             key,
@@ -142,7 +142,7 @@ def _check_inputs(params: Params) -> None:
         if file and paths.INPUTS not in Path(os.path.normpath(file)).parents:
             raise _wrong(
                 f"datasets.{params.dataset}.{key}",
-                f"{file!r} is outside {paths.INPUTS}/, the only folder where DVC sees changes",
+                f"{shown(file)} is outside {paths.INPUTS}/, the only folder where DVC sees changes",
             )
 
 
@@ -152,16 +152,16 @@ def _check_tiers(params: Params) -> None:
     if tier not in tiers:
         raise _wrong(
             "features.tier",
-            f"{tier!r} is not in features.tiers; allowed: {', '.join(tiers)}, "
+            f"{shown(tier)} is not in features.tiers; allowed: {', '.join(tiers)}, "
             f"and any tier added there: -S 'features.tiers=[{tier}]'",
         )
     for name in tiers:
         if name not in TIERS:
-            raise _wrong("features.tiers", f"{name!r} is unknown; allowed: {', '.join(TIERS)}")
+            raise _wrong("features.tiers", f"{shown(name)} is unknown; allowed: {', '.join(TIERS)}")
         if name.endswith("c") and not params.data.volatility:
             raise _wrong(
                 "features.tiers",
-                f"{name!r} needs a volatility index; data set {params.dataset} has none "
+                f"{shown(name)} needs a volatility index; data set {params.dataset} has none "
                 f"(datasets.{params.dataset}.volatility)",
             )
 
@@ -176,14 +176,12 @@ def _check_first_trials(params: Params, space: Space) -> None:
             (paths.PARAMS, f"budgets.{cell.budget}.start", params.budgets[cell.budget].start),
         ):
             for parameter in type(space).model_fields.keys() & type(row).model_fields.keys():
-                value, allowed = getattr(row, parameter), getattr(space, parameter)
-                is_range = parameter in RANGES
-                if not (allowed[0] <= value <= allowed[1] if is_range else value in allowed):
-                    words = (" to " if is_range else ", ").join(map(str, allowed))
+                value = getattr(row, parameter)
+                if allowed := space.refusal(parameter, value):
                     raise _wrong(
                         f"{key}.{parameter}",
                         f"{value} is part of trial 0 of a search and outside {paths.SPACE}; "
-                        f"allowed: {words}",
+                        f"allowed: {allowed}",
                         file,
                     )
 
@@ -209,15 +207,15 @@ def _check_trained(params: Params) -> None:
     """Refuse to show or to publish a budget that is not trained."""
     for name in params.publish:
         if not params.budgets[name].trained:
-            raise _wrong("publish", f"{name!r} has no weights; set budgets.{name}.trained")
-    shown = params.model.budget
-    budget = params.budgets[shown]
+            raise _wrong("publish", f"{shown(name)} has no weights; set budgets.{name}.trained")
+    name = params.model.budget
+    budget = params.budgets[name]
     if not budget.trained:
         memory = BYTES_PER_WEIGHT[budget.run.precision] * budget.n_params / 2**30
         tokens = params.window.n_patches * SAMPLES_PER_EPOCH
         raise _wrong(
             "model.budget",
-            f"{shown} is not trained in this study; each of its cells would need {memory:.0f} GiB "
+            f"{name} is not trained in this study; each of its cells would need {memory:.0f} GiB "
             f"and activations, and about {6 * budget.n_params * tokens / 1e12:,.0f} TFLOP an "
-            f"epoch; allow it with -S 'budgets={{{shown}: {{trained: true}}}}'",
+            f"epoch; allow it with -S 'budgets={{{name}: {{trained: true}}}}'",
         )

@@ -1,15 +1,19 @@
 """Checks of canonical bars: what is refused, what exceptions allow, and the report."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import random_bars, write_study
 
+from patchscale.bars import PRICES, as_written
 from patchscale.download.calendar import exchange_sessions
 from patchscale.download.checks import MAX_MOVE, check_bars, check_dataset
+from patchscale.download.seams import dividends_count_twice
 from patchscale.study.errors import InputError
-from patchscale.study.params import Dataset
+from patchscale.study.params import Dataset, load_params
 
 QUARTER = Dataset(
     source="csv",
@@ -46,6 +50,11 @@ def good(sessions: pd.DatetimeIndex) -> pd.DataFrame:
 
 
 def refusal(bars: pd.DataFrame, dataset: Dataset = QUARTER) -> str:
+    """Return what is wrong, without the advice for bars that are right all the same."""
+    return whole_refusal(bars, dataset).partition("; if this is right")[0]
+
+
+def whole_refusal(bars: pd.DataFrame, dataset: Dataset = QUARTER) -> str:
     with pytest.raises(InputError) as caught:
         check_bars(bars, dataset, "datasets.mine")
     line = str(caught.value)
@@ -265,7 +274,7 @@ def test_series_that_ends_or_begins_elsewhere_is_refused_with_all_ranges(
     with pytest.raises(InputError) as caught:
         check_dataset(series, WITH_VIX, "k")
     found = f"BARS {whole}, VIX from {first} to {last}"
-    assert str(caught.value) == f"k: {found}; every series must run {whole}"
+    assert str(caught.value) == f"k: {found}; every series must run {whole} (k.start and .end)"
 
 
 def test_series_that_all_end_too_early_are_refused(good: pd.DataFrame) -> None:
@@ -291,3 +300,104 @@ def test_spliced_bars_are_refused_with_the_seam_unless_excepted(good: pd.DataFra
     report = check_bars(bars, allowing("2018-02-20"), "datasets.mine")
     assert report["on_tick_grid"] == round(33 / 61, 4)
     assert report["exceptions"] == {"2018-02-20": "day of mourning"}
+
+
+def paying(n: int = 2500, seed: int = 0) -> pd.DataFrame:
+    """Return unadjusted bars in cents, with a dividend of 1 % every 60 sessions."""
+    bars = random_bars(n, seed)
+    bars.loc[60::60, "dividends"] = (bars["close"].shift(1)[60::60] * 0.01).round(2)
+    held = (1 - bars["dividends"] / bars["close"].shift(1)).fillna(1.0).cumprod()
+    bars[PRICES] = bars[PRICES].mul(held, axis=0)
+    bars["dividends"] = (bars["dividends"] * held).round(2)
+    bars[PRICES] = bars[PRICES].round(2)
+    return bars
+
+
+def adjusted(bars: pd.DataFrame) -> pd.DataFrame:
+    """Return bars as yfinance sends them by default: adjusted, with the dividends beside them."""
+    step = (1 - bars["dividends"] / bars["close"].shift(1)).fillna(1.0)
+    factor = 0.97 * step[::-1].cumprod()[::-1].shift(-1, fill_value=1.0)  # and a later dividend
+    return bars.assign(**{name: bars[name] * factor for name in PRICES})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_adjusted_prices_beside_their_dividends_are_recognised(seed: int) -> None:
+    bars = paying(seed=seed)
+    assert not dividends_count_twice(bars)
+    assert dividends_count_twice(adjusted(bars))
+    in_cents = adjusted(bars)
+    in_cents[PRICES] = in_cents[PRICES].round(2)
+    assert dividends_count_twice(in_cents)
+
+
+def test_prices_off_the_tick_grid_are_unadjusted_where_their_gaps_say_so() -> None:
+    bars = paying()
+    for name in (*PRICES, "dividends"):
+        bars[name] *= 1.2345678  # another currency
+    assert not dividends_count_twice(bars)
+
+
+def test_adjusted_prices_with_a_single_dividend_are_refused_unless_excepted(
+    good: pd.DataFrame,
+) -> None:
+    bars = with_value(good, "2018-02-20", dividends=0.5)
+    check_bars(bars, QUARTER, "k")
+    bars[PRICES] *= 0.9871234
+    assert "would count twice" in refusal(bars)
+    assert refusal(bars).endswith("the first dividend is on 2018-02-20")
+    report = check_bars(bars, allowing("2018-02-20"), "datasets.mine")
+    assert report["exceptions"] == {"2018-02-20": "day of mourning"}
+
+
+def test_refusal_of_what_may_be_right_says_how_to_allow_it(good: pd.DataFrame) -> None:
+    bars = good[~good["date"].isin(pd.to_datetime(["2018-01-16", "2018-03-28"]))]
+    line = whole_refusal(bars.reset_index(drop=True))
+    override = "++datasets.mine.exceptions={2018-01-16: why, 2018-03-28: why}"
+    assert line.endswith(f"; if this is right, give the reason: -S '{override}'")
+    moved = good.copy()
+    moved.loc[30:, PRICES] = moved.loc[30:, PRICES] * 1.41
+    assert "-S '++datasets.mine.exceptions={2018-02-14: why}'" in whole_refusal(moved)
+    line = whole_refusal(good.iloc[:-8])
+    assert line.endswith("right, give the reason of each day in datasets.mine.exceptions")
+
+
+def test_advised_override_is_one_that_dvc_writes_and_the_parameters_allow(tmp_path: Path) -> None:
+    from dvc.utils.hydra import apply_overrides
+
+    folder = write_study(tmp_path)
+    override = "++datasets.gspc.exceptions={2018-01-16: why, 2018-03-28: why}"
+    apply_overrides(str(folder / "params.yaml"), [override])
+    assert load_params(folder).data.exceptions == {"2018-01-16": "why", "2018-03-28": "why"}
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"volume": 2.0**63}, "volume is 2^53 or more"),
+        ({"high": 1e300}, "a price is 10^9 or more"),
+        ({"low": 4e-7}, "a price is not positive"),
+    ],
+)
+def test_number_that_the_canonical_file_cannot_hold_is_refused(
+    good: pd.DataFrame, values: dict[str, float], problem: str
+) -> None:
+    bars = as_written(with_value(good, "2018-02-20", **values))
+    assert refusal(bars).endswith(f"{problem} on 2018-02-20")
+
+
+def test_error_of_rounding_is_no_contradiction(good: pd.DataFrame) -> None:
+    close = good.loc[good["date"] == "2018-02-20", "close"].item()
+    bars = with_value(good, "2018-02-20", high=close - 1e-13)
+    check_bars(as_written(bars), QUARTER, "k")
+
+
+def test_period_without_a_session_is_refused(good: pd.DataFrame) -> None:
+    closed = {"start": "2001-09-11", "end": "2001-09-16"}
+    with pytest.raises(InputError, match="'XNYS' does not cover 2001-09-11 to 2001-09-16"):
+        check_dataset({"bars": good}, QUARTER.model_copy(update=closed), "k")
+
+
+def test_split_of_ratio_1_is_no_split(good: pd.DataFrame) -> None:
+    bars = as_written(good.assign(splits=1.0))
+    assert check_bars(bars, QUARTER, "k")["splits"] == {}
+    assert (bars["splits"] == 0).all()

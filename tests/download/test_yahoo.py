@@ -241,7 +241,7 @@ def test_prices_that_are_nan_are_refused_with_their_dates(answering: Any) -> Non
 
 def test_a_missing_session_is_refused_with_its_date(answering: Any) -> None:
     answering(as_yahoo(traded()).drop(pd.Timestamp("2018-02-05", tz=ZONE)))
-    assert refusal() == "k: SPY: sessions of XNYS are missing on 2018-02-05"
+    assert refusal().startswith("k: SPY: sessions of XNYS are missing on 2018-02-05; if this is")
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,8 @@ def test_a_partial_history_is_refused_with_both_ends(
     answering: Any, rows: slice, part: str
 ) -> None:
     answering(as_yahoo(traded()).iloc[rows])
-    assert refusal() == f"k: SPY {part}; every series must run from 2017-01-03 to 2018-06-29"
+    needed = "from 2017-01-03 to 2018-06-29 (k.start and .end)"
+    assert refusal() == f"k: SPY {part}; every series must run {needed}"
 
 
 @pytest.mark.parametrize(
@@ -293,6 +294,20 @@ def test_times_that_are_not_midnight_at_the_exchange_are_refused(
     answering(sent)
     with pytest.raises(InputError, match=r"SPY: the time 201.* of a bar is not midnight in Am"):
         download()
+
+
+@pytest.mark.parametrize("zone", [ZONE, "UTC", None])
+def test_unfinished_bar_of_today_may_have_the_time_of_the_last_trade(
+    answering: Any, zone: str | None
+) -> None:
+    answering(as_yahoo(traded()))
+    expected = download()
+    sent = as_yahoo(traded())
+    sent.index = sent.index[:-1].append(sent.index[-1:] + pd.Timedelta("15:59:32"))
+    sent.index = sent.index.tz_convert(zone) if zone else sent.index.tz_localize(None)
+    sent.loc[sent.index[-1], "Capital Gains"] = 9.0  # judged tomorrow
+    answering(sent)
+    pd.testing.assert_frame_equal(download(), expected)
 
 
 def test_an_index_without_dates_is_refused(answering: Any) -> None:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from conftest import REMOVE, ROOT, Change, write_study
 
+from patchscale.study import paths
 from patchscale.study.errors import InputError
 from patchscale.study.params import Grid, load_best, load_params, load_space
 
@@ -231,25 +232,118 @@ def test_patches_of_a_window_are_counted(
     assert load_params(write_study(tmp_path, changed)).window.n_patches == n_patches
 
 
-def test_search_result_with_an_unknown_setting_is_refused(tmp_path: Path) -> None:
-    # a setting that a search chose and training ignored would go unnoticed
-    best = {
-        "cell": "2M-h1",
-        "trial": 0,
-        "n_params": 2_000_000,
-        "d_model": 64,
-        "n_layers": 48,
-        "n_heads": 2,
-        "d_ff": 192,
-        "lr": 0.0008,
-        "dropout": 0.12,
-        "weight_decay": 0.001,
-        "warmup_steps": 100,
-        "epochs": 50,
-    }
-    path = tmp_path / "best.yaml"
-    path.write_text(yaml.safe_dump(best), encoding="utf-8")
-    assert load_best(path).model_dump(exclude_none=True) == best
-    path.write_text(yaml.safe_dump(best | {"beta2": 0.95}), encoding="utf-8")
-    with pytest.raises(InputError, match=r"beta2: unknown key; allowed: cell, d_ff, d_model"):
-        load_best(path)
+BEST = {
+    "cell": "2M-h1",
+    "trial": 0,
+    "n_params": 2_000_000,
+    "d_model": 64,
+    "n_layers": 48,
+    "n_heads": 2,
+    "d_ff": 192,
+    "lr": 0.0008,
+    "dropout": 0.12,
+    "weight_decay": 0.001,
+    "warmup_steps": 100,
+    "epochs": 50,
+}
+
+
+def write_best(folder: Path, changes: dict[str, Any], search: str = "2M-h1") -> Path:
+    path = write_study(folder) / paths.best(search)
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump(BEST | changes), encoding="utf-8")
+    return path
+
+
+def test_result_of_a_search_is_read_by_the_cells_that_train_with_it(tmp_path: Path) -> None:
+    write_best(tmp_path, {"cell": "2M-h3", "n_layers": 32}, "2M-h3")
+    params = load_params(tmp_path)
+    for cell in ("2M-h2", "2M-h3"):
+        best = load_best(params, cell, tmp_path)
+        assert best.model_dump(exclude_none=True) == BEST | {"cell": "2M-h3", "n_layers": 32}
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        # a setting that a search chose and training ignored would go unnoticed
+        ({"beta2": 0.95}, "beta2: unknown key; allowed: cell, d_ff, d_model"),
+        ({"n_heads": 7}, "n_heads 7 must divide d_model 64"),
+        ({"d_model": 10**9}, "d_model: 1000000000 is not allowed; input should be less than"),
+        ({"n_layers": 10**30}, "n_layers: 1000000000000000000000000000000 is not allowed; "),
+        ({"cell": "2M-h3"}, "cell: '2M-h3' is not allowed; 2M-h1 is needed"),
+        ({"cell": "../../up"}, "cell: '../../up' is not allowed; string should match"),
+        ({"lr": 0.9}, "lr: 0.9 is outside space.yaml; allowed: 0.0001 to 0.001"),
+        ({"n_layers": 5}, "n_layers: 5 is outside space.yaml; allowed: 2, 3, 4, 6"),
+        ({"epochs": 10**9}, "epochs: 1000000000 is not allowed; "),
+    ],
+)
+def test_result_of_a_search_that_no_search_could_have_is_refused(
+    tmp_path: Path, changes: dict[str, Any], shown: str
+) -> None:
+    path = write_best(tmp_path, changes)
+    with pytest.raises(InputError) as caught:
+        load_best(load_params(tmp_path), "2M-h1", tmp_path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ")
+    assert shown in line
+    assert "\n" not in line
+
+
+def test_settings_of_a_budget_without_search_may_lie_outside_the_space(tmp_path: Path) -> None:
+    write_best(tmp_path, {"cell": "20M-h1", "lr": 0.9}, "20M-h1")
+    assert load_best(load_params(tmp_path), "20M-h1", tmp_path).lr == 0.9
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("params/horizons/h1", 61),
+        ("params/horizons/h1", 10**30),
+        ("params/split/embargo", 10**30),
+        ("params/split/longest_context", 10**9),
+        ("params/window/context_length", 10**9),
+        ("params/budgets/2M/n_params", 10**30),
+        ("params/budgets/2M/run/seeds", 10**9),
+        ("params/budgets/2M/start/weight_decay", 1e300),
+        ("params/train/epochs", 10**9),
+        ("params/train/clip", 1e300),
+        ("params/hpo/trials", 10**9),
+        ("params/hpo/seed", 2**64),
+        ("grid/cells/2M-h1/d_model", 10**9),
+        ("space/n_layers", [10**9]),
+    ],
+)
+def test_number_beyond_all_reason_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    line = refusal(write_study(tmp_path, (key, value)))
+    assert key.partition("/")[2].replace("/", ".") in line
+    assert "is not allowed; input should be less than" in line
+
+
+@pytest.mark.parametrize(
+    "day", ["2018-1-5", "\uff12\uff10\uff11\uff18-12-31", "today", "2018-12-31\n", "0001-01-01"]
+)
+def test_day_of_another_form_is_refused(tmp_path: Path, day: str) -> None:
+    line = refusal(write_study(tmp_path, ("params/datasets/gspc/end", day)))
+    assert line.startswith("params.yaml: datasets.gspc.end: ")
+
+
+def test_long_value_is_cut_in_the_message(tmp_path: Path) -> None:
+    path = "a" * 450
+    line = refusal(write_study(tmp_path, ("params/datasets/csv/path", path)))
+    assert "should have at most 200 characters" in line
+    assert len(line) < 200
+
+
+@pytest.mark.parametrize("key", ["params/datasets/csv/path", "params/datasets/csv/calendar"])
+def test_control_character_in_a_text_is_refused(tmp_path: Path, key: str) -> None:
+    for text in ("a\nb", "a\0b", "a\x1b[31mb"):
+        assert "is not allowed; " in refusal(write_study(tmp_path, (key, text)))
+
+
+def test_look_up_of_a_name_that_does_not_exist_names_the_others() -> None:
+    params = load_params(ROOT)
+    with pytest.raises(InputError, match="'h9' is unknown; allowed: h1, h2, h3, h5"):
+        params.horizons["h9"]
+    with pytest.raises(InputError, match="'2M-h9' is unknown; allowed: 2M-h1, 2M-h2"):
+        params.cells["2M-h9"]

@@ -36,7 +36,7 @@ def _calendar(dataset: Dataset) -> Any:
             f"calendar {dataset.calendar!r} is unknown; allowed are the names of "
             f"exchange_calendars, such as XNYS"
         ) from None
-    except ValueError as error:
+    except (ValueError, exchange_calendars.errors.CalendarError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"calendar {dataset.calendar!r} does not cover {dataset.start} to "

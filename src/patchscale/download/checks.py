@@ -8,7 +8,7 @@ import pandas as pd
 
 from patchscale.bars import COLUMNS, PRICES
 from patchscale.download.calendar import exchange_sessions
-from patchscale.download.seams import on_tick_grid, tick_seams
+from patchscale.download.seams import dividends_count_twice, on_tick_grid, tick_seams
 from patchscale.study.errors import InputError
 from patchscale.study.params import Dataset
 
@@ -71,6 +71,8 @@ def check_dataset(
 def _one_range(series: dict[str, pd.DataFrame], dataset: Dataset, key: str) -> None:
     """Refuse series that begin after the first session or end before the last one."""
     needed = exchange_sessions(dataset).difference(_excepted(dataset))
+    if not len(needed):
+        raise InputError(f"{key}: every session is excepted")
     ranges = {name: (bars["date"].min(), bars["date"].max()) for name, bars in series.items()}
     whole = {(first, last) for first, last in ranges.values()}
     if len(whole) == 1 and all(
@@ -81,7 +83,8 @@ def _one_range(series: dict[str, pd.DataFrame], dataset: Dataset, key: str) -> N
         f"{name} from {first:%Y-%m-%d} to {last:%Y-%m-%d}" for name, (first, last) in ranges.items()
     )
     raise InputError(
-        f"{key}: {found}; every series must run from {needed[0]:%Y-%m-%d} to {needed[-1]:%Y-%m-%d}"
+        f"{key}: {found}; every series must run from {needed[0]:%Y-%m-%d} to {needed[-1]:%Y-%m-%d} "
+        f"({key}.start and .end)"
     )
 
 
@@ -115,10 +118,11 @@ def check_bars(
     excepted = _excepted(dataset)
     missing = sessions.difference(pd.DatetimeIndex(dates))
     extra = pd.DatetimeIndex(dates).difference(sessions)
-    _refuse(key, f"sessions of {dataset.calendar} are missing", missing.difference(excepted))
-    weekend = extra.day_of_week >= 5
-    _refuse(key, "rows of a weekend", extra[weekend].difference(excepted))
-    _refuse(key, f"rows of a holiday of {dataset.calendar}", extra[~weekend].difference(excepted))
+    absent, weekend = missing.difference(excepted), extra.day_of_week >= 5
+    holiday = extra[~weekend].difference(excepted)
+    _refuse(key, f"sessions of {dataset.calendar} are missing", absent, may_be_right=True)
+    _refuse(key, "rows of a weekend", extra[weekend].difference(excepted), may_be_right=True)
+    _refuse(key, f"rows of a holiday of {dataset.calendar}", holiday, may_be_right=True)
 
     _check_schema(bars, key)
     returns = bars["close"].pct_change().fillna(0.0)
@@ -128,8 +132,17 @@ def check_bars(
         key,
         "prices begin or cease to be multiples of a tick (adjusted and unadjusted bars mixed?)",
         seams.difference(excepted),
+        may_be_right=True,
     )
-    used = excepted.intersection(missing.union(extra).union(strange).union(seams))
+    twice = pd.DatetimeIndex(dates[bars["dividends"] != 0])[: dividends_count_twice(bars)]
+    _refuse(
+        key,
+        "prices look adjusted for the dividends beside them, which would count twice (unadjusted "
+        "prices are needed, such as yfinance's with auto_adjust=False); the first dividend is",
+        twice.difference(excepted),
+        may_be_right=True,
+    )
+    used = excepted.intersection(missing.union(extra).union(strange).union(seams).union(twice))
     largest = returns.abs().nlargest(SHOWN).index
     return {
         "rows": len(bars),
@@ -159,10 +172,12 @@ def _excepted(dataset: Dataset) -> pd.DatetimeIndex:
 
 RULES: dict[str, Callable[[pd.DataFrame], "pd.Series[bool]"]] = {
     "a price is not positive": lambda bars: (bars[PRICES] > 0).all(axis=1),
+    "a price is 10^9 or more": lambda bars: (bars[PRICES] < 1e9).all(axis=1),
     "high is below low": lambda bars: bars["high"] >= bars["low"],
     "high is below open or close": lambda bars: bars["high"] >= bars[["open", "close"]].max(axis=1),
     "low is above open or close": lambda bars: bars["low"] <= bars[["open", "close"]].min(axis=1),
     "volume is negative": lambda bars: bars["volume"] >= 0,
+    "volume is 2^53 or more": lambda bars: bars["volume"] < 2**53,
     "a split is negative": lambda bars: bars["splits"] >= 0,
     "a dividend is negative or not below the previous close": lambda bars: (
         (bars["dividends"] >= 0)
@@ -210,16 +225,26 @@ def _check_moves(
         key,
         "a split is recorded but prices do not move by it (already split-adjusted?)",
         dates[wrong & split],
+        may_be_right=True,
     )
     for ratio, name in SPLITS.items():
         alike = ((1 + returns) * ratio - 1).abs() < 0.05
-        _refuse(key, f"close moved as by a {name} split that is not recorded", dates[wrong & alike])
-    _refuse(key, f"close moved by more than {max_move:.0%}", dates[wrong])
+        problem = f"close moved as by a {name} split that is not recorded"
+        _refuse(key, problem, dates[wrong & alike], may_be_right=True)
+    _refuse(key, f"close moved by more than {max_move:.0%}", dates[wrong], may_be_right=True)
     return pd.DatetimeIndex(dates[beyond])
 
 
-def _refuse(key: str, problem: str, dates: Any) -> None:
+def _refuse(key: str, problem: str, dates: Any, *, may_be_right: bool = False) -> None:
+    """Refuse days, if there are any; where bars may be right, say how to allow them."""
     if len(dates):
-        days = ", ".join(f"{day:%Y-%m-%d}" for day in list(dates)[:SHOWN])
+        days = [f"{day:%Y-%m-%d}" for day in list(dates)[:SHOWN]]
         more = f" and {len(dates) - SHOWN} more" if len(dates) > SHOWN else ""
-        raise InputError(f"{key}: {problem} on {days}{more}")
+        hint = ""
+        if may_be_right:
+            table = f"{key.partition(':')[0]}.exceptions"
+            entries = ", ".join(f"{day}: why" for day in days)
+            hint = f"; if this is right, give the reason: -S '++{table}={{{entries}}}'"
+            if more:
+                hint = f"; if this is right, give the reason of each day in {table}"
+        raise InputError(f"{key}: {problem} on {', '.join(days)}{more}{hint}")

@@ -1,4 +1,4 @@
-"""Detection of seams: days on which adjusted and unadjusted bars were joined in one series."""
+"""Detection of adjusted bars: throughout a series, or joined to unadjusted bars at a seam."""
 
 import numpy as np
 import pandas as pd
@@ -49,6 +49,36 @@ def tick_seams(bars: pd.DataFrame) -> pd.DatetimeIndex:
             state = 1 - state
             changes.append(day)
     return pd.DatetimeIndex(bars["date"].iloc[changes[::-1]])
+
+
+def dividends_count_twice(bars: pd.DataFrame) -> bool:
+    """Tell whether prices are adjusted for the dividends that are listed beside them.
+
+    An unadjusted price opens lower by the dividend on an ex-date, and an adjusted price does not.
+    The gaps of the ex-dates are regressed on the dividends, each divided by the usual gap around
+    its day: the coefficient is 1 for unadjusted prices and 0 for adjusted ones. Prices are adjusted
+    where the coefficient says so, or where they are not multiples of a tick and it does not
+    clearly say the opposite.
+
+    Parameters
+    ----------
+    bars
+        Canonical bars; splits are left out.
+    """
+    gap = (bars["open"] / bars["close"].shift(1) - 1)[bars["splits"] == 0]
+    paid = (bars["dividends"] / bars["close"].shift(1))[gap.index]
+    usual = gap.abs().where(paid == 0).rolling(121, center=True, min_periods=20).median()
+    unit = (1.5 * usual).clip(lower=1e-4)
+    gaps = (gap / unit).clip(-8, 8)[paid > 0].dropna()
+    sizes = (paid / unit)[gaps.index]
+    off_grid = bool(bars["dividends"].any() and on_tick_grid(bars).mean() < 0.5)
+    if len(gaps) < 8:
+        return off_grid
+    coefficient = -(gaps * sizes).sum() / (sizes**2).sum()
+    error = gaps.std() / np.sqrt((sizes**2).sum())
+    says_adjusted = coefficient < 0.5 and 1 - coefficient > 5 * error
+    says_unadjusted = coefficient > 0.5 and coefficient > 3 * error
+    return bool(says_adjusted or (off_grid and not says_unadjusted))
 
 
 def ratio_seams(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from patchscale.bars import COLUMNS, read_bars
+from patchscale.bars import COLUMNS, as_written, read_bars
 from patchscale.download import yahoo
 from patchscale.download.calendar import exchange_today, exchange_zone
 from patchscale.study.errors import InputError
@@ -44,7 +44,7 @@ def fetch(dataset: Dataset) -> dict[str, pd.DataFrame]:
             }
     first, last = pd.Timestamp(dataset.start), pd.Timestamp(dataset.end)
     return {
-        name: bars[bars["date"].between(first, last)].reset_index(drop=True)
+        name: as_written(bars[bars["date"].between(first, last)].reset_index(drop=True))
         for name, bars in whole.items()
     }
 

@@ -49,9 +49,9 @@ def daily_bars(symbol: str, start: str, today: pd.Timestamp, zone: str) -> pd.Da
         Yahoo cannot be reached, limits the rate or sends no rows, in all attempts.
     """
     frame = _named_columns(_download(symbol, start, today), symbol)
-    dates = _session_dates(frame.index, zone, symbol)
+    dates = _session_dates(frame.index, zone, symbol, today)
     gains = frame["Capital Gains"].fillna(0.0) if "Capital Gains" in frame else 0.0
-    unpaid = dates[np.asarray(gains > frame["Dividends"])]
+    unpaid = dates[np.asarray(gains > frame["Dividends"]) & (dates < today)]
     if len(unpaid):
         # Yahoo's dividend includes the capital gain, so a larger gain is missing from it
         raise InputError(f"{symbol}: a capital gain of {unpaid[0]:%Y-%m-%d} is not in the dividend")
@@ -125,16 +125,20 @@ def _named_columns(frame: pd.DataFrame, symbol: str) -> pd.DataFrame:
     return frame
 
 
-def _session_dates(index: Any, zone: str, symbol: str) -> pd.DatetimeIndex:
+def _session_dates(index: Any, zone: str, symbol: str, today: pd.Timestamp) -> pd.DatetimeIndex:
     """Return the session dates of bars whose times are midnights.
 
     Times are accepted if they are midnight in the time zone of the index (Chicago for ^VIX) or in
-    `zone`. Times are not rounded, because that could move a bar by a day.
+    `zone`. Times are not rounded, because that could move a bar by a day. The unfinished bar of
+    today may have any time, that of the last trade.
     """
     if not isinstance(index, pd.DatetimeIndex):
         raise InputError(f"{symbol}: Yahoo's table has no dates")
     for times in (index, index.tz_convert(zone)) if index.tz is not None else (index,):
-        if (times == times.normalize()).all():
-            return times.tz_localize(None)
-    odd = index[index != index.normalize()][0]
+        local = times.tz_localize(None)
+        days = local.normalize()
+        if ((local == days) | (days >= today)).all():
+            return days
+    local = index.tz_localize(None)
+    odd = index[(local != local.normalize()) & (local < today)][0]
     raise InputError(f"{symbol}: the time {odd} of a bar is not midnight in {zone}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from patchscale.features import catalogue
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, shown
 
 Kind = Literal["level", "stationary"]
 
@@ -50,5 +50,5 @@ WARM_UP = max(feature.warm_up for tier in TIERS.values() for feature in tier)
 def tier_features(tier: str) -> tuple[Feature, ...]:
     """Return the features of a tier; raise InputError if there is no such tier."""
     if tier not in TIERS:
-        raise InputError(f"features.tier: {tier!r} is unknown; allowed: {', '.join(TIERS)}")
+        raise InputError(f"features.tier: {shown(tier)} is unknown; allowed: {', '.join(TIERS)}")
     return TIERS[tier]

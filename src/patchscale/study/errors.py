@@ -1,4 +1,6 @@
-"""Expected failures of a run, each with its exit code."""
+"""Expected failures of a run, each with its exit code, and values in their messages."""
+
+from reprlib import Repr
 
 
 class Ended(Exception):
@@ -34,3 +36,17 @@ class SearchFailed(Ended):
     """Search without a completed trial; the message holds the first reason (exit code 1)."""
 
     exit_code = 1
+
+
+_SHORT = Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: its repr, on one line and cut to 100 characters."""
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # Python prints no integer of more than 4,300 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -3,26 +3,37 @@
 Loading refuses unknown keys and wrong types. `patchscale.check` checks rules between keys.
 """
 
+from collections.abc import Hashable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from patchscale.study import paths
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, shown
+from patchscale.study.sections import Section, load
 
 Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
 """Float32, bfloat16 autocast, or bfloat16 for weights and optimiser moments as well."""
+Value = TypeVar("Value")
+Items = TypeVar("Items", bound=Sequence[Hashable])
+
+
+class Table(dict[str, Value]):
+    """Entries by name; the look-up of a name that does not exist is an InputError."""
+
+    def __missing__(self, name: str) -> Value:
+        raise InputError(f"{shown(name)} is unknown; allowed: {', '.join(self)}")
 
 
 def _real_day(text: str) -> str:
-    date.fromisoformat(text)
+    if not 1800 <= date.fromisoformat(text).year <= 2199:
+        raise ValueError("a year from 1800 to 2199 is needed")
     return text
 
 
-def _different(values: list[int]) -> list[int]:
+def _different(values: Items) -> Items:
     if len(set(values)) < len(values):
         raise ValueError("a value occurs twice")
     return values
@@ -34,23 +45,31 @@ def _ordered(ends: list[float]) -> list[float]:
     return ends
 
 
-Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_real_day)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Symbol = Annotated[str, Field(pattern=r"^\^?[A-Za-z0-9][A-Za-z0-9.=_-]*$")]
-Positive = Annotated[int, Field(gt=0)]
+# No text of a name, symbol or day may mean something to a shell or lead to another folder.
+# \d would match digits of all scripts.
+Day = Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_real_day)]
+Name = Annotated[str, Field(pattern=f"^{paths.NAME}$")]
+Pair = Annotated[str, Field(pattern=f"^{paths.NAME}-{paths.NAME}$")]
+"""Name of a cell or of a search: its budget and its horizon."""
+Symbol = Annotated[str, Field(pattern=f"^{paths.SYMBOL}$")]
+Line = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Number = Annotated[int, Field(gt=0, le=10_000)]
+Ahead = Annotated[int, Field(gt=0, le=60)]
+"""Sessions from a prediction date to the end of its label."""
+Sessions = Annotated[int, Field(gt=0, le=2_000)]
+Width = Annotated[int, Field(gt=0, le=65_536)]
+Size = Annotated[int, Field(gt=0, le=10**13)]
+Samples = Annotated[int, Field(gt=0, le=1_000_000)]
+Steps = Annotated[int, Field(ge=0, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Decay = Annotated[float, Field(ge=0, le=10)]
 Cost = Annotated[float, Field(ge=0, lt=10_000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Choices = Annotated[list[Positive], Field(min_length=1), AfterValidator(_different)]
+Names = Annotated[list[Name], AfterValidator(_different)]
+Numbers = Annotated[list[Number], Field(min_length=1), AfterValidator(_different)]
+Widths = Annotated[list[Width], Field(min_length=1), AfterValidator(_different)]
 Range = Annotated[list[Share], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys and values of another type are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-Loaded = TypeVar("Loaded", bound=Section)
 
 
 class Dataset(Section):
@@ -58,15 +77,15 @@ class Dataset(Section):
 
     source: Literal["arch", "yahoo", "csv"]
     series: Symbol
-    path: str = ""
+    path: Line = ""
     volatility: Symbol | Literal[""] = ""
-    volatility_path: str = ""
-    calendar: str
+    volatility_path: Line = ""
+    calendar: Line
     start: Day
     end: Day
     validation_from: Day
     test_from: Day
-    exceptions: dict[Day, Annotated[str, Field(min_length=1)]] = {}
+    exceptions: dict[Day, Annotated[Line, Field(min_length=1)]] = Field(default={})
     """Days that the data checks let pass, each with its reason."""
 
     @property
@@ -78,8 +97,8 @@ class Dataset(Section):
 class Features(Section):
     """The feature tier that the models read, and all tiers that are computed."""
 
-    tier: str
-    tiers: list[str]
+    tier: Name
+    tiers: Names
 
 
 class Target(Section):
@@ -87,40 +106,40 @@ class Target(Section):
 
     side: Literal["up", "down"]
     reference: Literal["extreme", "close"]
-    theta: Annotated[float, Field(gt=0, lt=1)]
+    theta: Rate
 
 
 class Scattered(Section):
     """Validation blocks of the search: their share of the dates, sessions each, and seed."""
 
-    fraction: Annotated[float, Field(gt=0, lt=1)]
-    block: Positive
-    seed: Annotated[int, Field(ge=0)]
+    fraction: Rate
+    block: Sessions
+    seed: Seed
 
 
 class Split(Section):
     """Rules for dividing prediction dates, and the smallest subsets allowed."""
 
-    longest_context: Positive
-    embargo: Annotated[int, Field(ge=0)]
-    min_samples: Positive
-    min_class: Positive
+    longest_context: Sessions
+    embargo: Annotated[int, Field(ge=0, le=2_000)]
+    min_samples: Samples
+    min_class: Samples
     scattered: Scattered
 
 
 class Model(Section):
     """The cell that stage headline shows."""
 
-    budget: str
-    horizon: str
+    budget: Name
+    horizon: Name
 
 
 class Window(Section):
     """The input of all models: a window of sessions, cut into patches."""
 
-    context_length: Positive
-    patch_length: Positive
-    stride: Positive
+    context_length: Sessions
+    patch_length: Sessions
+    stride: Sessions
     normalisation: Literal["kind", "window", "zscore"]
 
     @property
@@ -132,19 +151,19 @@ class Window(Section):
 class Start(Section):
     """Training settings of a budget: used directly, or by trial 0 of its searches."""
 
-    lr: Annotated[float, Field(gt=0, lt=1)]
+    lr: Rate
     dropout: Share
-    weight_decay: Annotated[float, Field(ge=0)]
-    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: Decay
+    warmup_steps: Steps
 
 
 class Run(Section):
     """How the replicates of a budget are trained."""
 
-    seeds: Positive
-    processes: Positive
+    seeds: Number
+    processes: Number
     """Processes or GPUs over which a replicate is sharded."""
-    threads: Positive
+    threads: Number
     """Threads of a process."""
     precision: Precision
 
@@ -152,7 +171,7 @@ class Run(Section):
 class Budget(Section):
     """A parameter budget: its size, where its settings come from, and how it is trained."""
 
-    n_params: Positive
+    n_params: Size
     settings: Literal["search", "table"]
     """`search`: the best trial of a search; `table`: `start` and the row of grid.yaml."""
     trained: bool
@@ -163,55 +182,62 @@ class Budget(Section):
 class Cell(Section):
     """A cell: its architecture, and the search whose result it trains with."""
 
-    budget: str
-    horizon: str
-    search: str
-    d_model: Positive
-    n_layers: Positive
-    n_heads: Positive
+    budget: Name
+    horizon: Name
+    search: Pair
+    d_model: Width
+    n_layers: Number
+    n_heads: Number
 
 
 class Train(Section):
     """Training loop, the same for all budgets."""
 
-    epochs: Positive
-    batch_size: Positive
-    patience: Positive
-    min_delta: Annotated[float, Field(ge=0)]
-    clip: Annotated[float, Field(gt=0)]
+    epochs: Number
+    batch_size: Samples
+    patience: Number
+    min_delta: Annotated[float, Field(ge=0, le=100)]
+    clip: Annotated[float, Field(gt=0, le=1_000_000)]
 
 
 class Pruning(Section):
     """Percentile pruning: a trial stops if it is not among the best `percentile` % at its epoch."""
 
     percentile: Annotated[float, Field(ge=0, le=100)]
-    startup: Annotated[int, Field(ge=0)]
+    startup: Annotated[int, Field(ge=0, le=10_000)]
     """Number of completed trials before any trial may be pruned."""
-    first_epoch: Positive
-    every: Positive
+    first_epoch: Number
+    every: Number
     """Number of epochs between two decisions."""
 
 
 class Space(Section):
     """Search space: lists of choices, and ranges [low, high]."""
 
-    d_model: Choices
-    n_layers: Choices
-    n_heads: Choices
+    d_model: Widths
+    n_layers: Numbers
+    n_heads: Numbers
     lr: Range
     weight_decay: Range
     dropout: Range
-    warmup_steps: Choices
+    warmup_steps: Numbers
+
+    def refusal(self, name: str, value: float) -> str:
+        """Return what is allowed for a parameter that the space does not contain, else nothing."""
+        allowed = getattr(self, name)
+        if name in ("lr", "weight_decay", "dropout"):
+            return "" if allowed[0] <= value <= allowed[1] else f"{allowed[0]} to {allowed[1]}"
+        return "" if value in allowed else ", ".join(map(str, allowed))
 
 
 class Hpo(Section):
     """Search of every budget with `settings: search`; with 0 trials no search is made."""
 
-    trials: Annotated[int, Field(ge=0)]
-    batch: Positive
+    trials: Annotated[int, Field(ge=0, le=10_000)]
+    batch: Number
     """Number of trials drawn before the result of the first of them is used."""
-    seed: Annotated[int, Field(ge=0)]
-    startup: Positive
+    seed: Seed
+    startup: Number
     """Number of random trials before TPE begins."""
     pruning: Pruning
 
@@ -234,23 +260,23 @@ class Backtest(Section):
 class Grid(Section):
     """All of grid.yaml."""
 
-    searches: list[str]
+    searches: Names
     """Horizons with a search of their own; cells of other horizons name a search to use."""
-    cells: dict[str, Cell]
+    cells: Annotated[dict[Pair, Cell], AfterValidator(Table)]
 
 
 class Params(Section):
     """All of params.yaml, together with the grid."""
 
-    dataset: str
-    datasets: dict[Name, Dataset]
+    dataset: Name
+    datasets: Annotated[dict[Name, Dataset], AfterValidator(Table)]
     features: Features
     target: Target
-    horizons: dict[str, Positive]
+    horizons: Annotated[dict[Name, Ahead], AfterValidator(Table)]
     split: Split
     window: Window
-    budgets: dict[str, Budget]
-    publish: list[str]
+    budgets: Annotated[dict[Name, Budget], AfterValidator(Table)]
+    publish: Names
     """Budgets whose weights are published."""
     train: Train
     hpo: Hpo
@@ -292,82 +318,60 @@ class Params(Section):
 class Best(Section):
     """Result of a search: architecture and settings of its best trial."""
 
-    cell: str
-    trial: Annotated[int, Field(ge=0)]
-    n_params: Positive
-    d_model: Positive
-    n_layers: Positive
-    n_heads: Positive
-    d_ff: Positive
-    lr: Annotated[float, Field(gt=0, lt=1)]
+    cell: Pair
+    trial: Annotated[int, Field(ge=0, le=10_000)]
+    n_params: Size
+    d_model: Width
+    n_layers: Number
+    n_heads: Number
+    d_ff: Annotated[int, Field(gt=0, le=8 * 65_536)]
+    lr: Rate
     dropout: Share
-    weight_decay: Annotated[float, Field(ge=0)]
-    warmup_steps: Annotated[int, Field(ge=0)]
-    epochs: Positive
+    weight_decay: Decay
+    warmup_steps: Steps
+    epochs: Number
     score: float | None = None
     """Validation log-loss of the trial in nats; this and the next two are absent without search."""
     seed: int | None = None
     versions: dict[str, str] | None = None
 
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "Best":
+        if self.d_model % self.n_heads:
+            raise ValueError(f"n_heads {self.n_heads} must divide d_model {self.d_model}")
+        return self
+
 
 def load_params(folder: Path = Path()) -> Params:
-    """Read params.yaml and grid.yaml from a folder.
+    """Read params.yaml and grid.yaml from a folder; raise InputError as `load` does."""
+    return load(folder / paths.PARAMS, Params).with_grid(load(folder / paths.GRID, Grid))
+
+
+def load_space(folder: Path = Path()) -> Space:
+    """Read space.yaml from a folder; raise InputError as `load` does."""
+    return load(folder / paths.SPACE, Space)
+
+
+def load_best(params: Params, cell: str, folder: Path = Path()) -> Best:
+    """Read the result of the search that a cell trains with.
 
     Raises
     ------
     InputError
-        A file is missing or damaged, a key is unknown or missing, or a value has the wrong type;
-        one line that names file, key and value, and what is allowed.
+        The file cannot be read (`load`), is the result of another search, or has a value that the
+        search could not draw.
     """
-    return _load(folder / paths.PARAMS, Params).with_grid(_load(folder / paths.GRID, Grid))
-
-
-def load_space(folder: Path = Path()) -> Space:
-    """Read space.yaml from a folder; raise InputError as `load_params` does."""
-    return _load(folder / paths.SPACE, Space)
-
-
-def load_best(path: Path) -> Best:
-    """Read the result of a search; raise InputError as `load_params` does."""
-    return _load(path, Best)
-
-
-def _load(path: Path, section: type[Loaded]) -> Loaded:
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-        return section.model_validate(raw)
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing") from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error.reason})") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    except ValidationError as error:
-        raise InputError(f"{path}: {_one_line(error, section)}") from None
-
-
-def _one_line(error: ValidationError, section: type[Section]) -> str:
-    problems = error.errors(include_url=False)
-    first: Any = problems[0]
-    key = ".".join(" ".join(str(part).split()) for part in first["loc"]) or "the whole file"
-    if first["type"] == "extra_forbidden":
-        line = f"{key}: unknown key; allowed: {', '.join(_siblings(first['loc'], section))}"
-    elif first["type"] == "missing":
-        line = f"{key}: missing"
-    else:
-        line = (
-            f"{key}: {first['input']!r} is not allowed; {first['msg'][0].lower()}{first['msg'][1:]}"
-        )
-    return line + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
-
-
-def _siblings(location: tuple[int | str, ...], section: Any) -> list[str]:
-    """Return the keys that are allowed where an unknown one was found."""
-    for part in location[:-1]:
-        field = section.model_fields.get(part)
-        if field is not None:  # otherwise the key of an entry, such as 2M in budgets
-            arguments = getattr(field.annotation, "__args__", ())
-            section = arguments[-1] if arguments else field.annotation
-    return sorted(section.model_fields)
+    search = params.cells[cell].search
+    path = folder / paths.best(search)
+    best = load(path, Best)
+    if best.cell != search:
+        raise InputError(f"{path}: cell: {shown(best.cell)} is not allowed; {search} is needed")
+    if params.trials_of(params.cells[search].budget):
+        space = load_space(folder)
+        for name in Space.model_fields:
+            value = getattr(best, name)
+            if allowed := space.refusal(name, value):
+                raise InputError(
+                    f"{path}: {name}: {value} is outside {paths.SPACE}; allowed: {allowed}"
+                )
+    return best

@@ -1,7 +1,14 @@
 """Paths of the study's files, relative to the repository root."""
 
+import re
 from pathlib import Path
 
+from patchscale.study.errors import InputError, shown
+
+NAME = "[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
+"""Pattern of every name in params.yaml and grid.yaml: it becomes a file and a word of a command."""
+SYMBOL = r"\^?[A-Za-z0-9][A-Za-z0-9.=_-]{0,31}"
+"""Pattern of the symbol of a series, which becomes a file."""
 PARAMS = Path("params.yaml")
 GRID = Path("grid.yaml")
 SPACE = Path("space.yaml")
@@ -16,34 +23,47 @@ SCALING_CSV = Path("plots/scaling.csv")
 RESULTS = Path("docs/results.md")
 
 
+def safe(text: str, pattern: str = f"{NAME}(-{NAME})?") -> str:
+    """Return a name, or two joined by a hyphen, that may become part of a path.
+
+    Raises
+    ------
+    InputError
+        The text has another form, such as that of a path to another folder.
+    """
+    if not re.fullmatch(pattern, text):
+        raise InputError(f"{shown(text)} is not allowed as a name; it must match {pattern}")
+    return text
+
+
 def raw(dataset: str, series: str) -> Path:
     """Return the path of the canonical bars of a series, without the ^ of an index."""
-    return Path(f"data/raw/{dataset}/{series.removeprefix('^')}.csv")
+    return Path(f"data/raw/{safe(dataset)}/{safe(series, SYMBOL).removeprefix('^')}.csv")
 
 
 def validation(dataset: str) -> Path:
     """Return the path of the report of the data checks."""
-    return Path(f"metrics/download/{dataset}.json")
+    return Path(f"metrics/download/{safe(dataset)}.json")
 
 
 def features(tier: str) -> Path:
     """Return the path of the feature table of a tier."""
-    return Path(f"data/features/{tier}.arrow")
+    return Path(f"data/features/{safe(tier)}.arrow")
 
 
 def kinds(tier: str) -> Path:
     """Return the path of the kind, level or stationary, of every column of a tier."""
-    return Path(f"data/features/{tier}.json")
+    return Path(f"data/features/{safe(tier)}.json")
 
 
 def split(horizon: str) -> Path:
     """Return the path of the labels and subsets of a horizon."""
-    return Path(f"data/split/{horizon}.arrow")
+    return Path(f"data/split/{safe(horizon)}.arrow")
 
 
 def best(cell: str) -> Path:
     """Return the path of the architecture and settings that a search found."""
-    return Path(f"data/hpo/{cell}/best.yaml")
+    return Path(f"data/hpo/{safe(cell)}/best.yaml")
 
 
 def hpo(cell: str, name: str) -> Path:
@@ -53,69 +73,69 @@ def hpo(cell: str, name: str) -> Path:
 
 def costs(cell: str) -> Path:
     """Return the path of the seconds and memory of a search's trials (ignored by git)."""
-    return Path(f"runs/hpo-{cell}/costs.arrow")
+    return Path(f"runs/hpo-{safe(cell)}/costs.arrow")
 
 
 def hpo_metrics(cell: str) -> Path:
     """Return the path of the metrics of a search."""
-    return Path(f"metrics/hpo/{cell}.json")
+    return Path(f"metrics/hpo/{safe(cell)}.json")
 
 
 def weights(cell: str, seed: int) -> Path:
     """Return the path of the trained weights of a replicate (ignored by git)."""
-    return Path(f"models/{cell}/seed{seed}.safetensors")
+    return Path(f"models/{safe(cell)}/seed{seed}.safetensors")
 
 
 def live(cell: str, seed: int) -> Path:
     """Return the path of the DVCLive folder of a replicate (ignored by git)."""
-    return Path(f"runs/{cell}-seed{seed}")
+    return Path(f"runs/{safe(cell)}-seed{seed}")
 
 
 def published_weights(cell: str, seed: int) -> Path:
     """Return the path of the published weights of a replicate, a DVC output."""
-    return Path(f"data/weights/{cell}/seed{seed}.safetensors")
+    return Path(f"data/weights/{safe(cell)}/seed{seed}.safetensors")
 
 
 def card(cell: str) -> Path:
     """Return the path of the card of a cell: all that is needed to rebuild and check its model."""
-    return Path(f"metrics/cards/{cell}.json")
+    return Path(f"metrics/cards/{safe(cell)}.json")
 
 
 def predictions(cell: str) -> Path:
     """Return the path of the probabilities of validation and test dates, without labels."""
-    return Path(f"data/predictions/{cell}.arrow")
+    return Path(f"data/predictions/{safe(cell)}.arrow")
 
 
 def train_metrics(cell: str) -> Path:
     """Return the path of the metrics of a cell's training."""
-    return Path(f"metrics/train/{cell}.json")
+    return Path(f"metrics/train/{safe(cell)}.json")
 
 
 def backtest_metrics(cell: str) -> Path:
     """Return the path of the metrics of a cell's evaluation and backtest."""
-    return Path(f"metrics/backtest/{cell}.json")
+    return Path(f"metrics/backtest/{safe(cell)}.json")
 
 
 def baseline_metrics(horizon: str) -> Path:
     """Return the path of the metrics of the baselines of a horizon."""
-    return Path(f"metrics/baselines/{horizon}.json")
+    return Path(f"metrics/baselines/{safe(horizon)}.json")
 
 
 def losses(name: str) -> Path:
     """Return the path of the daily log-losses of a cell, or of the baselines of a horizon."""
-    return Path(f"data/losses/{name}.arrow")
+    return Path(f"data/losses/{safe(name)}.arrow")
 
 
 def trades(cell: str) -> Path:
     """Return the path of the trades of a cell in the test year."""
-    return Path(f"data/trades/{cell}.csv")
+    return Path(f"data/trades/{safe(cell)}.csv")
 
 
 def figure(name: str) -> Path:
     """Return the path of a figure of the whole study."""
-    return Path(f"plots/{name}.svg")
+    return Path(f"plots/{safe(name)}.svg")
 
 
 def plot(kind: str, name: str) -> Path:
     """Return the path of a plot's table; kinds are curves, equity, calibration, ..."""
-    return Path(f"plots/{kind}/{name}.csv")
+    return Path(f"plots/{safe(kind)}/{safe(name)}.csv")

@@ -1,14 +1,14 @@
 """Helpers of the stage scripts: exit codes, code dependencies, limits from the environment."""
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from patchscale.study import paths
-from patchscale.study.errors import Ended, InputError
+from patchscale.study.errors import Ended, InputError, shown
+from patchscale.study.files import read_yaml
 
 
 def run(main: Callable[..., None]) -> None:
@@ -20,6 +20,10 @@ def run(main: Callable[..., None]) -> None:
     script = Path(sys.argv[0])
     name = f"patchscale {script.stem}" if script.is_absolute() else str(script)
     try:
+        try:
+            inspect.signature(main).bind(*sys.argv[1:])
+        except TypeError as error:
+            raise InputError(f"wrong number of arguments ({error})") from None
         main(*sys.argv[1:])
     except Ended as error:
         print(f"{name}: {error}", file=sys.stderr)
@@ -41,7 +45,8 @@ def max_hours() -> float:
         hours = float("nan")
     if not hours > 0:
         raise InputError(
-            f"PATCHSCALE_MAX_HOURS: {text!r} is not allowed; a positive number of hours is needed"
+            f"PATCHSCALE_MAX_HOURS: {shown(text)} is not allowed; a positive number of hours is "
+            f"needed"
         )
     return hours
 
@@ -57,15 +62,15 @@ def max_workers() -> int:
     text = os.environ.get("PATCHSCALE_WORKERS", "0")
     if not text.isascii() or not text.isdigit():
         raise InputError(
-            f"PATCHSCALE_WORKERS: {text!r} is not allowed; a whole number of processes is needed, "
-            f"0 for as many as cores and memory allow"
+            f"PATCHSCALE_WORKERS: {shown(text)} is not allowed; a whole number of processes is "
+            f"needed, 0 for as many as cores and memory allow"
         )
     return int(text)
 
 
 def code_of(stage: str, root: Path = Path()) -> list[Path]:
     """Return the Python files that dvc.yaml names as dependencies of a stage, sorted."""
-    pipeline = yaml.load((root / paths.PIPELINE).read_text("utf-8"), Loader=yaml.CSafeLoader)
+    pipeline = read_yaml(root / paths.PIPELINE)
     definition = pipeline["stages"][stage]
     files: list[Path] = []
     for dependency in definition.get("do", definition)["deps"]:

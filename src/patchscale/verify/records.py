@@ -8,10 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from patchscale.study.errors import InputError
-from patchscale.study.files import digest, read_json
+from patchscale.study.files import digest, read_json, read_yaml
 
 CACHE = Path(".dvc/cache/files/md5")
 
@@ -33,8 +31,8 @@ class Check:
 def locked_stages(lock: Path) -> dict[str, Any]:
     """Return the stages of dvc.lock."""
     try:
-        stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)["stages"]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        stages = read_yaml(lock)["stages"]
+    except (InputError, KeyError, TypeError):
         stages = None
     if not isinstance(stages, dict):
         raise InputError(f"{lock}: missing or damaged; `git checkout {lock}` restores it")
@@ -62,9 +60,7 @@ def folder_md5(files: dict[str, str]) -> str:
 
 def records(stages: dict[str, Any], root: Path) -> Iterator[Check]:
     """Compare the outputs, dependencies, parameters and command of every stage with dvc.lock."""
-    params = cache(
-        lambda file: yaml.load((root / file).read_text("utf-8"), Loader=yaml.CSafeLoader)
-    )
+    params = cache(lambda file: read_yaml(root / file))
     hashed = cache(lambda path: dvc_md5(root / path))
     for name, stage in stages.items():
         for out in stage.get("outs", []):

@@ -16,7 +16,7 @@ from patchscale.bars import COLUMNS, canonical_csv, parse_bars, read_bars
 from patchscale.download import checks, sources
 from patchscale.download.seams import ratio_seams
 from patchscale.study import paths
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, shown
 from patchscale.study.params import load_params
 from patchscale.study.stage import run
 from patchscale.verify.records import dvc_md5, folder_md5, locked_stages
@@ -89,7 +89,8 @@ def main(*words: str) -> None:
     params = load_params()
     name = chosen or params.dataset
     if name not in params.datasets:
-        raise InputError(f"data set {name!r} is unknown; allowed: {', '.join(params.datasets)}")
+        allowed = ", ".join(params.datasets)
+        raise InputError(f"data set {shown(name)} is unknown; allowed: {allowed}")
     data, root = params.datasets[name], Path.cwd()
     bars = sources.fetch(data)
     checks.check_dataset(bars, data, f"datasets.{name}")

@@ -107,7 +107,7 @@ def prediction_gap(cell: str, root: Path) -> float:
     params = load_params(root)
     card = read_json(root / paths.card(cell))
     torch.set_num_threads(card["threads"])
-    best = load_best(root / paths.best(params.cells[cell].search))
+    best = load_best(params, cell, root)
     inputs = read_inputs(params, cell, best, root=root)
     stored = read_arrow(root / paths.predictions(cell))
     first = card["replicates"][0]
@@ -126,6 +126,7 @@ def retrain(cell: str, root: Path) -> Check:
         for name in (
             "params.yaml",
             "grid.yaml",
+            "space.yaml",
             "dvc.yaml",
             "src",
             "stages",
