@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from patchscale.study.errors import without_secrets
+
 Values = Mapping[str, float]
 """Values of an epoch by name."""
 
@@ -105,7 +107,7 @@ def tracking(
         except Exception as error:
             trackers.pop(name, None)
             line = f"{name} is off for this run: {type(error).__name__}: {error}"
-            report(textwrap.shorten(line, 240, placeholder=" ..."))
+            report(textwrap.shorten(without_secrets(line), 240, placeholder=" ..."))
 
     def start(name: str) -> None:
         trackers[name] = kinds[name]()

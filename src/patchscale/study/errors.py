@@ -1,4 +1,19 @@
-"""Expected failures of a run, each with its exit code."""
+"""Expected failures of a run, each with its exit code, and messages without passwords."""
+
+import errno
+import os
+import re
+from urllib.parse import unquote
+
+OF_MACHINE = {
+    getattr(errno, name)
+    for name in ("EACCES", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ENOSPC", "EPERM", "EROFS")
+    if hasattr(errno, name)
+}
+"""Numbers of errors that say that a file cannot be written or read on this machine."""
+URI = re.compile(r"""\b([a-z][a-z0-9+.-]*://)([^\s'"<>]*@)?([^\s'"<>?]*)(\?[^\s'"<>]*)?""", re.I)
+SECRET = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|KEY)$", re.I)
+"""Names of variables of the environment whose values are not printed."""
 
 
 class Ended(Exception):
@@ -34,3 +49,28 @@ class SearchFailed(Ended):
     """Search without a completed trial; the message holds the first reason (exit code 1)."""
 
     exit_code = 1
+
+
+def of_machine(error: OSError) -> Stopped | None:
+    """Return the failure that an error of the file system stands for; None for any other error.
+
+    A disk that is full or read-only is no fault of the input: the same command goes on later.
+    """
+    if error.errno not in OF_MACHINE:
+        return None
+    reason = error.strerror or str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    return Stopped(f"{where}{reason}; the same command goes on once this is mended")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text whose URIs have no user, password and query, for a line or a file.
+
+    Values of variables such as WANDB_API_KEY, and passwords within variables, are removed as well.
+    """
+    for name, value in os.environ.items():
+        password = value.partition("://")[2].rpartition("@")[0].partition(":")[2]
+        for secret in (value if SECRET.search(name) else "", password, unquote(password)):
+            if len(secret) > 3:
+                text = text.replace(secret, "***")
+    return URI.sub(r"\1\3", text)
