@@ -1,5 +1,7 @@
 import math
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -306,6 +308,16 @@ def test_why_layers_are_not_compiled_is_said_once(
     assert [worth_compiling(300, kind) for _ in range(3)] == [False] * 3
     told = capsys.readouterr().err
     assert told == f"layers are not compiled, which takes longer: {reason}\n"
+
+
+def test_a_cache_that_cannot_be_written_is_left(capsys, monkeypatch, tmp_path):
+    for folder in (tmp_path / "new/cache", Path("/dev/null/cache")):
+        monkeypatch.setenv(device.CACHE, str(folder))
+        device.leave_unwritable_cache()
+        device.leave_unwritable_cache()
+    assert device.CACHE not in os.environ
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{device.CACHE}: '/dev/null/cache' cannot be written (Not a directory)")
 
 
 class CompilerFailed(RuntimeError):

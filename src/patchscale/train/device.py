@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import sysconfig
+import tempfile
 import textwrap
 import time
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 import torch
 
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -39,6 +41,21 @@ def prepare(device: str, threads: int, compiled: bool) -> None:
     if compiled:
         torch.compiler.reset()
     reset_peak(device)
+
+
+def leave_unwritable_cache() -> None:
+    """Unset TORCHINDUCTOR_CACHE_DIR where that folder cannot be written, and say so.
+
+    Torch cannot even build a model then. Without the variable it uses a temporary folder.
+    """
+    if folder := os.environ.get(CACHE):
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            del os.environ[CACHE]
+            reason = f"{folder!r} cannot be written ({error.strerror})"
+            print(f"{CACHE}: {reason}; a temporary folder is used", file=sys.stderr)
 
 
 @cache

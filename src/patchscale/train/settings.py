@@ -7,7 +7,7 @@ import torch
 
 from patchscale.study.params import Best, Precision, Train
 from patchscale.study.stage import may_compile
-from patchscale.train.device import can_compile
+from patchscale.train.device import can_compile, leave_unwritable_cache
 
 STEPS_WORTH_COMPILING = 300
 """Compiling takes 8 to 14 s the first time and saves 0.1 s a step of the smallest models."""
@@ -39,6 +39,7 @@ def settings_for(
     Layers are compiled where there are enough steps to repay the compilation, where one process
     trains, and where compiling works. The settings say whether they are.
     """
+    leave_unwritable_cache()
     device = device_of_this_machine()
     steps = best.epochs * math.ceil(samples / rules.batch_size)
     return Settings(
