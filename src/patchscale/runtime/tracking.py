@@ -175,7 +175,8 @@ class MLflow:
 
     def __init__(self, run: Run) -> None:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault(
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"
         )  # the default of 7 takes 4 min
@@ -307,5 +308,6 @@ def _store_lock(uri: str) -> AbstractContextManager[Any]:
     """
     from filelock import FileLock
 
-    path = uri.removeprefix("sqlite:///")
-    return nullcontext() if path == uri else FileLock(f"{path}.lock", timeout=TIMEOUT)
+    kind, _, path = uri.partition("?")[0].partition(":///")
+    is_sqlite = kind.partition("+")[0] == "sqlite"
+    return FileLock(f"{path}.lock", timeout=TIMEOUT) if is_sqlite else nullcontext()

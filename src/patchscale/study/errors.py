@@ -12,6 +12,7 @@ OF_MACHINE = {
 }
 """Numbers of errors that say that a file cannot be written or read on this machine."""
 URI = re.compile(r"""\b([a-z][a-z0-9+.-]*://)([^\s'"<>]*@)?([^\s'"<>?]*)(\?[^\s'"<>]*)?""", re.I)
+QUERY = re.compile(r"""\?[^\s'"<>?]*=[^\s'"<>]*""")
 SECRET = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|KEY)$", re.I)
 """Names of variables of the environment whose values are not printed."""
 
@@ -69,8 +70,10 @@ def without_secrets(text: str) -> str:
     Values of variables such as WANDB_API_KEY, and passwords within variables, are removed as well.
     """
     for name, value in os.environ.items():
-        password = value.partition("://")[2].rpartition("@")[0].partition(":")[2]
+        is_address = len(value.split()) == 1
+        user = value.partition("://")[2].rpartition("@")[0] if is_address else ""
+        password = user.partition(":")[2]
         for secret in (value if SECRET.search(name) else "", password, unquote(password)):
             if len(secret) > 3:
                 text = text.replace(secret, "***")
-    return URI.sub(r"\1\3", text)
+    return QUERY.sub("", URI.sub(r"\1\3", text))

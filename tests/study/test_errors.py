@@ -1,0 +1,60 @@
+"""Messages contain no password, and a disk at fault is an expected failure."""
+
+import errno
+import os
+
+import pytest
+
+from patchscale.study.errors import OF_MACHINE, of_machine, without_secrets
+
+PASSWORD = "hunter2/@x"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+        ("at http://me:hunter2@host:5000/api, later", "at http://host:5000/api, later"),
+        ("postgresql+psycopg://me:a/b@c?d@host/db?x=1", "postgresql+psycopg://host/db"),
+        ("'https://token@host/a?key=hunter2' failed", "'https://host/a' failed"),
+        ("with url: /?token=hunter2/api (Caused by", "with url: / (Caused by"),
+        ("two: s3://k:s@a/b and HTTP://u@b", "two: s3://a/b and HTTP://b"),
+        ("what? nothing; a = b @ c", "what? nothing; a = b @ c"),
+    ],
+)
+def test_an_address_has_no_user_no_password_and_no_query(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WANDB_API_KEY", PASSWORD),
+        ("MLFLOW_TRACKING_PASSWORD", PASSWORD),
+        ("RAY_AUTH_TOKEN", PASSWORD),
+        ("AWS_SECRET_ACCESS_KEY", PASSWORD),
+        ("PATCHSCALE_MLFLOW", f"http://me:{PASSWORD}@host"),
+        ("PATCHSCALE_MLFLOW", "http://me:hunter2%2F%40x@host"),
+    ],
+)
+def test_what_the_environment_keeps_secret_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    assert without_secrets(f"{PASSWORD} is false") == "*** is false"
+
+
+def test_a_full_or_read_only_disk_is_a_failure_that_can_be_resumed() -> None:
+    for number in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+        assert number in OF_MACHINE
+        stopped = of_machine(OSError(number, os.strerror(number), "/data/x"))
+        assert stopped is not None
+        assert stopped.exit_code == 75
+        assert str(stopped).startswith(f"/data/x: {os.strerror(number)}; the same command")
+
+
+def test_a_file_that_is_missing_is_no_fault_of_the_machine() -> None:
+    assert of_machine(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
+    assert of_machine(OSError("no number")) is None
