@@ -58,3 +58,9 @@ def test_a_full_or_read_only_disk_is_a_failure_that_can_be_resumed() -> None:
 def test_a_file_that_is_missing_is_no_fault_of_the_machine() -> None:
     assert of_machine(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
     assert of_machine(OSError("no number")) is None
+    assert of_machine(ValueError("(os error 2)")) is None
+
+
+def test_a_full_disk_is_recognised_in_the_error_of_a_library() -> None:
+    stopped = of_machine(RuntimeError("I/O error: No space left on device (os error 28)"))
+    assert str(stopped).startswith("No space left on device; the same command")

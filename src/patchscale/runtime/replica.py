@@ -114,7 +114,7 @@ def outcome_of(
     except Ended as error:
         return error
     except Exception as error:
-        if isinstance(error, OSError) and (stopped_by := of_machine(error)):
+        if stopped_by := of_machine(error):
             return stopped_by
         traceback.print_exc()
         return RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}")

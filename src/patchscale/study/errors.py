@@ -11,6 +11,7 @@ OF_MACHINE = {
     if hasattr(errno, name)
 }
 """Numbers of errors that say that a file cannot be written or read on this machine."""
+OF_RUST = re.compile(r"\(os error (\d+)\)")
 URI = re.compile(r"""\b([a-z][a-z0-9+.-]*://)([^\s'"<>]*@)?([^\s'"<>?]*)(\?[^\s'"<>]*)?""", re.I)
 QUERY = re.compile(r"""\?[^\s'"<>?]*=[^\s'"<>]*""")
 SECRET = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|KEY)$", re.I)
@@ -52,16 +53,19 @@ class SearchFailed(Ended):
     exit_code = 1
 
 
-def of_machine(error: OSError) -> Stopped | None:
+def of_machine(error: BaseException) -> Stopped | None:
     """Return the failure that an error of the file system stands for; None for any other error.
 
     A disk that is full or read-only is no fault of the input: the same command goes on later.
+    Libraries written in Rust name the number of the error in their message.
     """
-    if error.errno not in OF_MACHINE:
+    number = getattr(error, "errno", None)
+    if named := OF_RUST.search(str(error)):
+        number = int(named[1])
+    if not isinstance(number, int) or number not in OF_MACHINE:
         return None
-    reason = error.strerror or str(error)
-    where = f"{error.filename}: " if error.filename else ""
-    return Stopped(f"{where}{reason}; the same command goes on once this is mended")
+    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    return Stopped(f"{where}{os.strerror(number)}; the same command goes on once this is mended")
 
 
 def without_secrets(text: str) -> str:

@@ -26,7 +26,7 @@ def run(main: Callable[..., None]) -> None:
     try:
         with _signals():
             main(*sys.argv[1:])
-    except (Ended, KeyboardInterrupt, OSError) as error:
+    except (Exception, KeyboardInterrupt) as error:
         ended = _expected(error)
         if ended is None:
             raise
@@ -38,9 +38,9 @@ def _expected(error: BaseException) -> Ended | None:
     """Return the expected failure that an exception stands for; None for a bug."""
     if isinstance(error, Ended):
         return error
-    if isinstance(error, OSError):
-        return of_machine(error)
-    return Stopped(f"{error}: stopped; the same command goes on")
+    if isinstance(error, KeyboardInterrupt):
+        return Stopped(f"{error}: stopped; the same command goes on")
+    return of_machine(error)
 
 
 @contextmanager
