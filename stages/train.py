@@ -95,7 +95,8 @@ def plan(
     """Return the replicates of a cell, and what its card says of all of them."""
     row, tier = params.cells[cell], params.features.tier
     rules = params.budgets[row.budget].run
-    settings = settings_for(best, params.train, rules.precision, len(inputs.train.rows))
+    samples = len(inputs.train.rows)
+    settings = settings_for(best, params.train, rules.precision, samples, rules.processes)
     facts = {
         "shape": asdict(inputs.shape),
         "settings": asdict(settings),

@@ -109,5 +109,5 @@ def test_a_cluster_that_does_not_answer_is_named_at_once(monkeypatch: pytest.Mon
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(InputError, match=f"RAY_ADDRESS: '{address}' does not answer"):
+    with pytest.raises(InputError, match=f"RAY_ADDRESS: '{address}': does not answer"):
         make_executor("ray", 1, Path(os.curdir))

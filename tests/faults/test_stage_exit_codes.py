@@ -1,5 +1,6 @@
 """A stage ends with an exit code that says what happened, and at most one line on stderr."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from patchscale.study.errors import Diverged, Ended, InputError, SearchFailed, Stopped
+from patchscale.study.errors import Diverged, InputError, SearchFailed, Stopped
 from patchscale.study.stage import run
 
 
@@ -23,10 +24,14 @@ def arguments(monkeypatch: pytest.MonkeyPatch) -> None:
         (Stopped("stopped; 3 epochs are kept"), 75),
         (Diverged("2M-h1: the loss of epoch 3 is not finite"), 1),
         (SearchFailed("2M-h1: none of 3 trials was completed"), 1),
+        (KeyboardInterrupt("SIGTERM"), 75),
+        (OSError(28, "No space left on device", "data/x"), 75),
+        (PermissionError(13, "Permission denied", "data/x"), 75),
+        (InputError("http://me:hunter2@host: does not answer"), 2),
     ],
 )
 def test_expected_failure_is_an_exit_code_and_one_line(
-    capsys: pytest.CaptureFixture[str], error: Ended, code: int
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int
 ) -> None:
     def main(cell: str) -> None:
         raise error
@@ -36,7 +41,12 @@ def test_expected_failure_is_an_exit_code_and_one_line(
     assert raised.value.code == code
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == f"stages/train.py: {error}\n"
+    told = str(error).replace("me:hunter2@", "")
+    if isinstance(error, KeyboardInterrupt):
+        told = "SIGTERM: stopped; the same command goes on"
+    if isinstance(error, OSError):
+        told = f"data/x: {error.strerror}; the same command goes on once this is mended"
+    assert printed.err == f"stages/train.py: {told}\n"
 
 
 def test_success_returns_and_passes_the_arguments_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,6 +107,44 @@ def test_process_with_a_bug_ends_with_1_and_a_traceback(tmp_path: Path) -> None:
     assert code == 1
     assert lines[0].startswith("Traceback")
     assert lines[-1] == "KeyError: 'a bug'"
+
+
+WAITS = """
+import sys, time
+from pathlib import Path
+from patchscale.study.files import replacing
+from patchscale.study.stage import run
+
+def main(name):
+    with replacing(Path(name)) as temporary:
+        temporary.write_text("half")
+        print("ready", flush=True)
+        time.sleep(120)
+
+if __name__ == "__main__":
+    run(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_any_stage_with_75_and_leaves_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "stage.py").write_text(WAITS)
+    process = subprocess.Popen(
+        [sys.executable, "stage.py", "out"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, told = process.communicate(timeout=120)
+    assert told == f"stage.py: {number.name}: stopped; the same command goes on\n"
+    assert process.returncode == 75
+    assert [file.name for file in tmp_path.iterdir()] == ["stage.py"]
 
 
 def test_stage_without_its_params_ends_with_2_and_names_them(tmp_path: Path) -> None:

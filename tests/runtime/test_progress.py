@@ -290,3 +290,11 @@ def test_a_closed_terminal_does_not_end_a_training(lines, tmp_path):
     os.close(reader)
     assert process.communicate(lines, timeout=120)[0] == "trained\n"
     assert process.returncode == 0
+
+
+def test_a_reported_line_contains_no_password(tmp_path):
+    told = []
+    for report in (told.append, None):
+        Heartbeat(tmp_path / "state.json", report).report("http://me:hunter2@host?key=hunter2")
+    assert told == ["http://host"]
+    assert "hunter2" not in (tmp_path / "state.json").read_text()

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from patchscale.runtime import stopping
 from patchscale.runtime.stopping import ANCESTORS_EVERY, _is_dvc, ancestors_to_dvc, stop_requests
 
 WAITS = """
@@ -286,6 +287,121 @@ def test_the_end_of_dvc_is_the_reason_where_all_ancestors_ended(start, tmp_path)
     shell.kill()
     dvc.kill()
     assert dvc.stdout.readline() == "stopped dvc ended\n"
+
+
+LATE = """
+    import os, psutil, sys, time
+    from patchscale.runtime.stopping import stop_requests
+    print("ready", os.getpid(), flush=True)
+    while psutil.pid_exists({pid}):
+        time.sleep(0.01)
+    with stop_requests() as stopped:
+        print("stopped", stopped() or "nothing", flush=True)
+"""
+BEGINS = """
+    import os, subprocess
+    environment = os.environ | {variables}
+    code = {code!r}.replace("{{pid}}", str(os.getpid()))
+    subprocess.run([word.replace("CODE", code) for word in {command!r}], env=environment)
+"""
+
+
+def begin_late(start, path, command, **variables):
+    """Start a process that runs a stage, which looks around once that process was killed."""
+    code = textwrap.dedent(LATE)
+    text = write(path, BEGINS, variables=variables, code=code, command=command)
+    begun = start([sys.executable, text, "repro"])
+    ready(begun)
+    begun.kill()
+    begun.wait()
+    return begun.stdout.readline()
+
+
+STAGE = [sys.executable, "-c", "CODE"]
+WORKER = [
+    sys.executable,
+    "-c",
+    "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]])",
+    *STAGE[1:],
+]
+
+
+@pytest.mark.parametrize("command", [STAGE, WORKER], ids=["stage", "worker"])
+def test_the_end_of_dvc_is_noticed_also_if_it_was_before_the_first_look(command, start, tmp_path):
+    told = begin_late(start, tmp_path / "dvc", command, DVC_STAGE="train@2M-h1")
+    assert told == "stopped dvc ended\n"
+
+
+def test_the_end_of_the_process_that_launched_is_noticed_before_the_first_look(start, tmp_path):
+    parent = f"{{{{{stopping.PARENT!r}: str(os.getpid())}}}}"
+    text = BEGINS.replace("{variables}", parent)
+    path = tmp_path / "launcher.py"
+    write(path, text, code=textwrap.dedent(LATE), command=STAGE)
+    launcher = start([sys.executable, str(path)])
+    ready(launcher)
+    launcher.kill()
+    launcher.wait()
+    assert launcher.stdout.readline() == "stopped parent ended\n"
+
+
+def test_a_stage_that_was_started_by_hand_outlives_its_shell(start, tmp_path):
+    assert begin_late(start, tmp_path / "shell.py", STAGE) == "stopped nothing\n"
+
+
+def test_a_stage_begun_by_a_program_that_uses_dvc_as_a_library_trains(start, tmp_path):
+    text = """
+        import os
+        from patchscale.runtime.stopping import stop_requests
+        with stop_requests() as stopped:
+            print("ready", os.getpid(), stopped() == "", flush=True)
+    """
+    stage = [sys.executable, write(tmp_path / "stage.py", text)]
+    variables = {"DVC_STAGE": "train@2M-h1"}
+    program = write(tmp_path / "program.py", BEGINS, variables=variables, code="", command=stage)
+    assert start([sys.executable, program]).stdout.readline().endswith(" True\n")
+
+
+BLOCKS = """
+    import subprocess, sys
+    from patchscale.runtime.stopping import interruptible, stop_requests
+    from patchscale.study.errors import Stopped
+
+    class Loses:
+        def __del__(self):
+            print("ready", self.process.pid, flush=True)
+            self.process.wait()  # an exception in a destructor is lost
+
+    try:
+        with stop_requests() as stopped, interruptible(stopped):
+            loses = Loses()
+            loses.process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+            {waits}
+            while True:
+                pass
+    except Stopped as error:
+        print("ended by", error, flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("waits", ["loses.__del__()", "del loses"])
+def test_an_interruptible_block_ends_at_once_with_what_it_started(number, waits, start, tmp_path):
+    process = start(
+        [sys.executable, write(tmp_path / "block.py", BLOCKS, waits=waits)],
+        stderr=subprocess.DEVNULL,
+    )
+    child = psutil.Process(ready(process))
+    process.send_signal(number)
+    told = process.stdout.readline()
+    assert told.startswith(f"ended by {number.name}: stopped, every step is kept")
+    assert not child.is_running()
+
+
+def test_a_block_that_nobody_interrupts_keeps_its_error_and_its_handler():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyError), stopping.interruptible(lambda: ""):
+        raise KeyError
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_nothing_is_noticed_while_all_live(start, tmp_path):

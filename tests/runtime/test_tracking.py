@@ -361,6 +361,38 @@ def test_a_bad_uri_is_one_line(uri, lines, tmp_path):
     assert [step for step, _ in curve("val_log_loss")] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://me:hunter2@127.0.0.1:9/?token=hunter2",
+        "sqlite:///m.db?token=hunter2",
+        "nonsense://me:hunter2@host",
+    ],
+)
+def test_no_line_and_no_file_contains_a_password(uri, lines, tmp_path, capfd):
+    with tracking(Path("live"), run_of(mlflow=uri), [row(1)], lines.append) as log:
+        log(row(2))
+    told = [*lines, *capfd.readouterr()]
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert any(file.parts[-2] == "metrics" for file in files)
+    assert not [line for line in told if "hunter2" in line]
+    assert not [file for file in files if "hunter2" in file.name or b"hunter2" in file.read_bytes()]
+
+
+def test_a_store_that_another_process_locks_is_one_line(store, lines, capfd):
+    with tracking(Path("live"), run_of("first", mlflow=store), [], lines.append):
+        pass
+    assert lines == []
+    with sqlite3.connect(store.removeprefix("sqlite:///"), isolation_level=None) as other:
+        other.execute("begin exclusive")
+        with tracking(Path("live"), run_of("locked", mlflow=store), [], lines.append) as log:
+            log(row(1))
+    (line,) = lines
+    assert line.startswith("MLflow is off for this run: ")
+    assert "database is locked" in line
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_directory_that_cannot_be_written_is_one_line(store, lines, tmp_path):
     (tmp_path / "file").touch()
     run = run_of("unwritable", mlflow=store)

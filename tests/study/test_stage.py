@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from patchscale.study.errors import InputError
-from patchscale.study.stage import code_of, max_hours, max_workers
+from patchscale.study.stage import code_of, max_hours, max_workers, may_compile
 
 PIPELINE = """\
 vars:
@@ -78,8 +78,10 @@ def test_code_of_a_stage_is_all_python_below_its_dependencies(
 def test_limits_have_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PATCHSCALE_MAX_HOURS", raising=False)
     monkeypatch.delenv("PATCHSCALE_WORKERS", raising=False)
+    monkeypatch.delenv("PATCHSCALE_COMPILE", raising=False)
     assert max_hours() == 2.0
     assert max_workers() == 0
+    assert may_compile()
 
 
 def test_limits_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +89,9 @@ def test_limits_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PATCHSCALE_WORKERS", "12")
     assert max_hours() == 0.5
     assert max_workers() == 12
+    for text, answer in (("0", False), ("1", True)):
+        monkeypatch.setenv("PATCHSCALE_COMPILE", text)
+        assert may_compile() is answer
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "nan", "two", "1h"])
@@ -105,3 +110,12 @@ def test_workers_that_are_no_whole_number_are_refused(
     monkeypatch.setenv("PATCHSCALE_WORKERS", text)
     with pytest.raises(InputError, match=f"^PATCHSCALE_WORKERS: '{text}' is not allowed; "):
         max_workers()
+
+
+@pytest.mark.parametrize("text", ["", "no", "2", "01"])
+def test_a_switch_that_is_neither_0_nor_1_is_refused(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("PATCHSCALE_COMPILE", text)
+    with pytest.raises(InputError, match=f"^PATCHSCALE_COMPILE: '{text}' is not allowed; "):
+        may_compile()

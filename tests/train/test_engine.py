@@ -1,5 +1,7 @@
 import math
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from patchscale.model.patchtst import PatchTST
 from patchscale.model.weights import build
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.study.errors import InputError
-from patchscale.train import memory, settings
+from patchscale.train import device, memory
 from patchscale.train.engine import Engine, log_loss
 from patchscale.train.inputs import Inputs
 from patchscale.train.memory import Plan
@@ -264,23 +266,82 @@ def test_a_step_is_timed_as_it_will_be_made_but_not_for_long(inputs, monkeypatch
     assert timed == [32]
 
 
-def test_compiling_is_worth_it_for_many_steps_where_a_compiler_is(monkeypatch, tmp_path):
-    headers = tmp_path / "Python.h"
-    headers.touch()
-    monkeypatch.setattr(settings.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
-    monkeypatch.setattr(settings.shutil, "which", lambda name: name == "g++" and "/usr/bin/g++")
+@pytest.fixture
+def compiler(monkeypatch, tmp_path):
+    """Let this machine have headers, a compiler and Triton, and let all compilations succeed."""
+    (tmp_path / "Python.h").touch()
+    monkeypatch.delenv("PATCHSCALE_COMPILE", raising=False)
+    monkeypatch.setattr(device.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    monkeypatch.setattr(device.shutil, "which", lambda name: name == "g++" and "/usr/bin/g++")
+    monkeypatch.setattr(device, "find_spec", lambda name: name == "triton" or None)
+    monkeypatch.setattr(device, "_fault", lambda name: "")
+    device.can_compile.cache_clear()
+    yield tmp_path
+    device.can_compile.cache_clear()
+
+
+def test_compiling_is_worth_it_for_many_steps(compiler, capsys, monkeypatch):
     assert worth_compiling(300, "cpu")
+    assert worth_compiling(300, "cuda")
     assert not worth_compiling(299, "cpu")
     assert not worth_compiling(300, "mps")
-    monkeypatch.setattr(settings, "find_spec", lambda name: None)
-    assert not worth_compiling(300, "cuda")
-    monkeypatch.setattr(settings, "find_spec", lambda name: name == "triton" or None)
-    assert worth_compiling(300, "cuda")
-    headers.unlink()
+    monkeypatch.setenv("PATCHSCALE_COMPILE", "0")
     assert not worth_compiling(300, "cpu")
-    headers.touch()
-    monkeypatch.setattr(settings.shutil, "which", lambda name: None)
-    assert not worth_compiling(300, "cpu")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "reason"),
+    [
+        ("cpu", {"which": lambda name: None}, "there is no C++ compiler"),
+        ("cpu", {"get_paths": lambda: {"include": "/nowhere"}}, "the header Python.h is missing"),
+        ("cuda", {"find_spec": lambda name: None}, "Triton is not installed"),
+        ("cpu", {"_fault": lambda name: "g++: error: broken"}, "g++: error: broken"),
+    ],
+)
+def test_why_layers_are_not_compiled_is_said_once(
+    compiler, capsys, monkeypatch, kind, change, reason
+):
+    homes = {"which": device.shutil, "get_paths": device.sysconfig}
+    for name, value in change.items():
+        monkeypatch.setattr(homes.get(name, device), name, value)
+    assert [worth_compiling(300, kind) for _ in range(3)] == [False] * 3
+    told = capsys.readouterr().err
+    assert told == f"layers are not compiled, which takes longer: {reason}\n"
+
+
+def test_a_cache_that_cannot_be_written_is_left(capsys, monkeypatch, tmp_path):
+    for folder in (tmp_path / "new/cache", Path("/dev/null/cache")):
+        monkeypatch.setenv(device.CACHE, str(folder))
+        device.leave_unwritable_cache()
+        device.leave_unwritable_cache()
+    assert device.CACHE not in os.environ
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{device.CACHE}: '/dev/null/cache' cannot be written (Not a directory)")
+
+
+class CompilerFailed(RuntimeError):
+    def __init__(self, inner: Exception) -> None:
+        self.inner_exception = inner
+        super().__init__(f"{inner}\n\nSet TORCHDYNAMO_VERBOSE=1")
+
+
+class Output(RuntimeError):
+    output = "In file x:\n/tmp/y.cpp:3: fatal error: cannot write:  No space left\nmore\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (CompilerFailed(RuntimeError("No working C++ compiler\n")), "No working C++ compiler"),
+        (CompilerFailed(Output()), "/tmp/y.cpp:3: fatal error: cannot write: No space left"),
+        (OSError(30, "Read-only file system", "/x"), "[Errno 30] Read-only file system: '/x'"),
+        (ValueError(), "ValueError"),
+        (RuntimeError("word " * 100), ("word " * 39).strip() + " ..."),
+    ],
+)
+def test_the_reason_of_a_failed_compilation_is_one_line(error, reason):
+    assert device.why_not_compiled(error) == reason
 
 
 @pytest.mark.parametrize(

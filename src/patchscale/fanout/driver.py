@@ -25,7 +25,7 @@ from patchscale.fanout.executors import (
     read_log,
 )
 from patchscale.runtime.stopping import GRACE, REQUEST_EVERY
-from patchscale.study.errors import InputError, Stopped
+from patchscale.study.errors import InputError, Stopped, without_secrets
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -58,7 +58,7 @@ class StageGraph:
 
     def settle(self, name: str, state: str, detail: str = "") -> None:
         """Set the final state of a stage."""
-        self.states[name], self.details[name] = state, detail
+        self.states[name], self.details[name] = state, without_secrets(detail)
 
 
 def run_stages(
@@ -124,7 +124,7 @@ def log_of(name: str) -> Path:
 
 def report(line: str) -> None:
     """Print a line of progress."""
-    print(line, file=sys.stderr, flush=True)
+    print(without_secrets(line), file=sys.stderr, flush=True)
 
 
 def _job_if_stale(graph: StageGraph, stage: "Stage", add_needs: AddNeeds) -> Job | None:

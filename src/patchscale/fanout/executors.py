@@ -143,7 +143,7 @@ def execute(
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the driver only, which asks jobs to stop
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=partial(_die_with, os.getpid()) if sys.platform == "linux" else None,
             )
             # A training stops its own workers. A shell would not pass the signal on, so that all
             # its processes get it.
@@ -190,9 +190,11 @@ def _wait(
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel to kill this process when the process that started it dies."""
+def _die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies, which may be so already."""
     import ctypes
 
     parent_death_signal = 1
     ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)

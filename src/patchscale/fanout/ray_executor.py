@@ -1,7 +1,6 @@
 """Executor of stage commands as tasks of a Ray cluster whose nodes see the same folder."""
 
 import os
-import socket
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from patchscale.fanout.executors import Job, JobResult, execute
+from patchscale.runtime.cluster import connect
 from patchscale.runtime.retries import ATTEMPTS, COORDINATOR_GPU_SHARE
 from patchscale.runtime.stopping import stop_requests
 from patchscale.study.errors import InputError
@@ -27,20 +27,10 @@ class RayExecutor:
     """
 
     def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise InputError("--engine ray: Ray is not installed; pip install '.[ray]'") from None
+        connect()
+        import ray
+
         self._ray, self._root = ray, root
-        wanted = os.environ.get("RAY_ADDRESS", "")
-        try:
-            _connect_once(wanted)
-            ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
-        except OSError:
-            raise InputError(
-                f"RAY_ADDRESS: {wanted!r} does not answer; `ray start --head` starts a cluster and "
-                "names its address"
-            ) from None
         address = ray.get_runtime_context().gcs_address
         self._environment = {**environment, "RAY_ADDRESS": address, "PATCHSCALE_TRIALS": "ray"}
         self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -85,13 +75,6 @@ class RayExecutor:
         """Disconnect from the cluster, which kills the jobs that are left."""
         self._ray.shutdown()
         self._stop_file.unlink(missing_ok=True)
-
-
-def _connect_once(address: str) -> None:
-    """Raise OSError where nothing listens at host:port; `ray.init` would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if port.isdigit() and "/" not in host:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _run_on_node(job: Job, root: Path, environment: dict[str, str]) -> JobResult:

@@ -12,7 +12,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from patchscale.runtime.lockfile import file_lock
 from patchscale.runtime.progress import Heartbeat, display
 from patchscale.runtime.replica import Replica
 from patchscale.runtime.sharded_checkpoint import ShardedCheckpoint
-from patchscale.runtime.stopping import stop_requests
+from patchscale.runtime.stopping import PARENT, stop_requests
 from patchscale.study.errors import InputError, Stopped
 from patchscale.train import device
 from patchscale.train.callbacks import Callbacks, Log
@@ -50,6 +49,7 @@ def launch(processes: int) -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared[PARENT] = str(os.getpid())
     started = [
         subprocess.Popen(
             [sys.executable, *sys.argv],
@@ -166,13 +166,12 @@ def train_sharded(replicas: list[Replica], title: str) -> list[Trained]:
 def _train(replica: Replica, title: str) -> Trained:
     torch.set_num_threads(replica.threads)
     checkpoint = ShardedCheckpoint(replica.checkpoint.path)
-    settings = replace(replica.settings, compiled=False)
     free = memory_budget(replica)
 
     def fit(callbacks: Callbacks) -> Trained:
         return train(
             replica.inputs,
-            settings,
+            replica.settings,
             replica.seed,
             checkpoint,
             free=free,

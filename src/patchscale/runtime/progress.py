@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from patchscale.study.errors import without_secrets
 from patchscale.study.files import replacing
 
 WRITE_EVERY = 0.5
@@ -97,7 +98,8 @@ class Heartbeat:
                 temporary.write_text(json.dumps(self._state), encoding="utf-8")
 
     def report(self, line: str) -> None:
-        """Print a line; a line of several workers is printed once."""
+        """Print a line without secrets; a line of several workers is printed once."""
+        line = without_secrets(line)
         if self._report:
             self._report(line)
         else:

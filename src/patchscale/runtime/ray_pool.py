@@ -10,22 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from patchscale.runtime.checkpoint import Checkpoint
+from patchscale.runtime.cluster import connect
 from patchscale.runtime.pool import POLL
 from patchscale.runtime.progress import Heartbeat, Report
 from patchscale.runtime.replica import Outcome, Replica, outcome_of
 from patchscale.runtime.retries import ATTEMPTS, TRIAL_GPU_SHARE
 from patchscale.runtime.stopping import GRACE, REQUEST_EVERY, stop_requests
-from patchscale.study.errors import Stopped
+from patchscale.study.errors import InputError, Stopped
 from patchscale.train import device
 
-
-def connect() -> None:
-    """Connect this process to the cluster unless it is connected."""
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, configure_logging=False)
+try:
+    import ray
+except ImportError:
+    raise InputError("PATCHSCALE_TRIALS=ray: Ray is not installed; pip install '.[ray]'") from None
 
 
 def concurrency(trial: Replica, batch: int) -> int:

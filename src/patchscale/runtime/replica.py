@@ -11,8 +11,9 @@ from typing import Any
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.runtime.lockfile import file_lock
 from patchscale.runtime.progress import Heartbeat, Report
+from patchscale.runtime.stopping import interruptible
 from patchscale.runtime.thermal import Guard, sensor_for
-from patchscale.study.errors import Ended
+from patchscale.study.errors import Ended, of_machine
 from patchscale.train.callbacks import Callbacks, Log
 from patchscale.train.device import prepare
 from patchscale.train.inputs import Inputs
@@ -76,6 +77,10 @@ class ReplicaCallbacks(Callbacks):
             return f"too hot ({self._guard.celsius} C)"
         return self._requested()
 
+    def interruptible(self) -> AbstractContextManager[None]:
+        """Return a block that a request, or the end of the parent, ends at once."""
+        return interruptible(self._requested)
+
     def enough(self, losses: list[float]) -> bool:
         """Tell whether the replica ends early."""
         return self._replica.enough(losses)
@@ -109,6 +114,8 @@ def outcome_of(
     except Ended as error:
         return error
     except Exception as error:
+        if stopped_by := of_machine(error):
+            return stopped_by
         traceback.print_exc()
         return RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}")
 

@@ -1,5 +1,6 @@
 """Requests to stop a training: a signal, the key q, the end of dvc or of a parent process."""
 
+import _thread
 import os
 import signal
 import sys
@@ -9,8 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from types import FrameType
 
 import psutil
+
+from patchscale.study.errors import Stopped
 
 STDIN = 0
 KEYS_EVERY = 0.2
@@ -19,6 +23,8 @@ ANCESTORS_EVERY = 1.0
 """Seconds between two looks at the ancestors of this process."""
 REQUEST_EVERY = 2.0
 """Seconds after which a task of a cluster that has not ended is asked to stop again."""
+PARENT = "PATCHSCALE_PARENT"
+"""Variable in which a process that starts the processes of a training gives them its id."""
 GRACE = 120.0
 """Seconds that a training may take to finish a step and write its checkpoint; then it is killed."""
 
@@ -61,20 +67,116 @@ def stop_requests(*, keys: bool = False) -> Iterator[Callable[[], str]]:
         yield stopped
 
 
+@contextmanager
+def interruptible(stopped: Callable[[], str]) -> Iterator[None]:
+    """End the block once `stopped` returns a reason, which another thread asks for.
+
+    It is meant for a block that computes for long and writes no file of the study, such as a
+    compilation. Processes that the block has started are ended with it. Outside the main thread,
+    which alone can be interrupted, the block runs to its end.
+
+    Raises
+    ------
+    Stopped
+        There was a reason to stop.
+    """
+    main = threading.main_thread()
+    if threading.current_thread() is not main:
+        yield
+        return
+    reasons: list[str] = []
+    over = threading.Event()
+    before = set(psutil.Process().children(recursive=True))
+
+    def watch() -> None:
+        while not over.wait(KEYS_EVERY):
+            if reasons or (reason := stopped()):
+                reasons.append(reasons[0] if reasons else reason)
+                for process in {*psutil.Process().children(recursive=True)} - before:
+                    with suppress(psutil.Error):
+                        process.terminate()
+                _interrupt(main)  # again and again: an exception in a destructor gets lost
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if reasons and not over.is_set():
+            raise KeyboardInterrupt
+        if callable(handler):
+            handler(number, frame)
+
+    handler = signal.signal(signal.SIGINT, end)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        try:
+            yield
+        finally:
+            over.set()
+    except BaseException:  # the interrupt, or what the end of a compiler leads to
+        over.set()
+        if reasons:
+            raise Stopped.between_steps(reasons[0]) from None
+        raise
+    finally:
+        over.set()
+        thread.join()
+        signal.signal(signal.SIGINT, handler)
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    """Send SIGINT to a thread of this process; it ends a system call that waits."""
+    if sys.platform == "win32":
+        _thread.interrupt_main()
+    elif thread.ident is not None:
+        signal.pthread_kill(thread.ident, signal.SIGINT)
+
+
 @cache
-def ancestors_to_dvc(pid: int) -> dict[psutil.Process, str]:
+def ancestors_to_dvc(pid: int) -> dict[psutil.Process | None, str]:
     """Return the ancestors of a process up to dvc, nearest first, each with "parent" or "dvc".
 
-    A training must not outlive them. Outside a stage, where dvc has not set DVC_STAGE, the result
-    is empty. It is cached, so that it still contains a process that has ended since.
+    A training must not outlive them. An ancestor that ended before it was looked for is None.
+    Outside a stage, where dvc has not set DVC_STAGE, only a parent is looked for that has written
+    its id into `PARENT`. The result is cached, so that it still contains a process that has ended
+    since.
     """
-    found: dict[psutil.Process, str] = {}
+    process = psutil.Process(pid)
+    found: dict[psutil.Process | None, str] = {}
     if "DVC_STAGE" in os.environ:
-        for ancestor in psutil.Process(pid).parents():
+        for ancestor in process.parents():
             if _is_dvc(ancestor):
                 return {**found, ancestor: "dvc"}
+            if _adopts(ancestor, process):
+                return {**found, None: "dvc"}
+            if not _in_stage(ancestor):
+                return {}  # a program that uses DVC as a library
             found[ancestor] = "parent"
+    elif parent := os.environ.get(PARENT):
+        started_by = process.parent()
+        is_here = started_by is not None and str(started_by.pid) == parent
+        return {started_by if is_here else None: "parent"}
     return {}
+
+
+def _in_stage(process: psutil.Process) -> bool:
+    """Return whether dvc gave a process the environment of a stage."""
+    try:
+        return "DVC_STAGE" in process.environ()
+    except (psutil.Error, OSError):
+        return False
+
+
+def _adopts(ancestor: psutil.Process, process: psutil.Process) -> bool:
+    """Return whether an ancestor may have a process of a stage only because dvc has ended.
+
+    The kernel gives orphans to process 1 or to a process of another session, such as that of a
+    user's systemd. A program that uses DVC as a library shares its session with the stage.
+    """
+    if sys.platform == "win32":
+        return False
+    try:
+        return ancestor.pid == 1 or os.getsid(ancestor.pid) != os.getsid(process.pid)
+    except OSError:  # it has just ended
+        return True
 
 
 def _is_dvc(process: psutil.Process) -> bool:
@@ -90,7 +192,9 @@ def _is_dvc(process: psutil.Process) -> bool:
     return "dvc" in {Path(word).stem for word in (program, *rest[:1])}
 
 
-def _lives(process: psutil.Process) -> bool:
+def _lives(process: psutil.Process | None) -> bool:
+    if process is None:
+        return False
     try:
         return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

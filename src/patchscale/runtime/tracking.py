@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from patchscale.study.errors import without_secrets
+
 Values = Mapping[str, float]
 """Values of an epoch by name."""
 
@@ -105,7 +107,7 @@ def tracking(
         except Exception as error:
             trackers.pop(name, None)
             line = f"{name} is off for this run: {type(error).__name__}: {error}"
-            report(textwrap.shorten(line, 240, placeholder=" ..."))
+            report(textwrap.shorten(without_secrets(line), 240, placeholder=" ..."))
 
     def start(name: str) -> None:
         trackers[name] = kinds[name]()
@@ -173,7 +175,8 @@ class MLflow:
 
     def __init__(self, run: Run) -> None:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault(
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"
         )  # the default of 7 takes 4 min
@@ -305,5 +308,6 @@ def _store_lock(uri: str) -> AbstractContextManager[Any]:
     """
     from filelock import FileLock
 
-    path = uri.removeprefix("sqlite:///")
-    return nullcontext() if path == uri else FileLock(f"{path}.lock", timeout=TIMEOUT)
+    kind, _, path = uri.partition("?")[0].partition(":///")
+    is_sqlite = kind.partition("+")[0] == "sqlite"
+    return FileLock(f"{path}.lock", timeout=TIMEOUT) if is_sqlite else nullcontext()

@@ -1,6 +1,22 @@
-"""Expected failures of a run, each with its exit code, and values in their messages."""
+"""Expected failures of a run, each with its exit code; short messages without passwords."""
 
+import errno
+import os
+import re
 from reprlib import Repr
+from urllib.parse import unquote
+
+OF_MACHINE = {
+    getattr(errno, name)
+    for name in ("EACCES", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ENOSPC", "EPERM", "EROFS")
+    if hasattr(errno, name)
+}
+"""Numbers of errors that say that a file cannot be written or read on this machine."""
+OF_RUST = re.compile(r"\(os error (\d+)\)")
+URI = re.compile(r"""\b([a-z][a-z0-9+.-]*://)([^\s'"<>]*@)?([^\s'"<>?]*)(\?[^\s'"<>]*)?""", re.I)
+QUERY = re.compile(r"""\?[^\s'"<>?]*=[^\s'"<>]*""")
+SECRET = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|KEY)$", re.I)
+"""Names of variables of the environment whose values are not printed."""
 
 
 class Ended(Exception):
@@ -50,3 +66,33 @@ def shown(value: object) -> str:
     except ValueError:  # Python prints no integer of more than 4,300 digits
         text = "a number of thousands of digits"
     return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def of_machine(error: BaseException) -> Stopped | None:
+    """Return the failure that an error of the file system stands for; None for any other error.
+
+    A disk that is full or read-only is no fault of the input: the same command goes on later.
+    Libraries written in Rust name the number of the error in their message.
+    """
+    number = getattr(error, "errno", None)
+    if named := OF_RUST.search(str(error)):
+        number = int(named[1])
+    if not isinstance(number, int) or number not in OF_MACHINE:
+        return None
+    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    return Stopped(f"{where}{os.strerror(number)}; the same command goes on once this is mended")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text whose URIs have no user, password and query, for a line or a file.
+
+    Values of variables such as WANDB_API_KEY, and passwords within variables, are removed as well.
+    """
+    for name, value in os.environ.items():
+        is_address = len(value.split()) == 1
+        user = value.partition("://")[2].rpartition("@")[0] if is_address else ""
+        password = user.partition(":")[2]
+        for secret in (value if SECRET.search(name) else "", password, unquote(password)):
+            if len(secret) > 3:
+                text = text.replace(secret, "***")
+    return QUERY.sub("", URI.sub(r"\1\3", text))

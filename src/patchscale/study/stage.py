@@ -2,12 +2,22 @@
 
 import inspect
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from patchscale.study import paths
-from patchscale.study.errors import Ended, InputError, shown
+from patchscale.study.errors import (
+    Ended,
+    InputError,
+    Stopped,
+    of_machine,
+    shown,
+    without_secrets,
+)
 from patchscale.study.files import read_yaml
 
 
@@ -15,7 +25,8 @@ def run(main: Callable[..., None]) -> None:
     """Call `main` with the command-line arguments, and exit with a code if it fails.
 
     Exit codes: 0 success; 2 bad input; 75 stopped, can be resumed; 1 training diverged or search
-    failed, each with one line on stderr; 1 with a traceback for a bug.
+    failed, each with one line on stderr; 1 with a traceback for a bug. A signal stops `main` at
+    once, and so does a file that this machine cannot write. The line contains no password.
     """
     script = Path(sys.argv[0])
     name = f"patchscale {script.stem}" if script.is_absolute() else str(script)
@@ -24,10 +35,51 @@ def run(main: Callable[..., None]) -> None:
             inspect.signature(main).bind(*sys.argv[1:])
         except TypeError as error:
             raise InputError(f"wrong number of arguments ({error})") from None
-        main(*sys.argv[1:])
-    except Ended as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        with _signals():
+            main(*sys.argv[1:])
+    except (Exception, KeyboardInterrupt) as error:
+        ended = _expected(error)
+        if ended is None:
+            raise
+        print(f"{name}: {without_secrets(str(ended))}", file=sys.stderr)
+        sys.exit(ended.exit_code)
+
+
+def _expected(error: BaseException) -> Ended | None:
+    """Return the expected failure that an exception stands for; None for a bug."""
+    if isinstance(error, Ended):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Stopped(f"{error}: stopped; the same command goes on")
+    return of_machine(error)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let the first signal raise KeyboardInterrupt with its name, and ignore those that follow.
+
+    A signal that was ignored stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def interrupt(number: int, _: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def max_hours() -> float:
@@ -66,6 +118,23 @@ def max_workers() -> int:
             f"needed, 0 for as many as cores and memory allow"
         )
     return int(text)
+
+
+def may_compile() -> bool:
+    """Return whether layers may be compiled, from PATCHSCALE_COMPILE.
+
+    Raises
+    ------
+    InputError
+        The value is neither 0 nor 1.
+    """
+    text = os.environ.get("PATCHSCALE_COMPILE", "1")
+    if text not in ("0", "1"):
+        raise InputError(
+            f"PATCHSCALE_COMPILE: {shown(text)} is not allowed; 1 compiles layers where that pays, "
+            f"0 never compiles"
+        )
+    return text == "1"
 
 
 def code_of(stage: str, root: Path = Path()) -> list[Path]:

@@ -25,6 +25,13 @@ class Callbacks:
         """Return why the run should stop after this step, or an empty string."""
         return ""
 
+    def interruptible(self) -> AbstractContextManager[None]:
+        """Return a block that a request to stop may end at once, with Stopped; it writes nothing.
+
+        It is used for the compilation, which takes longer than a step.
+        """
+        return nullcontext()
+
     def enough(self, losses: list[float]) -> bool:
         """Tell, after every epoch, whether the validation log-losses so far suffice."""
         return False

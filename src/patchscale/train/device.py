@@ -1,13 +1,22 @@
 """The device that trains: its memory, its threads, and its determinism."""
 
 import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+import textwrap
+import time
 from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -32,6 +41,74 @@ def prepare(device: str, threads: int, compiled: bool) -> None:
     if compiled:
         torch.compiler.reset()
     reset_peak(device)
+
+
+def leave_unwritable_cache() -> None:
+    """Unset TORCHINDUCTOR_CACHE_DIR where that folder cannot be written, and say so.
+
+    Torch cannot even build a model then. Without the variable it uses a temporary folder.
+    """
+    if folder := os.environ.get(CACHE):
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            del os.environ[CACHE]
+            reason = f"{folder!r} cannot be written ({error.strerror})"
+            print(f"{CACHE}: {reason}; a temporary folder is used", file=sys.stderr)
+
+
+@cache
+def can_compile(device: str) -> bool:
+    """Tell whether torch.compile works here; print a line that says why it does not.
+
+    A tiny function is compiled to find out, once in a process.
+    """
+    reason = _missing(device) or _fault(device)
+    if reason:
+        print(f"layers are not compiled, which takes longer: {reason}", file=sys.stderr)
+    return not reason
+
+
+def _missing(device: str) -> str:
+    """Return what a compilation lacks, or an empty string."""
+    if device == "cuda":
+        return "" if find_spec("triton") else "Triton is not installed"
+    if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
+        return "the header Python.h is missing"
+    compilers = (os.environ.get("CXX", ""), "clang++", "g++")
+    return "" if any(map(shutil.which, compilers)) else "there is no C++ compiler"
+
+
+def _fault(device: str) -> str:
+    """Compile a function that no cache contains; return why that failed, or an empty string."""
+    factor = 1 + time.time_ns() % 10**9 / 10**9
+
+    def scaled(x: torch.Tensor) -> torch.Tensor:
+        return x * factor
+
+    try:
+        compiled = torch.compile(scaled, dynamic=False, options={"fx_graph_cache": False})
+        compiled(torch.ones(8, device=device))
+    except Exception as error:  # of Dynamo, Inductor, the compiler, the loader, or the disk
+        return why_not_compiled(error)
+    return ""
+
+
+def is_of_compiler(error: Exception) -> bool:
+    """Tell whether an error of a compiled step is one of the compiler or of its files."""
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    return isinstance(error, BackendCompilerFailed | OSError)
+
+
+def why_not_compiled(error: Exception) -> str:
+    """Return the reason of a failed compilation in one line."""
+    inner = getattr(error, "inner_exception", error)
+    lines = [line for line in str(getattr(inner, "output", inner)).splitlines() if line.strip()]
+    telling = [line for line in lines if "error:" in line.lower()] or lines
+    line = " ".join(telling[0].split()) if telling else type(inner).__name__
+    return textwrap.shorten(line, 200, placeholder=" ...")
 
 
 def available(device: str) -> int:

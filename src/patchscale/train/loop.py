@@ -207,7 +207,7 @@ class _Run:
         self.engine.model.train()
         for number, batch in enumerate(batches[first:], first):
             rate = learning_rate(state.step, self.total, settings)
-            self.losses[number] = self.engine.step(batch, rate)
+            self.losses[number] = self._step(batch, rate)
             state.step += 1
             now = time.perf_counter()
             state.seconds = spent + now - begun
@@ -226,6 +226,21 @@ class _Run:
                 if reason:
                     raise Stopped.between_steps(reason)
         self._close_epoch([len(batch) for batch in batches])
+
+    def _step(self, batch: Tensor, rate: float) -> Tensor:
+        """Make a step; raise Stopped where the compilation, part of the first one, fails."""
+        if not self.compiling:
+            return self.engine.step(batch, rate)
+        with self.callbacks.interruptible():
+            try:
+                return self.engine.step(batch, rate)
+            except Exception as error:
+                if not device.is_of_compiler(error):
+                    raise
+                raise Stopped(
+                    f"layers could not be compiled ({device.why_not_compiled(error)}); the same "
+                    "command tries again, PATCHSCALE_COMPILE=0 trains without compiling"
+                ) from None
 
     def _close_epoch(self, sizes: list[int]) -> None:
         """Validate, keep the best weights, save the state."""

@@ -1,16 +1,13 @@
 """Settings of a training on this machine."""
 
 import math
-import os
-import shutil
-import sysconfig
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 
 from patchscale.study.params import Best, Precision, Train
+from patchscale.study.stage import may_compile
+from patchscale.train.device import can_compile, leave_unwritable_cache
 
 STEPS_WORTH_COMPILING = 300
 """Compiling takes 8 to 14 s the first time and saves 0.1 s a step of the smallest models."""
@@ -34,11 +31,15 @@ class Settings:
     """Whether layers are compiled by torch.compile."""
 
 
-def settings_for(best: Best, rules: Train, precision: Precision, samples: int) -> Settings:
+def settings_for(
+    best: Best, rules: Train, precision: Precision, samples: int, processes: int = 1
+) -> Settings:
     """Return the settings of a training over `samples` samples on this machine.
 
-    Layers are compiled where there are enough steps to repay the compilation.
+    Layers are compiled where there are enough steps to repay the compilation, where one process
+    trains, and where compiling works. The settings say whether they are.
     """
+    leave_unwritable_cache()
     device = device_of_this_machine()
     steps = best.epochs * math.ceil(samples / rules.batch_size)
     return Settings(
@@ -46,7 +47,7 @@ def settings_for(best: Best, rules: Train, precision: Precision, samples: int) -
         **rules.model_dump(include={"batch_size", "patience", "min_delta", "clip"}),
         precision=precision,
         device=device,
-        compiled=worth_compiling(steps, device),
+        compiled=processes == 1 and worth_compiling(steps, device),
     )
 
 
@@ -58,11 +59,6 @@ def device_of_this_machine() -> str:
 
 
 def worth_compiling(steps: int, device: str) -> bool:
-    """Tell whether `steps` repay torch.compile and this machine has a compiler."""
-    if steps < STEPS_WORTH_COMPILING:
-        return False
-    if device == "cuda":
-        return find_spec("triton") is not None
-    headers = Path(sysconfig.get_paths()["include"], "Python.h")
-    compilers = [os.environ.get("CXX", ""), "clang++", "g++"]
-    return device == "cpu" and headers.is_file() and any(map(shutil.which, compilers))
+    """Tell whether `steps` repay torch.compile, and whether it is allowed and works here."""
+    pays = steps >= STEPS_WORTH_COMPILING and device in ("cpu", "cuda")
+    return pays and may_compile() and can_compile(device)

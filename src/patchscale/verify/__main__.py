@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, without_secrets
 from patchscale.study.stage import run
 from patchscale.verify.records import (
     DIFFERS,
@@ -61,7 +61,8 @@ def main(*words: str) -> None:
     for check in run_checks(stages, root, options.level, options.quick, options.cell):
         checks.append(check)
         if check.verdict != REPRODUCED or check.detail:
-            print(f"{check.verdict:<17} {check.what}  {check.detail}", flush=True)
+            line = f"{check.verdict:<17} {check.what}  {check.detail}"
+            print(without_secrets(line), flush=True)
     counts = Counter(check.verdict for check in checks)
     verdicts = (REPRODUCED, WITHIN, DIFFERS, UNAVAILABLE)
     print("verify: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts))
