@@ -22,9 +22,10 @@ from patchscale.runtime.pool import train_replicas
 from patchscale.runtime.replica import Replica
 from patchscale.runtime.tracking import Run, trackers, tracking
 from patchscale.study import paths
-from patchscale.study.files import digest, read_json, write_arrow, write_csv, write_json
+from patchscale.study.files import digest, write_arrow, write_csv, write_json
 from patchscale.study.params import Best, Params, load_best, load_params
 from patchscale.study.stage import code_of, max_hours, run
+from patchscale.study.tables import read_kinds
 from patchscale.train.engine import log_loss
 from patchscale.train.inputs import Inputs, read_inputs
 from patchscale.train.loop import Trained
@@ -88,7 +89,7 @@ def plan(
         "n_params": best.n_params,
         "dataset": params.dataset,
         "data_as_of": f"{inputs.as_of:%Y-%m-%d}",
-        "features": read_json(paths.kinds(tier)),
+        "features": read_kinds(paths.kinds(tier)),
         **facts,
     }
     shown = card | {"data": {path.stem: digest(path) for path in sources}}

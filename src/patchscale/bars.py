@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from patchscale.study.errors import InputError
+from patchscale.study.files import read_bytes
 
 PRICES = ["open", "high", "low", "close"]
 COLUMNS = ["date", *PRICES, "volume", "dividends", "splits"]
@@ -29,7 +30,7 @@ def read_bars(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: missing; a CSV with the columns {HEADER} is needed")
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason}); {HEADER} is needed") from None
     if text.startswith("\ufeff"):

@@ -11,8 +11,8 @@ from patchscale.bars import canonical_csv, forward_adjust, read_bars
 from patchscale.download.checks import check_bars
 from patchscale.study.errors import InputError
 from patchscale.study.files import read_arrow, write_arrow
+from patchscale.study.lock import locked_stages
 from patchscale.study.params import load_params
-from patchscale.verify.records import locked_stages
 
 
 def test_a_flipped_bit_in_a_table_is_refused_or_read_but_never_a_crash(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from conftest import ROOT, random_bars
 
 from patchscale.bars import canonical_csv
 from patchscale.study.errors import InputError
+from patchscale.study.lock import dvc_md5, locked_stages
 from patchscale.verify.__main__ import main
-from patchscale.verify.records import cached, command, dvc_md5, locked_stages, look_up, records
+from patchscale.verify.records import cached, command, look_up, records
 from patchscale.verify.remake import regenerate
 
 

@@ -1,29 +1,88 @@
 """Reading and writing of files: atomic, with deterministic bytes and errors of one line."""
 
+import errno
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, Stopped, disk_fault
+from patchscale.study.lock import refuse_if_damaged
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, renamed to `path` if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def replacing(path: Path, *, flushed: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, renamed to `path` if the block succeeds.
+
+    What a killed process left of this file is removed first.
+
+    Parameters
+    ----------
+    path
+        The file.
+    flushed
+        Whether the disk holds the new file before it replaces the old one. Only what may be lost
+        when the machine stops can do without.
+
+    Raises
+    ------
+    Stopped
+        The disk is full, read-only or broken. The old file is as it was.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         yield temporary
+        if flushed:
+            flush(temporary)
         temporary.replace(path)
+        if flushed:
+            flush(path.parent)
+    except Exception as error:
+        if reason := disk_fault(error):
+            raise Stopped.by_disk(f"{path}: cannot be written", reason) from None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk has no such file and refuses to look
+            temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until the disk holds a file, or the names in a folder."""
+    folder = path.is_dir()
+    if folder and os.name == "nt":  # Windows cannot open a folder
+        return
+    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise  # some network file systems flush names by themselves and know no such call
+    finally:
+        os.close(handle)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` whose processes have ended."""
+    for file in path.parent.glob(".*.tmp"):
+        name = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.tmp", file.name)
+        if name and not _lives(int(name[1])):
+            file.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(process))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -37,14 +96,59 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON; raise InputError if the file is missing or damaged."""
+def read_bytes(path: Path) -> bytes:
+    """Read a file; the content of an output of another stage is checked against dvc.lock.
+
+    Raises
+    ------
+    InputError
+        The file is missing, cannot be read, or is not what dvc.lock records.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: missing; `dvc pull` or `dvc repro` brings it") from None
-    except ValueError as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    refuse_if_damaged(path, content)
+    return content
+
+
+def read_json(path: Path, *keys: str) -> Any:
+    """Read JSON; raise InputError if the file is missing or damaged, or lacks one of the keys."""
+    content = read_bytes(path)
+    try:
+        value = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); `dvc checkout` restores it") from None
+    if missing := [key for key in keys if not isinstance(value, dict) or key not in value]:
+        raise InputError(f"{path}: {missing[0]}: missing; `dvc checkout` restores it")
+    return value
+
+
+def write_sealed(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write a JSON object with its own SHA-256, for `read_sealed`."""
+    write_json(path, {**facts, "sha256": _seal(facts)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read a JSON object that `write_sealed` wrote.
+
+    Raises
+    ------
+    OSError
+        The file is missing or cannot be read.
+    ValueError
+        It is not JSON, not an object, or has another hash.
+    """
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(facts, dict) or facts.pop("sha256", None) != _seal(facts):
+        raise ValueError("it has another hash")
+    return facts
+
+
+def _seal(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def write_arrow(path: Path, frame: "pd.DataFrame") -> None:
@@ -72,25 +176,43 @@ def write_arrow(path: Path, frame: "pd.DataFrame") -> None:
 def read_arrow(path: Path) -> "pd.DataFrame":
     """Read an Arrow IPC file; column `date` is returned as datetime64.
 
+    All of it is validated before any value is used: pyarrow trusts the offsets in a file, and a
+    wrong one would end the process.
+
     Raises
     ------
     InputError
-        The file is missing or is not Arrow IPC.
+        The file is missing, is not what dvc.lock records, or is not Arrow IPC.
     """
     import pandas as pd
     import pyarrow as pa
     from pyarrow import feather
 
-    if not path.is_file():
-        raise InputError(f"{path}: missing; `dvc pull` or `dvc repro` brings it")
+    content = read_bytes(path)
     try:
-        frame: pd.DataFrame = feather.read_table(str(path), memory_map=False).to_pandas()
+        table = feather.read_table(pa.BufferReader(content), memory_map=False)
+        table.validate(full=True)
+        if "date" in table.schema.names and table.schema.field("date").type != pa.date32():
+            raise ValueError("column date holds no days")
+        frame: pd.DataFrame = table.to_pandas()
         if "date" in frame:
             frame["date"] = pd.to_datetime(frame["date"])
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        line = str(error).splitlines()[0]
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: damaged ({line}); `dvc checkout` restores it") from None
     return frame
+
+
+def read_csv(path: Path) -> "pd.DataFrame":
+    """Read a CSV table with a header; raise InputError if it is missing or damaged."""
+    import pandas as pd
+
+    content = read_bytes(path)
+    try:
+        return pd.read_csv(io.BytesIO(content))
+    except ValueError as error:
+        line = str(error).splitlines()[0]
+        raise InputError(f"{path}: damaged ({line}); `dvc checkout` restores it") from None
 
 
 def write_csv(path: Path, frame: "pd.DataFrame", decimals: int = 6) -> None:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 
 from patchscale.study import paths
 from patchscale.study.errors import InputError
+from patchscale.study.files import read_bytes
 
 Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
 """Float32, bfloat16 autocast, or bfloat16 for weights and optimiser moments as well."""
@@ -329,6 +330,8 @@ def load_space(folder: Path = Path()) -> Space:
 
 def load_best(path: Path) -> Best:
     """Read the result of a search; raise InputError as `load_params` does."""
+    if path.is_file():
+        read_bytes(path)  # checks it against dvc.lock
     return _load(path, Best)
 
 

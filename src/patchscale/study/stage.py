@@ -3,27 +3,39 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 
 from patchscale.study import paths
-from patchscale.study.errors import Ended, InputError
+from patchscale.study.errors import Ended, InputError, Stopped, disk_fault
 
 
 def run(main: Callable[..., None]) -> None:
     """Call `main` with the command-line arguments, and exit with a code if it fails.
 
-    Exit codes: 0 success; 2 bad input; 75 stopped, can be resumed; 1 training diverged or search
-    failed, each with one line on stderr; 1 with a traceback for a bug.
+    Exit codes: 0 success; 2 bad input; 75 stopped, or the disk is full or broken, can be
+    resumed; 1 training diverged or search failed, each with one line on stderr; 1 with a traceback
+    for a bug.
     """
     script = Path(sys.argv[0])
     name = f"patchscale {script.stem}" if script.is_absolute() else str(script)
     try:
         main(*sys.argv[1:])
     except Ended as error:
+        _end(name, error)
+    except OSError as error:
+        if not (reason := disk_fault(error)):
+            raise
+        _end(name, Stopped.by_disk(f"{error.filename or 'a file'}: unusable", reason))
+
+
+def _end(name: str, error: Ended) -> NoReturn:
+    with suppress(OSError):  # where standard error goes to a full disk, the exit code remains
         print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    sys.exit(error.exit_code)
 
 
 def max_hours() -> float:
