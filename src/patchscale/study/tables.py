@@ -39,7 +39,7 @@ def read_table(path: Path, columns: Sequence[str], *, more: bool = False) -> pd.
         after the one before; a number is not finite or a word is unknown.
     """
     table = read_arrow(path)
-    found = list(table.columns)
+    found = list(map(str, table))
     if found[: len(columns)] != list(columns) or (len(found) > len(columns) and not more):
         raise InputError(f"{path}: columns {_short(found)}; needed: {_short(columns)}; {RESTORE}")
     if table.empty:
@@ -129,7 +129,11 @@ def read_features(
     """
     path = root / paths.features(tier)
     kinds = read_kinds(root / paths.kinds(tier))
-    table = read_table(path, ["date", *kinds])
+    table = read_table(path, ["date"], more=True)
+    if sorted(found := list(map(str, table))[1:]) != sorted(kinds):
+        raise InputError(
+            f"{path}: columns {_short(found)}; needed: {_short(list(kinds))}; {RESTORE}"
+        )
     if (missing := days[~days.isin(table["date"])]).size:
         raise InputError(
             f"{path}: {missing.size} dates of the split are missing, the first "
