@@ -12,7 +12,7 @@ from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.runtime.lockfile import file_lock
 from patchscale.runtime.progress import Heartbeat, Report
 from patchscale.runtime.thermal import Guard, sensor_for
-from patchscale.study.errors import Ended
+from patchscale.study.errors import Ended, disk_fault
 from patchscale.train.callbacks import Callbacks, Log
 from patchscale.train.device import prepare
 from patchscale.train.inputs import Inputs
@@ -109,6 +109,8 @@ def outcome_of(
     except Ended as error:
         return error
     except Exception as error:
+        if fault := disk_fault(error):
+            return fault
         traceback.print_exc()
         return RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}")
 

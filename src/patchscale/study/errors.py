@@ -38,11 +38,6 @@ class Stopped(Ended):
         """Return the error of a training that stops with all its steps in a checkpoint."""
         return cls(f"{reason}: stopped, every step is kept; the same command resumes")
 
-    @classmethod
-    def by_disk(cls, what: str, reason: str) -> "Stopped":
-        """Return the error of a run whose disk is full, read-only or broken."""
-        return cls(f"{what} ({reason}); once the disk is in order, the same command goes on")
-
 
 class Diverged(Ended):
     """Loss that is not finite; the message says where it occurred (exit code 1)."""
@@ -56,12 +51,22 @@ class SearchFailed(Ended):
     exit_code = 1
 
 
-def disk_fault(error: BaseException) -> str:
-    """Return why the disk could not be written or read, '' where the error is another one.
+def disk_fault(error: BaseException, path: object = None) -> Stopped | None:
+    """Return the error that says that the disk is at fault, None where it is not.
 
-    Errors of Rust libraries, such as safetensors, name the number in their text only.
+    Parameters
+    ----------
+    error
+        What was raised. Errors of Rust libraries, such as safetensors, name their number in the
+        text only.
+    path
+        File that could not be written; by default the one that the error names.
     """
     number = error.errno if isinstance(error, OSError) else None
     if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):
         number = int(found[1])
-    return os.strerror(number) if number in FAULTS else ""
+    if number not in FAULTS:
+        return None
+    where = path or getattr(error, "filename", None) or "a file"
+    reason = os.strerror(number)
+    return Stopped(f"{where}: {reason}; once the disk is in order, the same command goes on")

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchscale.study.errors import InputError, Stopped, disk_fault
+from patchscale.study.errors import InputError, disk_fault
 from patchscale.study.lock import refuse_if_damaged
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def replacing(path: Path, *, flushed: bool = True) -> Iterator[Path]:
         if flushed:
             flush(path.parent)
     except Exception as error:
-        if reason := disk_fault(error):
-            raise Stopped.by_disk(f"{path}: cannot be written", reason) from None
+        if fault := disk_fault(error, path):
+            raise fault from None
         raise
     finally:
         with suppress(OSError):  # a read-only disk has no such file and refuses to look

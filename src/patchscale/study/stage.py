@@ -10,7 +10,7 @@ from typing import NoReturn
 import yaml
 
 from patchscale.study import paths
-from patchscale.study.errors import Ended, InputError, Stopped, disk_fault
+from patchscale.study.errors import Ended, InputError, disk_fault
 
 
 def run(main: Callable[..., None]) -> None:
@@ -27,9 +27,9 @@ def run(main: Callable[..., None]) -> None:
     except Ended as error:
         _end(name, error)
     except OSError as error:
-        if not (reason := disk_fault(error)):
+        if not (fault := disk_fault(error)):
             raise
-        _end(name, Stopped.by_disk(f"{error.filename or 'a file'}: unusable", reason))
+        _end(name, fault)
 
 
 def _end(name: str, error: Ended) -> NoReturn:
