@@ -304,6 +304,22 @@ def main():
     assert rows[0].verdict == "not available"
 
 
+def test_a_command_in_the_lock_is_never_run(tmp_path):
+    write(tmp_path / "params.yaml", b"")
+    run = "from pathlib import Path\ndef main(): Path('{}').write_text('made')\n"
+    write(tmp_path / "stages/report.py", run.format("made").encode())
+    write(tmp_path / "elsewhere.py", run.format(tmp_path / "ran").encode())
+    lock = {
+        "report": {
+            "cmd": "python elsewhere.py",
+            "outs": [{"path": "made", "md5": md5(b"made")}],
+        }
+    }
+    (row,) = regenerate(lock, tmp_path, ("report",))
+    assert row.verdict == "reproduced"
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_cell_is_trained_again_only_on_its_own_level(tmp_path, monkeypatch):
     write(tmp_path / "dvc.lock", b"stages:\n  train@2M-h1:\n    cmd: x\n")
     write(tmp_path / "metrics/cards/2M-h1.json", b'{"trained": true}')
