@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,8 +32,7 @@ def run(main: Callable[..., None]) -> None:
 
 
 def _end(name: str, error: Ended) -> NoReturn:
-    with suppress(OSError):  # where standard error goes to a full disk, the exit code remains
-        print(f"{name}: {error}", file=sys.stderr)
+    print(f"{name}: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 
