@@ -8,15 +8,16 @@ from patchscale.backtest.trading import Question
 from patchscale.bars import forward_adjust, read_bars
 from patchscale.split.table import read_split
 from patchscale.study import paths
-from patchscale.study.files import read_arrow, read_json, write_arrow, write_csv, write_json
+from patchscale.study.files import read_json, write_arrow, write_csv, write_json
 from patchscale.study.params import load_params
 from patchscale.study.stage import run
+from patchscale.study.tables import read_table
 
 
 def main(cell: str) -> None:
     params = load_params()
     row = params.cells[cell]
-    card = read_json(paths.card(cell))
+    card = read_json(paths.card(cell), "trained", "n_params")
     figures = {"trained": card["trained"], "n_params": card["n_params"]}
     if not card["trained"]:
         write_absent(cell)
@@ -24,7 +25,7 @@ def main(cell: str) -> None:
         return
     predictions = paths.predictions(cell)
     judged, tables = judge(
-        read_arrow(predictions),
+        read_table(predictions, ["date", "subset", "p"], more=True),
         read_split(paths.split(row.horizon), labels_of={"train", "val", "test"}),
         forward_adjust(read_bars(paths.raw(params.dataset, params.data.series))),
         Question(params.horizons[row.horizon], params.target, params.backtest),

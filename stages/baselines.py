@@ -15,9 +15,10 @@ from patchscale.baselines import (
 )
 from patchscale.split.table import read_split
 from patchscale.study import paths
-from patchscale.study.files import read_arrow, read_json, write_arrow, write_csv, write_json
+from patchscale.study.files import write_arrow, write_csv, write_json
 from patchscale.study.params import load_params
 from patchscale.study.stage import run
+from patchscale.study.tables import read_features
 
 
 def main(horizon: str) -> None:
@@ -27,17 +28,14 @@ def main(horizon: str) -> None:
     bars = forward_adjust(read_bars(paths.raw(params.dataset, data.series)))
     vix = read_bars(paths.raw(params.dataset, data.volatility)) if data.volatility else None
     split = read_split(paths.split(horizon), labels_of={"train", "val", "test"})
+    features, kinds = read_features(tier, split["date"])
     table = forecasts(
         split,
         {
             "persistence": persistence_inputs(bars, question.target, question.horizon),
             "vol_logistic": volatility_inputs(bars, vix),
             "har_logistic": har_inputs(bars),
-            "boosting": boosting_inputs(
-                read_arrow(paths.features(tier)),
-                read_json(paths.kinds(tier)),
-                params.window.context_length,
-            ),
+            "boosting": boosting_inputs(features, kinds, params.window.context_length),
         },
     )
     figures, losses = {}, table[["date", "subset"]].copy()

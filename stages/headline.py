@@ -1,6 +1,5 @@
 """Copy the figures and plots of one cell to fixed names."""
 
-import shutil
 from typing import Any
 
 import pandas as pd
@@ -9,9 +8,18 @@ from patchscale.backtest.bootstrap import mean_with_interval
 from patchscale.backtest.flatten import ENDS, flatten_estimate
 from patchscale.backtest.judge import BENCHMARK
 from patchscale.study import paths
-from patchscale.study.files import read_arrow, read_json, replacing, write_csv, write_json
+from patchscale.study.errors import InputError
+from patchscale.study.files import (
+    read_bytes,
+    read_csv,
+    read_json,
+    replacing,
+    write_csv,
+    write_json,
+)
 from patchscale.study.params import load_params
 from patchscale.study.stage import run
+from patchscale.study.tables import read_losses
 
 SCORES = ("precision", "recall", "auc", "log_loss", "brier_skill", "ece")
 FACTS = ("n", "positives", "signals", "p_range", "collapsed")
@@ -24,17 +32,23 @@ def main() -> None:
     params = load_params()
     budget, horizon = params.model.budget, params.model.horizon
     cell = f"{budget}-{horizon}"
-    card, judged = read_json(paths.card(cell)), read_json(paths.backtest_metrics(cell))
-    benchmark = read_json(paths.baseline_metrics(horizon))[BENCHMARK]
-    ours, theirs = read_arrow(paths.losses(cell)), read_arrow(paths.losses(f"baselines-{horizon}"))
+    card = read_json(paths.card(cell), "n_params", "replicates", "data_as_of")
+    judged = read_json(paths.backtest_metrics(cell), "threshold", "val", "test", "strategy")
+    benchmark = read_json(paths.baseline_metrics(horizon), BENCHMARK)[BENCHMARK]
+    ours, theirs = read_losses(cell, "log_loss"), read_losses(f"baselines-{horizon}", "prior")
+    if not ours[["date", "subset"]].equals(theirs[["date", "subset"]]):
+        raise InputError(
+            f"{paths.losses(cell)}: other days than in {paths.losses(f'baselines-{horizon}')}; "
+            f"`dvc repro` makes both from the same split"
+        )
     is_test = ours["subset"] == "test"
     difference = (ours["log_loss"] - theirs[BENCHMARK])[is_test].to_numpy()
     estimate = mean_with_interval(difference, params.horizons[horizon])
     for kind in ("calibration", "precision_recall"):
         with replacing(paths.plot("headline", kind)) as temporary:
-            shutil.copyfile(paths.plot(kind, cell), temporary)
+            temporary.write_bytes(read_bytes(paths.plot(kind, cell)))
     write_csv(paths.plot("headline", "equity"), equity(cell, horizon))
-    curves = pd.read_csv(paths.plot("curves", cell))
+    curves = read_csv(paths.plot("curves", cell))
     write_csv(paths.plot("headline", "curves"), mean_curve(curves))
     strategy = judged["strategy"]
     write_json(
@@ -67,9 +81,9 @@ def scores(judged: dict[str, Any]) -> dict[str, Any]:
 
 def equity(cell: str, horizon: str) -> pd.DataFrame:
     """Return the wealth of the cell, of holding the market and of the benchmark."""
-    benchmark = pd.read_csv(paths.plot("equity", f"{BENCHMARK}-{horizon}"))
+    benchmark = read_csv(paths.plot("equity", f"{BENCHMARK}-{horizon}"))
     benchmark = benchmark[["date", "strategy"]].rename(columns={"strategy": BENCHMARK})
-    wealth = pd.read_csv(paths.plot("equity", cell))
+    wealth = read_csv(paths.plot("equity", cell))
     return wealth.merge(benchmark, on="date", validate="one_to_one")
 
 

@@ -13,9 +13,10 @@ import yaml
 
 from patchscale.model.size import count_params, solve_d_ff
 from patchscale.study import paths
-from patchscale.study.files import read_json, write_arrow, write_csv, write_json, write_text
+from patchscale.study.files import write_arrow, write_csv, write_json, write_text
 from patchscale.study.params import Best, Params, load_params, load_space
 from patchscale.study.stage import code_of, max_hours, run
+from patchscale.study.tables import read_kinds
 
 if TYPE_CHECKING:
     import optuna
@@ -29,7 +30,7 @@ def main(cell: str) -> None:
     params = load_params()
     row = params.cells[cell]
     size = {
-        "n_features": len(read_json(paths.kinds(params.features.tier))),
+        "n_features": len(read_kinds(paths.kinds(params.features.tier))),
         "patch_length": params.window.patch_length,
         "n_patches": params.window.n_patches,
     }

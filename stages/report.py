@@ -10,32 +10,43 @@ from patchscale.report import cell_figures, figures
 from patchscale.report.comparison import compare, correct
 from patchscale.report.page import Results, page
 from patchscale.study import paths
-from patchscale.study.files import read_arrow, read_json, write_csv, write_json, write_text
+from patchscale.study.files import (
+    read_arrow,
+    read_csv,
+    read_json,
+    write_csv,
+    write_json,
+    write_text,
+)
 from patchscale.study.params import Params, load_params
 from patchscale.study.stage import run
+from patchscale.study.tables import read_losses
 
 
 def main() -> None:
     params = load_params()
-    rows = {cell: read_json(paths.backtest_metrics(cell)) for cell in params.cells}
+    rows = {
+        cell: read_json(paths.backtest_metrics(cell), "trained", "n_params")
+        for cell in params.cells
+    }
     n_params = {cell: row["n_params"] for cell, row in rows.items()}
     trained = {cell: restore(Judgement, row) for cell, row in rows.items() if row["trained"]}
     baselines = {
         horizon: {
             name: restore(Judgement, row)
-            for name, row in read_json(paths.baseline_metrics(horizon)).items()
+            for name, row in read_json(paths.baseline_metrics(horizon), BENCHMARK).items()
         }
         for horizon in params.horizons
     }
-    found = {cell: read_json(paths.hpo_metrics(cell)) for cell in searches_of(params)}
+    found = {cell: read_json(paths.hpo_metrics(cell), "trials") for cell in searches_of(params)}
 
     comparisons = {}
     for horizon, ahead in params.horizons.items():
         present = [cell for cell in trained if params.cells[cell].horizon == horizon]
         comparisons[horizon] = compare(
-            {cell: read_arrow(paths.losses(cell)) for cell in present},
+            {cell: read_losses(cell, "log_loss") for cell in present},
             n_params,
-            read_arrow(paths.losses(f"baselines-{horizon}")),
+            read_losses(f"baselines-{horizon}", "prior"),
             ahead,
         )
     judged = [*trained.values(), *(row for each in baselines.values() for row in each.values())]
@@ -114,7 +125,7 @@ def draw(results: Results) -> None:
 
 def read(path: Path) -> pd.DataFrame:
     """Return a CSV table, its days as dates."""
-    table = pd.read_csv(path)
+    table = read_csv(path)
     for name in table.columns.intersection(["date", "signal", "entry", "exit"]):
         table[name] = pd.to_datetime(table[name])
     return table

@@ -24,9 +24,10 @@ from patchscale.runtime.replica import Replica
 from patchscale.runtime.tracking import Run, trackers, tracking
 from patchscale.study import paths
 from patchscale.study.errors import InputError
-from patchscale.study.files import digest, read_json, write_arrow, write_csv, write_json
+from patchscale.study.files import digest, write_arrow, write_csv, write_json
 from patchscale.study.params import Best, Params, load_best, load_params
 from patchscale.study.stage import code_of, max_hours, run
+from patchscale.study.tables import read_kinds
 from patchscale.train.engine import log_loss
 from patchscale.train.inputs import Inputs, read_inputs
 from patchscale.train.loop import Trained
@@ -58,7 +59,7 @@ def main(cell: str) -> None:
 def refuse_other_size(params: Params, best: Best) -> None:
     """Refuse settings whose feed-forward width is not the one that gives the budget's size."""
     size = {
-        "n_features": len(read_json(paths.kinds(params.features.tier))),
+        "n_features": len(read_kinds(paths.kinds(params.features.tier))),
         "patch_length": params.window.patch_length,
         "n_patches": params.window.n_patches,
         "d_model": best.d_model,
@@ -111,7 +112,7 @@ def plan(
         "n_params": best.n_params,
         "dataset": params.dataset,
         "data_as_of": f"{inputs.as_of:%Y-%m-%d}",
-        "features": read_json(paths.kinds(tier)),
+        "features": read_kinds(paths.kinds(tier)),
         **facts,
     }
     shown = card | {"data": {path.stem: digest(path) for path in sources}}

@@ -9,7 +9,7 @@ from patchscale.study.stage import run
 
 
 def main(cell: str) -> None:
-    first = read_json(paths.card(cell))["replicates"][0]
+    first = read_json(paths.card(cell), "replicates")["replicates"][0]
     trained = paths.weights(cell, first["seed"])
     if not trained.is_file() or digest(trained) != first["sha256"]:
         raise InputError(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from patchscale.study.errors import InputError, shown
+from patchscale.study.files import read_bytes
 
 PRICES = ["open", "high", "low", "close"]
 COLUMNS = ["date", *PRICES, "volume", "dividends", "splits"]
@@ -36,7 +37,7 @@ def read_bars(path: Path) -> pd.DataFrame:
     if path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path}: larger than {MAX_BYTES:,} bytes, which is the limit")
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason}); {HEADER} is needed") from None
     if text.startswith("\ufeff"):

@@ -87,12 +87,18 @@ def test_bad_predictions_are_refused_and_keep_the_outputs_of_good_ones(study, ba
         if file.is_file()
     }
     assert len(kept) == 6
-    missing, nan = good.drop(good.index[[3, 4]]), good.copy()
+    missing, nan, two = good.drop(good.index[[3, 4]]), good.copy(), good.copy()
     nan.loc[good.index[7], "p"] = np.nan
+    two.loc[good.index[7], "p"] = 2.0
     days = good["date"].dt.strftime("%Y-%m-%d").tolist()
     for table, said in (
         (missing, f"2 of {len(good)} dates are missing, the first {days[3]}"),
-        (nan, f"p of {days[7]} is nan; a probability from 0 to 1 is needed"),
+        (nan, f"p of {days[7]} is 'nan'; a finite number is needed"),
+        (two, f"p of {days[7]} is 2.0; a probability from 0 to 1 is needed"),
+        (good.iloc[::-1], f"{days[-2]} does not come after the date before it"),
+        (good.assign(subset="exam"), f"subset of {days[0]} is 'exam'; one of train, val, test"),
+        (good.drop(columns="p"), "columns date, subset, p_seed0; needed: date, subset, p"),
+        (good.iloc[:0], "no rows"),
     ):
         done = backtest(table)
         assert done.returncode == 2

@@ -10,25 +10,8 @@ from conftest import ROOT, random_bars
 from patchscale.bars import canonical_csv, forward_adjust, read_bars
 from patchscale.download.checks import check_bars
 from patchscale.study.errors import InputError
-from patchscale.study.files import read_arrow, write_arrow
+from patchscale.study.lock import locked_stages
 from patchscale.study.params import load_params
-from patchscale.verify.records import locked_stages
-
-
-def test_a_flipped_bit_in_a_table_is_refused_or_read_but_never_a_crash(tmp_path: Path) -> None:
-    path = tmp_path / "table.arrow"
-    write_arrow(path, random_bars(50)[["date", "close"]])
-    good, refusals = path.read_bytes(), []
-    for position in range(0, len(good), 7):
-        damaged = bytearray(good)
-        damaged[position] ^= 8
-        path.write_bytes(damaged)
-        try:
-            read_arrow(path)
-        except InputError as error:
-            refusals.append(str(error))
-    assert len(refusals) > 10
-    assert not any("\n" in line for line in refusals)
 
 
 def test_an_infinite_price_is_refused_with_its_date(tmp_path: Path) -> None:

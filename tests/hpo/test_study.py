@@ -14,6 +14,7 @@ from patchscale.hpo.space import BudgetSampler, distributions, shapes
 from patchscale.hpo.study import TrialResult, is_pruned, search
 from patchscale.model.size import count_params
 from patchscale.study.errors import SearchFailed
+from patchscale.study.files import write_sealed
 from patchscale.study.params import Hpo, Pruning, load_params, load_space
 
 PARAMS = load_params(ROOT)
@@ -181,20 +182,31 @@ def test_more_trials_go_on_from_fewer(tmp_path):
         (b'{"params": {"d_mo', "ignored"),
         (b"\xff\xfe", "ignored"),
         (b"[]", "ignored"),
-        (json.dumps({"params": FIRST, "result": {"state": "COMPLETE"}}).encode(), "ignored"),
-        (
-            json.dumps({"params": {}, "result": {"state": "COMPLETE", "losses": [0.1]}}).encode(),
-            "it has other parameters",
-        ),
+        ({"params": FIRST, "result": {"state": "COMPLETE"}}, "losses"),
+        ({"params": {}, "result": {"state": "COMPLETE", "losses": [0.1]}}, "other parameters"),
     ],
 )
 def test_a_damaged_or_foreign_result_is_named_and_made_anew(tmp_path, content, why):
     whole = table(run(tmp_path))
-    (tmp_path / "trial-7.json").write_bytes(content)
+    if isinstance(content, bytes):
+        (tmp_path / "trial-7.json").write_bytes(content)
+    else:
+        write_sealed(tmp_path / "trial-7.json", content)
     said = []
     assert table(run(tmp_path, said=said)) == whole
     assert f"{tmp_path / 'trial-7.json'}: ignored" in said[0]
     assert why in said[0]
+
+
+def test_a_loss_typed_into_a_result_does_not_win(tmp_path):
+    whole = table(run(tmp_path))
+    file = tmp_path / "trial-7.json"
+    entry = json.loads(file.read_text())
+    entry["result"]["losses"][0] = 0.0001
+    file.write_text(json.dumps(entry))
+    said = []
+    assert table(run(tmp_path, said=said)) == whole
+    assert said[0] == f"{file}: ignored (it has another hash); the trial is made anew"
 
 
 def test_a_torn_or_foreign_journal_is_written_anew(tmp_path):

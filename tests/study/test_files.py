@@ -1,6 +1,11 @@
 """Atomic writing, deterministic bytes, and errors of damaged files."""
 
+import errno
 import hashlib
+import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +14,17 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather
 
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, Stopped
 from patchscale.study.files import (
     digest,
     read_arrow,
     read_json,
-    read_yaml,
+    read_sealed,
     replacing,
     write_arrow,
     write_csv,
     write_json,
+    write_sealed,
     write_text,
 )
 
@@ -68,6 +74,62 @@ def test_old_file_remains_until_the_writer_succeeds(tmp_path: Path) -> None:
         assert temporary.parent == path.parent  # a rename across file systems is not atomic
         assert path.read_text() == "old"
     assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_disk_holds_the_new_file_before_it_replaces_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, done = tmp_path / "out.txt", []
+    rename = Path.replace
+
+    def flushing(handle: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+
+    def renaming(source: Path, target: Path) -> Path:
+        done.append("rename")
+        return rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", flushing)
+    monkeypatch.setattr(Path, "replace", renaming)
+    write_text(path, "new")
+    assert done == ["file", "rename", "folder"]
+
+
+def test_what_killed_processes_left_of_a_file_is_removed_when_it_is_written_again(
+    tmp_path: Path,
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in ("out.txt", "other.txt"):
+        (tmp_path / f".{name}.{ended.pid}.tmp").write_text("half")
+    (tmp_path / f".out.txt.{os.getppid()}.tmp").write_text("another process writes")
+    write_text(tmp_path / "out.txt", "new")
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "out.txt",
+        f".other.txt.{ended.pid}.tmp",
+        f".out.txt.{os.getppid()}.tmp",
+    }
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("place", ["mkdir", "write_text", "fsync", "replace"])
+def test_a_disk_at_fault_is_a_line_and_the_old_file_stays(
+    place: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+
+    def fault(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os if place == "fsync" else Path, place, fault)
+    with pytest.raises(Stopped) as caught:
+        write_text(path, "new")
+    assert str(caught.value) == (
+        f"{path}: {os.strerror(number)}; the same command goes on once this is mended"
+    )
+    assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -170,42 +232,22 @@ def test_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert digest(path, "md5") == hashlib.md5(b"abc").hexdigest()
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("[" * 100_000, "line 1: nested more than 20 deep"),
-        ("{a: " * 100_000, "line 1: nested more than 20 deep"),
-        ("".join(f"{' ' * n}a:\n" for n in range(200)), "line 21: nested more than 20 deep"),
-        ("a: &x [1]\nb: [*x, *x]\n", "line 1: an anchor or alias"),
-        ("a: *x\n", "line 1: an anchor or alias"),
-        ("a: 1\nb: " + "9" * 5000, "line 2: a key or value of 5,000 characters; 500 are allowed"),
-        ("a: 0x" + "f" * 5000, "line 1: a key or value of 5,002 characters; 500 are allowed"),
-        ("'" + "k" * 5000 + "': 1", "line 1: a key or value of 5,000 characters; 500 are allowed"),
-        ("a: !!timestamp x", "line 1: the tag 'tag:yaml.org,2002:timestamp' is not allowed"),
-        ("a: !!python/object:os.system x", "line 1: the tag 'tag:yaml.org,2002:python"),
-        ("a: 2018-13-45", "not valid YAML (month must be in 1..12)"),
-        ("a: 0b_", "not valid YAML (invalid literal for int() with base 2"),
-        ("a: {b: 1, b: 2}", "not valid YAML (key 'b' occurs twice)"),
-        ("? [1]\n: 2", "not valid YAML (while constructing a mapping"),
-        ("a: 1\n---\nb: 1\n", "not valid YAML (expected a single document"),
-        ("#" * (1 << 20) + "\na: 1\n", "larger than 1,048,576 bytes, which is the limit"),
-    ],
-    ids=range(16),
-)
-def test_yaml_that_no_study_needs_is_refused_in_one_short_line(
-    tmp_path: Path, text: str, shown: str
-) -> None:
-    path = tmp_path / "file.yaml"
-    path.write_text(text)
-    with pytest.raises(InputError) as caught:
-        read_yaml(path)
-    line = str(caught.value)
-    assert line.startswith(f"{path}: {shown}")
-    assert len(line) < len(str(path)) + 320
-    assert "\n" not in line
+def test_a_sealed_object_comes_back_and_a_changed_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_sealed(path, {"loss": 0.1 + 0.2, "curve": [1.0]})
+    assert read_sealed(path) == {"loss": 0.1 + 0.2, "curve": [1.0]}
+    text = path.read_text()
+    for content in (text.replace("0.3", "0.2", 1), "[]", "5", "{}", "", '{"sha256": 1}'):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"another hash|Expecting value"):
+            read_sealed(path)
 
 
-def test_yaml_of_plain_values_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "file.yaml"
-    path.write_text("a: {b: [1, 2.5, true], c: 'x'}\nd: null\n")
-    assert read_yaml(path) == {"a": {"b": [1, 2.5, True], "c": "x"}, "d": None}
+def test_json_without_a_needed_key_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"trained": True})
+    assert read_json(tmp_path / "a.json", "trained") == {"trained": True}
+    with pytest.raises(InputError, match=r"a\.json: n_params: missing"):
+        read_json(tmp_path / "a.json", "trained", "n_params")
+    write_json(tmp_path / "a.json", [])
+    with pytest.raises(InputError, match=r"a\.json: trained: missing"):
+        read_json(tmp_path / "a.json", "trained")

@@ -5,7 +5,7 @@ import subprocess
 
 from conftest import ROOT
 
-from patchscale.verify.records import dvc_md5, locked_stages
+from patchscale.study.lock import dvc_md5, locked_stages
 
 
 def test_every_stage_was_committed_with_the_code_that_is_here() -> None:

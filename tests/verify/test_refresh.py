@@ -14,8 +14,8 @@ from patchscale.bars import PRICES, canonical_csv
 from patchscale.download.calendar import exchange_sessions
 from patchscale.study.errors import InputError
 from patchscale.study.files import write_text
+from patchscale.study.lock import dvc_md5
 from patchscale.study.params import Dataset
-from patchscale.verify.records import dvc_md5
 from patchscale.verify.refresh import main
 
 SETTINGS = {

@@ -10,8 +10,9 @@ from conftest import ROOT, random_bars
 
 from patchscale.bars import canonical_csv
 from patchscale.study.errors import InputError
+from patchscale.study.lock import dvc_md5, locked_stages
 from patchscale.verify.__main__ import main
-from patchscale.verify.records import cached, command, dvc_md5, locked_stages, look_up, records
+from patchscale.verify.records import cached, command, look_up, records
 from patchscale.verify.remake import regenerate
 
 
@@ -301,6 +302,22 @@ def main():
     (tmp_path / "plots/a.csv").unlink()
     rows = list(regenerate(lock, tmp_path, ("headline", "report")))
     assert rows[0].verdict == "not available"
+
+
+def test_a_command_in_the_lock_is_never_run(tmp_path):
+    write(tmp_path / "params.yaml", b"")
+    run = "from pathlib import Path\ndef main(): Path('{}').write_text('made')\n"
+    write(tmp_path / "stages/report.py", run.format("made").encode())
+    write(tmp_path / "elsewhere.py", run.format(tmp_path / "ran").encode())
+    lock = {
+        "report": {
+            "cmd": "python elsewhere.py",
+            "outs": [{"path": "made", "md5": md5(b"made")}],
+        }
+    }
+    (row,) = regenerate(lock, tmp_path, ("report",))
+    assert row.verdict == "reproduced"
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_cell_is_trained_again_only_on_its_own_level(tmp_path, monkeypatch):

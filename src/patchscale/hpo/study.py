@@ -6,7 +6,6 @@ a small file. A search that was killed replays its files, which restores the sta
 and continues. The journal is written for optuna-dashboard and never read here.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ from optuna.trial import Trial, TrialState, create_trial
 
 from patchscale.hpo.space import Architectures, BudgetSampler, TrialParams
 from patchscale.study.errors import SearchFailed
-from patchscale.study.files import write_json
+from patchscale.study.files import read_sealed, write_sealed
 from patchscale.study.params import Hpo, Pruning
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -136,7 +135,7 @@ def search(
                 now = time.monotonic()
                 result, mark = replace(result, wall_seconds=round(now - mark, 1)), now
                 entry = {"params": asked[number].params, "result": asdict(result)}
-                write_json(_file(folder, number), entry)
+                write_sealed(_file(folder, number), entry)
                 results[number] = result
                 report(_line(number, results, rules.trials))
         for number, trial in asked.items():
@@ -160,14 +159,14 @@ def _file(folder: Path, number: int) -> Path:
 def _read(file: Path, params: TrialParams, report: Callable[[str], None]) -> TrialResult | None:
     """Return a kept result; report and ignore one that is damaged or has other parameters."""
     try:
-        entry = json.loads(file.read_text(encoding="utf-8"))
+        entry = read_sealed(file)
         result = TrialResult(**entry["result"])
         if entry["params"] != params:
             raise ValueError("it has other parameters")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        report(f"{file}: ignored ({error})")
+        report(f"{file}: ignored ({' '.join(str(error).split())}); the trial is made anew")
         return None
     return result
 

@@ -18,11 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from patchscale.study.files import digest, replacing, write_json
+from patchscale.study.errors import InputError
+from patchscale.study.files import digest, read_sealed, replacing, write_sealed
 
-
-def _hash(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
+"""Errors of reading a damaged state."""
 
 
 def fingerprint(settings: Mapping[str, Any], inputs: list[Path]) -> str:
@@ -34,6 +34,10 @@ def fingerprint(settings: Mapping[str, Any], inputs: list[Path]) -> str:
 def resume_path(name: str) -> Path:
     """Return the directory of a run's state, outside the outputs that DVC deletes before a run."""
     return Path(os.environ.get("DVC_ROOT", ".")) / ".resume" / name
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Checkpoint:
 
     def write_facts(self, facts: dict[str, Any]) -> None:
         """Complete a checkpoint: write its facts, after the files that they name."""
-        write_json(self.path / "state.json", facts | {"sha256": _hash(facts)})
+        write_sealed(self.path / "state.json", facts)
 
     def save_best(self, epoch: int, weights: Mapping[str, Tensor]) -> dict[str, str]:
         """Write the best weights so far; return their entry for the next state."""
@@ -76,14 +80,12 @@ class Checkpoint:
         if not state.exists():
             return None
         try:
-            facts = json.loads(state.read_text(encoding="utf-8"))
-            if facts.pop("sha256") != _hash(facts):
-                raise ValueError("it has another hash")
+            facts = read_sealed(state)
             tensors = self.read_state(facts["state"], device, like)
             if facts.get("best"):
                 self._check(facts["best"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            report(f"{state}: damaged ({' '.join(str(error).split())}); the run starts anew")
+        except DAMAGE as error:
+            report(f"{state}: damaged ({_line(error)}); the run starts anew")
             return None
         return tensors, facts
 
@@ -97,9 +99,20 @@ class Checkpoint:
         return self._read(entry, device)
 
     def best(self) -> dict[str, Tensor]:
-        """Return the best weights of a run with at least one finished epoch."""
-        facts = json.loads((self.path / "state.json").read_text(encoding="utf-8"))
-        return self._read(facts["best"], "cpu")
+        """Return the best weights of a run with at least one finished epoch.
+
+        Raises
+        ------
+        InputError
+            They are damaged.
+        """
+        state = self.path / "state.json"
+        try:
+            return self._read(read_sealed(state)["best"], "cpu")
+        except DAMAGE as error:
+            raise InputError(
+                f"{state}: damaged ({_line(error)}); `rm -r {self.path}`, then the run starts anew"
+            ) from None
 
     def discard(self) -> None:
         """Delete the run's directory."""

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from patchscale.study.errors import without_secrets
+from patchscale.study.errors import Stopped, without_secrets
 from patchscale.study.files import replacing
 
 WRITE_EVERY = 0.5
@@ -94,7 +94,7 @@ class Heartbeat:
         now = time.monotonic()
         if is_news or now >= self._next:
             self._next = now + WRITE_EVERY
-            with suppress(OSError), replacing(self._path) as temporary:
+            with suppress(OSError, Stopped), replacing(self._path, flushed=False) as temporary:
                 temporary.write_text(json.dumps(self._state), encoding="utf-8")
 
     def report(self, line: str) -> None:

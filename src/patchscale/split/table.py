@@ -6,9 +6,11 @@ from typing import Literal
 
 import pandas as pd
 
-from patchscale.study.files import read_arrow
+from patchscale.study.errors import InputError
+from patchscale.study.tables import read_table
 
 SUBSETS = ("train", "val", "test")
+COLUMNS = ("date", "label", "contiguous", "scattered")
 Division = Literal["contiguous", "scattered"]
 
 
@@ -28,8 +30,19 @@ def read_split(
         Subsets whose labels are returned.
     division
         Division of the dates that column `subset` holds.
+
+    Raises
+    ------
+    InputError
+        As `read_table`, or a label is neither 0 nor 1.
     """
-    table = read_arrow(path)
+    table = read_table(path, COLUMNS)
+    wrong = ~table["label"].isin((0, 1))
+    if wrong.any():
+        first = table[wrong].iloc[0]
+        raise InputError(
+            f"{path}: label of {first['date']:%Y-%m-%d} is {first['label']}; 0 or 1 is needed"
+        )
     subset = table[division]
     label = table["label"].astype(float).where(subset.isin(labels_of))
     return pd.DataFrame({"date": table["date"], "label": label, "subset": subset})

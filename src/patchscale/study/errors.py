@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 OF_MACHINE = {
     getattr(errno, name)
-    for name in ("EACCES", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ENOSPC", "EPERM", "EROFS")
+    for name in ("EACCES", "EDQUOT", "EFBIG", "EIO", "EMFILE", "ENFILE", "ENOSPC", "EPERM", "EROFS")
     if hasattr(errno, name)
 }
 """Numbers of errors that say that a file cannot be written or read on this machine."""
@@ -68,18 +68,20 @@ def shown(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def of_machine(error: BaseException) -> Stopped | None:
+def of_machine(error: BaseException, path: object = None) -> Stopped | None:
     """Return the failure that an error of the file system stands for; None for any other error.
 
     A disk that is full or read-only is no fault of the input: the same command goes on later.
-    Libraries written in Rust name the number of the error in their message.
+    Libraries written in Rust name the number of the error in their message. `path` is the file that
+    could not be written; by default it is the one that the error names.
     """
     number = getattr(error, "errno", None)
     if named := OF_RUST.search(str(error)):
         number = int(named[1])
     if not isinstance(number, int) or number not in OF_MACHINE:
         return None
-    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    file = path or getattr(error, "filename", None)
+    where = f"{file}: " if file else ""
     return Stopped(f"{where}{os.strerror(number)}; the same command goes on once this is mended")
 
 

@@ -1,37 +1,88 @@
 """Reading and writing of files: atomic, with deterministic bytes and errors of one line."""
 
+import errno
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from patchscale.study.errors import InputError, shown
+from patchscale.study.errors import InputError, of_machine
+from patchscale.study.lock import refuse_if_damaged
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-MAX_BYTES = 1 << 20
-MAX_DEPTH = 20
-MAX_SCALAR = 500
-"""Largest YAML file, its deepest nesting, and its longest key or value in characters."""
-
-
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, renamed to `path` if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def replacing(path: Path, *, flushed: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, renamed to `path` if the block succeeds.
+
+    What a killed process left of this file is removed first.
+
+    Parameters
+    ----------
+    path
+        The file.
+    flushed
+        Whether the disk holds the new file before it replaces the old one. Only what may be lost
+        when the machine stops can do without.
+
+    Raises
+    ------
+    Stopped
+        The disk is full, read-only or broken. The old file is as it was.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         yield temporary
+        if flushed:
+            flush(temporary)
         temporary.replace(path)
+        if flushed:
+            flush(path.parent)
+    except Exception as error:
+        if fault := of_machine(error, path):
+            raise fault from None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk has no such file and refuses to look
+            temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until the disk holds a file, or the names in a folder."""
+    folder = path.is_dir()
+    if folder and os.name == "nt":  # Windows cannot open a folder
+        return
+    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise  # some network file systems flush names by themselves and know no such call
+    finally:
+        os.close(handle)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` whose processes have ended."""
+    for file in path.parent.glob(".*.tmp"):
+        name = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.tmp", file.name)
+        if name and not _lives(int(name[1])):
+            file.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(process))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -45,77 +96,59 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON; raise InputError if the file is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing; `dvc pull` or `dvc repro` brings it") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); `dvc checkout` restores it") from None
-
-
-class _Loader(yaml.CSafeLoader):
-    """Loader that refuses a key that occurs twice, where YAML would take the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if len(set(keys)) < len(keys):
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise yaml.constructor.ConstructorError(None, None, f"key {shown(twice)} occurs twice")
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file that a person or a stage wrote.
-
-    The C parser would exhaust memory or the stack on a small malicious file. Its events are
-    therefore checked before any value is made: no alias, no tag, and bounds on size and depth.
+def read_bytes(path: Path) -> bytes:
+    """Read a file; the content of an output of another stage is checked against dvc.lock.
 
     Raises
     ------
     InputError
-        The file is missing, damaged or too large, or uses what these files do not need.
+        The file is missing, cannot be read, or is not what dvc.lock records.
     """
     try:
-        with path.open("rb") as handle:
-            content = handle.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise InputError(f"{path}: larger than {MAX_BYTES:,} bytes, which is the limit")
-        text = content.decode("utf-8")
-        _check_events(text, path)
-        return yaml.load(text, Loader=_Loader)
+        content = path.read_bytes()
     except FileNotFoundError:
-        raise InputError(f"{path}: missing") from None
+        raise InputError(f"{path}: missing; `dvc pull` or `dvc repro` brings it") from None
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error.reason})") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a value like 2018-13-45
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{path}: not valid YAML ({reason})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    refuse_if_damaged(path, content)
+    return content
 
 
-def _check_events(text: str, path: Path) -> None:
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        problem = ""
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            problem = "an anchor or alias (& or *) is not allowed; write the values out"
-        elif tag := getattr(event, "tag", None):
-            problem = f"the tag {shown(tag)} is not allowed"
-        elif depth > MAX_DEPTH:
-            problem = f"nested more than {MAX_DEPTH} deep"
-        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_SCALAR:
-            length = len(event.value)
-            problem = f"a key or value of {length:,} characters; {MAX_SCALAR} are allowed"
-        if problem:
-            line = event.start_mark.line + 1 if event.start_mark else 1
-            raise InputError(f"{path}: line {line}: {problem}")
+def read_json(path: Path, *keys: str) -> Any:
+    """Read JSON; raise InputError if the file is missing or damaged, or lacks one of the keys."""
+    content = read_bytes(path)
+    try:
+        value = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}); `dvc checkout` restores it") from None
+    if missing := [key for key in keys if not isinstance(value, dict) or key not in value]:
+        raise InputError(f"{path}: {missing[0]}: missing; `dvc checkout` restores it")
+    return value
+
+
+def write_sealed(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write a JSON object with its own SHA-256, for `read_sealed`."""
+    write_json(path, {**facts, "sha256": _seal(facts)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read a JSON object that `write_sealed` wrote.
+
+    Raises
+    ------
+    OSError
+        The file is missing or cannot be read.
+    ValueError
+        It is not JSON, not an object, or has another hash.
+    """
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(facts, dict) or facts.pop("sha256", None) != _seal(facts):
+        raise ValueError("it has another hash")
+    return facts
+
+
+def _seal(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def write_arrow(path: Path, frame: "pd.DataFrame") -> None:
@@ -143,25 +176,43 @@ def write_arrow(path: Path, frame: "pd.DataFrame") -> None:
 def read_arrow(path: Path) -> "pd.DataFrame":
     """Read an Arrow IPC file; column `date` is returned as datetime64.
 
+    All of it is validated before any value is used: pyarrow trusts the offsets in a file, and a
+    wrong one would end the process.
+
     Raises
     ------
     InputError
-        The file is missing or is not Arrow IPC.
+        The file is missing, is not what dvc.lock records, or is not Arrow IPC.
     """
     import pandas as pd
     import pyarrow as pa
     from pyarrow import feather
 
-    if not path.is_file():
-        raise InputError(f"{path}: missing; `dvc pull` or `dvc repro` brings it")
+    content = read_bytes(path)
     try:
-        frame: pd.DataFrame = feather.read_table(str(path), memory_map=False).to_pandas()
+        table = feather.read_table(pa.BufferReader(content), memory_map=False)
+        table.validate(full=True)
+        if "date" in table.schema.names and table.schema.field("date").type != pa.date32():
+            raise ValueError("column date holds no days")
+        frame: pd.DataFrame = table.to_pandas()
         if "date" in frame:
             frame["date"] = pd.to_datetime(frame["date"])
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        line = str(error).splitlines()[0]
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: damaged ({line}); `dvc checkout` restores it") from None
     return frame
+
+
+def read_csv(path: Path) -> "pd.DataFrame":
+    """Read a CSV table with a header; raise InputError if it is missing or damaged."""
+    import pandas as pd
+
+    content = read_bytes(path)
+    try:
+        return pd.read_csv(io.BytesIO(content))
+    except ValueError as error:
+        line = str(error).splitlines()[0]
+        raise InputError(f"{path}: damaged ({line}); `dvc checkout` restores it") from None
 
 
 def write_csv(path: Path, frame: "pd.DataFrame", decimals: int = 6) -> None:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from patchscale.study import paths
 from patchscale.study.errors import InputError, shown
+from patchscale.study.files import read_bytes
 from patchscale.study.sections import Section, load
 
 Precision = Literal["32-true", "bf16-mixed", "bf16-true"]
@@ -363,6 +364,8 @@ def load_best(params: Params, cell: str, folder: Path = Path()) -> Best:
     """
     search = params.cells[cell].search
     path = folder / paths.best(search)
+    if path.is_file():
+        read_bytes(path)  # checks it against dvc.lock
     best = load(path, Best)
     if best.cell != search:
         raise InputError(f"{path}: cell: {shown(best.cell)} is not allowed; {search} is needed")

@@ -15,6 +15,7 @@ SPACE = Path("space.yaml")
 STUDY = (PARAMS, GRID, SPACE)
 """Files that hold the parameters of a study."""
 PIPELINE = Path("dvc.yaml")
+LOCK = Path("dvc.lock")
 INPUTS = Path("inputs")
 CHECKED = Path("data/params.checked")
 HEADLINE = Path("metrics/headline.json")

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from patchscale.study.errors import InputError, shown
-from patchscale.study.files import read_yaml
+from patchscale.study.safe_yaml import read_yaml
 
 
 class Section(BaseModel):

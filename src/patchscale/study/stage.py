@@ -18,7 +18,7 @@ from patchscale.study.errors import (
     shown,
     without_secrets,
 )
-from patchscale.study.files import read_yaml
+from patchscale.study.safe_yaml import read_yaml
 
 
 def run(main: Callable[..., None]) -> None:

@@ -12,8 +12,8 @@ from patchscale.model.patchtst import PatchTSTConfig
 from patchscale.model.windows import Windows
 from patchscale.split.table import Division, read_split
 from patchscale.study import paths
-from patchscale.study.files import read_arrow, read_json
 from patchscale.study.params import Best, Params, Window
+from patchscale.study.tables import read_features
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,9 @@ def read_inputs(
     `division` is the split: `contiguous` to train with, `scattered` to search with.
     """
     tier, horizon = params.features.tier, params.cells[cell].horizon
-    return assemble(
-        read_arrow(root / paths.features(tier)),
-        read_json(root / paths.kinds(tier)),
-        read_split(root / paths.split(horizon), labels_of={"train", "val"}, division=division),
-        params.window,
-        best,
-    )
+    split = read_split(root / paths.split(horizon), labels_of={"train", "val"}, division=division)
+    table, kinds = read_features(tier, split["date"], root)
+    return assemble(table, kinds, split, params.window, best)
 
 
 def assemble(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from patchscale.study.errors import InputError, without_secrets
+from patchscale.study.lock import locked_stages
 from patchscale.study.stage import run
 from patchscale.verify.records import (
     DIFFERS,
@@ -27,7 +28,6 @@ from patchscale.verify.records import (
     WITHIN,
     Check,
     cached,
-    locked_stages,
     records,
 )
 from patchscale.verify.remake import JUDGING_STAGES, recompute, regenerate, retrain, trained_cells

@@ -1,7 +1,5 @@
 """Compare dvc.lock with files, cached objects, parameters and commands."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -9,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from patchscale.study.errors import InputError
-from patchscale.study.files import digest, read_json, read_yaml
-
-CACHE = Path(".dvc/cache/files/md5")
+from patchscale.study.files import digest, read_json
+from patchscale.study.lock import dvc_md5, object_of
+from patchscale.study.safe_yaml import read_yaml
 
 REPRODUCED = "reproduced"
 WITHIN = "within tolerance"
@@ -26,36 +24,6 @@ class Check:
     what: str
     verdict: str
     detail: str = ""
-
-
-def locked_stages(lock: Path) -> dict[str, Any]:
-    """Return the stages of dvc.lock."""
-    try:
-        stages = read_yaml(lock)["stages"]
-    except (InputError, KeyError, TypeError):
-        stages = None
-    if not isinstance(stages, dict):
-        raise InputError(f"{lock}: missing or damaged; `git checkout {lock}` restores it")
-    return stages
-
-
-def dvc_md5(path: Path) -> str:
-    """Return DVC's hash of a file, or of a directory: the MD5 of its sorted listing."""
-    if path.is_file():
-        return digest(path, "md5")
-    return folder_md5(
-        {
-            file.relative_to(path).as_posix(): digest(file, "md5")
-            for file in path.rglob("*")
-            if file.is_file() and "__pycache__" not in file.parts  # as in .dvcignore
-        }
-    )
-
-
-def folder_md5(files: dict[str, str]) -> str:
-    """Return DVC's hash of a directory, from the hashes of its files by relative path."""
-    listing = [{"md5": md5, "relpath": path} for path, md5 in sorted(files.items())]
-    return hashlib.md5(json.dumps(listing).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def records(stages: dict[str, Any], root: Path) -> Iterator[Check]:
@@ -129,11 +97,6 @@ def cached(stages: dict[str, Any], root: Path) -> Iterator[Check]:
                 f"{where} is damaged; `rm {where}`, then `dvc pull` or `dvc repro`",
             )
     yield Check(f"{count} cache objects", REPRODUCED)
-
-
-def object_of(md5: str, root: Path) -> Path:
-    """Return the path of the cached object with a hash."""
-    return root / CACHE / md5[:2] / md5[2:]
 
 
 def entries(listing: Path) -> list[dict[str, str]]:

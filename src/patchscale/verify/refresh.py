@@ -17,9 +17,9 @@ from patchscale.download import checks, sources
 from patchscale.download.seams import ratio_seams
 from patchscale.study import paths
 from patchscale.study.errors import InputError, shown
+from patchscale.study.lock import dvc_md5, folder_md5, locked_stages
 from patchscale.study.params import load_params
 from patchscale.study.stage import run
-from patchscale.verify.records import dvc_md5, folder_md5, locked_stages
 
 SHOWN = 3
 

@@ -14,8 +14,9 @@ from typing import Any
 from patchscale.study import paths
 from patchscale.study.errors import Stopped
 from patchscale.study.files import digest, read_arrow, read_json
+from patchscale.study.lock import dvc_md5
 from patchscale.study.params import load_best, load_params
-from patchscale.verify.records import DIFFERS, REPRODUCED, UNAVAILABLE, WITHIN, Check, dvc_md5
+from patchscale.verify.records import DIFFERS, REPRODUCED, UNAVAILABLE, WITHIN, Check, command
 
 DATA_STAGES = ("check", "download", "features", "split")
 JUDGING_STAGES = ("baselines", "backtest", "headline", "report")
@@ -45,7 +46,7 @@ def regenerate(
         }
         for name in sorted(chosen, key=chosen.__getitem__):
             stage = stages[name]
-            _, script, *words = stage["cmd"].split()
+            _, script, *words = command(name).split()  # no word of dvc.lock says what is run
             main = runpy.run_path(str(root / script))["main"]
             try:
                 copy_inputs(stage, root, folder)

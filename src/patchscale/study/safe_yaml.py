@@ -1,0 +1,76 @@
+"""Read YAML files that anybody may have written."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from patchscale.study.errors import InputError, shown
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 20
+MAX_SCALAR = 500
+"""Largest YAML file, its deepest nesting, and its longest key or value in characters."""
+
+
+class _Loader(yaml.CSafeLoader):
+    """Loader that refuses a key that occurs twice, where YAML would take the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.constructor.ConstructorError(None, None, f"key {shown(twice)} occurs twice")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file that a person or a stage wrote.
+
+    The C parser would exhaust memory or the stack on a small malicious file. Its events are
+    therefore checked before any value is made: no alias, no tag, and bounds on size and depth.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged or too large, or uses what these files do not need.
+    """
+    try:
+        with path.open("rb") as handle:
+            content = handle.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise InputError(f"{path}: larger than {MAX_BYTES:,} bytes, which is the limit")
+        text = content.decode("utf-8")
+        _check_events(text, path)
+        return yaml.load(text, Loader=_Loader)
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason})") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a value like 2018-13-45
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path}: not valid YAML ({reason})") from None
+
+
+def _check_events(text: str, path: Path) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        problem = ""
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            problem = "an anchor or alias (& or *) is not allowed; write the values out"
+        elif tag := getattr(event, "tag", None):
+            problem = f"the tag {shown(tag)} is not allowed"
+        elif depth > MAX_DEPTH:
+            problem = f"nested more than {MAX_DEPTH} deep"
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_SCALAR:
+            length = len(event.value)
+            problem = f"a key or value of {length:,} characters; {MAX_SCALAR} are allowed"
+        if problem:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise InputError(f"{path}: line {line}: {problem}")
