@@ -12,7 +12,7 @@ from patchscale.download.checks import check_bars
 from patchscale.study.errors import InputError
 from patchscale.study.files import read_arrow, write_arrow
 from patchscale.study.params import load_params
-from patchscale.verify.records import locked_stages
+from patchscale.verify.lock import locked_stages
 
 
 def test_a_flipped_bit_in_a_table_is_refused_or_read_but_never_a_crash(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from patchscale.verify.records import locked_stages
+from patchscale.verify.lock import locked_stages
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("inputs/*.md")])
 CALLERS = [

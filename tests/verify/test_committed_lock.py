@@ -5,7 +5,8 @@ import subprocess
 
 from conftest import ROOT
 
-from patchscale.verify.records import dvc_md5, locked_stages
+from patchscale.verify.lock import locked_stages
+from patchscale.verify.records import dvc_md5
 
 
 def test_every_stage_was_committed_with_the_code_that_is_here() -> None:

@@ -19,7 +19,8 @@ from patchscale.study import paths
 from patchscale.study.errors import InputError
 from patchscale.study.params import load_params
 from patchscale.study.stage import run
-from patchscale.verify.records import dvc_md5, folder_md5, locked_stages
+from patchscale.verify.lock import locked_stages
+from patchscale.verify.records import dvc_md5, folder_md5
 
 SHOWN = 3
 
