@@ -142,6 +142,15 @@ def test_slow_tests_run_with_all_only(
     assert [marker.partition(":")[0] for marker in markers] == ["slow"]
 
 
+def test_published_objects_are_checked_before_dvc_reads_them(
+    dev: ModuleType, commands: list[list[str]]
+) -> None:
+    dev.repro()
+    check, *rest = [command[1:] for command in commands]
+    assert check == ["-m", "patchscale.verify", "--level", "published"]
+    assert rest == [["pull", "--quiet"], ["repro"], ["-m", "patchscale.verify", "--quick"]]
+
+
 def test_every_requirement_of_the_lock_is_exact_and_has_hashes() -> None:
     text = (ROOT / "requirements.lock").read_text()
     entries = re.findall(r"^\S.*\n(?: .*\n)*", text, re.MULTILINE)

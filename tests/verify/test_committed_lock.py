@@ -6,7 +6,8 @@ import subprocess
 from conftest import ROOT
 
 from patchscale.verify.lock import locked_stages
-from patchscale.verify.records import dvc_md5
+from patchscale.verify.pipeline import declared_stages
+from patchscale.verify.records import dvc_md5, records
 
 
 def test_every_stage_was_committed_with_the_code_that_is_here() -> None:
@@ -18,6 +19,13 @@ def test_every_stage_was_committed_with_the_code_that_is_here() -> None:
         and dep["md5"] != dvc_md5(ROOT / dep["path"])
     }
     assert stale == set()
+
+
+def test_every_record_is_of_what_dvc_yaml_declares() -> None:
+    stages = declared_stages(ROOT)
+    rows = list(records(locked_stages(ROOT / "dvc.lock"), stages, ROOT))
+    assert [row for row in rows if row.verdict == "differs"] == []
+    assert {row.what for row in rows} >= {f"record of {name}" for name in stages}
 
 
 def test_all_that_dvc_lock_caches_is_published_in_the_repository() -> None:
