@@ -2,11 +2,11 @@
 
 import json
 import random
-import re
 import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -18,12 +18,12 @@ from locked import track, write
 
 from patchscale.study.errors import InputError
 from patchscale.verify import records
-from patchscale.verify.lock import locked_stages, read_yaml
+from patchscale.verify.lock import locked_stages, read_yaml, stages_of
 from patchscale.verify.objects import PUBLISHED
 from patchscale.verify.pipeline import Declared, declared_stages
 from patchscale.verify.records import same
 
-TRIES = 60
+TRIES = 150
 
 
 @pytest.fixture(scope="module")
@@ -59,55 +59,85 @@ def copy_checkout(root: Path) -> Path:
     return root
 
 
-def edits(text: str, draw: random.Random) -> Iterator[str]:
-    """Yield texts that differ from a text in one place, without end."""
+def edited_texts(text: str, draw: random.Random) -> Iterator[str]:
+    """Yield texts that differ from a text in one line, without end."""
     lines = text.splitlines(keepends=True)
-    kinds = ("drop", "drop block", "twice", "swap", "digit", "letter", "word", "value", "indent")
     while True:
-        kind, at = draw.choice(kinds), draw.randrange(len(lines))
+        kind = draw.choice(("drop", "twice", "swap", "letter", "indent"))
+        at = draw.randrange(len(lines))
         line, new = lines[at], list(lines)
         if kind == "drop":
             del new[at]
-        elif kind == "drop block":
-            depth = len(line) - len(line.lstrip(" "))
-            end = at + 1
-            while end < len(lines) and len(lines[end]) - len(lines[end].lstrip(" ")) > depth:
-                end += 1
-            del new[at:end]
         elif kind == "twice":
             new.insert(at, line)
         elif kind == "swap":
             other = draw.randrange(len(lines))
             new[at], new[other] = lines[other], line
-        elif kind == "digit":
-            digits = [m.start() for m in re.finditer(r"[0-9a-f]", line)]
-            if digits:
-                place = draw.choice(digits)
-                new[at] = line[:place] + draw.choice("0123456789abcdef") + line[place + 1 :]
         elif kind == "letter":
             place = draw.randrange(len(line))
             new[at] = line[:place] + draw.choice("aZ0:-'\"{[#&*!|>% \t\n\x00é") + line[place + 1 :]
-        elif kind == "word":
-            key, colon, _ = line.partition(":")
-            new[at] = f"{key}x{colon}{line.partition(':')[2]}"
-        elif kind == "value":
-            values = ("", "null", "true", "0", "-1", "1e400", ".nan", "[]", "{}", "../../x", "'x'")
-            new[at] = f"{line.partition(':')[0]}: {draw.choice(values)}\n"
         else:
             new[at] = f"  {line}"
         yield "".join(new)
 
 
-def outcome(root: Path, text: str, original: Any, stages: dict[str, Declared]) -> str:
-    """Return how `verify` takes a lock of this text."""
-    lock = write(root / "dvc.lock", text.encode())
+def edited_contents(content: Any, draw: random.Random) -> Iterator[Any]:
+    """Yield contents that differ from that of a lock in one key or value, without end."""
+    places = list(below(content))
+    while True:
+        new = deepcopy(content)
+        *above, last = draw.choice(places)
+        section = new
+        for key in above:
+            section = section[key]
+        value = section[last]
+        kind = draw.choice(("drop", "rename", "more", "value", "value", "other"))
+        if kind == "drop":
+            del section[last]
+        elif kind == "rename" and isinstance(section, dict):
+            section[f"{last}x"] = section.pop(last)
+        elif kind == "more" and isinstance(value, dict):
+            value["more"] = draw.choice((1, "x", None))
+        elif kind == "more" and isinstance(value, list):
+            value.append(deepcopy(draw.choice(value)) if value else 1)
+        elif kind == "other":
+            section[last] = draw.choice((None, True, 0, -1, "", "../../x", float("nan"), [], {}))
+        else:
+            section[last] = near(value, draw)
+        yield new
+
+
+def below(content: Any, *above: str | int) -> Iterator[tuple[str | int, ...]]:
+    """Yield the path of every key and item in a content."""
+    if isinstance(content, dict | list):
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield (*above, key)
+            yield from below(value, *above, key)
+
+
+def near(value: Any, draw: random.Random) -> Any:
+    """Return a value of the same type that is a little different."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + draw.choice((-1, 1, 0.5))
+    if isinstance(value, str) and value:
+        place = draw.randrange(len(value))
+        return value[:place] + draw.choice("0123456789abcdef") + value[place + 1 :]
+    return draw.choice(("", 1)) if isinstance(value, str) else [value]
+
+
+def outcome(root: Path, lock: str | Any, original: Any, stages: dict[str, Declared]) -> str:
+    """Return how `verify` takes a lock of this text or content."""
     try:
-        if same(read_yaml(lock), original):
+        path = root / "dvc.lock"
+        content = read_yaml(write(path, lock.encode())) if isinstance(lock, str) else lock
+        if same(content, original):
             return "same content"
-        rows = list(records.records(locked_stages(lock), stages, root))
+        rows = list(records.records(stages_of(content, path), stages, root))
     except InputError as error:
         line = str(error)
-        return "refused" if "\n" not in line and len(line) < 1000 else f"not one line: {line}"
+        return "refused" if line.isprintable() and len(line) < 500 else f"long: {line}"
     found = [row for row in rows if row.verdict == "differs"]
     if not all(row.detail.isprintable() for row in found):
         return "not printable"
@@ -123,7 +153,8 @@ def test_every_edit_of_the_committed_lock_is_noticed(
     original = read_yaml(checkout / "dvc.lock")
     rows = records.records(original["stages"], stages, checkout)
     assert {row.verdict for row in rows} == {"reproduced"}
-    texts = islice(edits(text, random.Random(0)), TRIES)
-    counts = Counter(outcome(checkout, edited, original, stages) for edited in texts)
+    draw = random.Random(0)
+    edits = (*islice(edited_texts(text, draw), 10), *islice(edited_contents(original, draw), TRIES))
+    counts = Counter(outcome(checkout, edited, original, stages) for edited in edits)
     assert counts.keys() <= {"differs", "refused", "same content"}
     assert min(counts["differs"], counts["refused"]) > TRIES // 6

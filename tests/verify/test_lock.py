@@ -17,7 +17,7 @@ def refusal(path: Path) -> str:
         locked_stages(path)
     line = str(raised.value)
     assert "\n" not in line
-    assert len(line) < 600
+    assert len(line) < 400
     return line
 
 
@@ -110,7 +110,7 @@ def test_a_path_inside_its_folder_is_one_without_detours():
 
 def test_a_foreign_value_is_shown_short_and_without_line_breaks():
     assert len(short("x" * 1000)) < 70
-    assert len(short({"key": ["x" * 1000] * 1000})) < 600
+    assert len(short({"key" * 100: [["x" * 1000] * 1000] * 1000})) <= 80
     assert short("a\nb") == r"'a\nb'"
     assert shortened("a\n\x1b[31mb" + "x" * 100, 10) == "a ?[31m..."
     assert yaml.safe_load(short(5)) == 5

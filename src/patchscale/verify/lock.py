@@ -76,14 +76,17 @@ def locked_stages(lock: Path) -> dict[str, Any]:
         one line that names file, key and value.
     """
     try:
-        content = read_yaml(lock)
-        Lock.model_validate(content)
+        return stages_of(read_yaml(lock), lock)
     except InputError as error:
         raise InputError(f"{error}; `git checkout {lock}` restores it") from None
+
+
+def stages_of(content: Any, lock: Path) -> dict[str, Any]:
+    """Return the stages in the content of dvc.lock; raise InputError as `locked_stages` does."""
+    try:
+        Lock.model_validate(content)
     except ValidationError as error:
-        raise InputError(
-            f"{lock}: damaged ({one_line(error)}); `git checkout {lock}` restores it"
-        ) from None
+        raise InputError(f"{lock}: damaged ({one_line(error)})") from None
     stages: dict[str, Any] = content["stages"]
     return stages
 
@@ -147,7 +150,8 @@ def short(value: object) -> str:
     """Return the repr of a value, cut to a few words and without line breaks."""
     cut = reprlib.Repr()
     cut.maxstring = cut.maxother = 60
-    return cut.repr(value)
+    cut.maxlevel = 2
+    return shortened(cut.repr(value), 80)
 
 
 def shortened(text: object, length: int = 60) -> str:
