@@ -3,6 +3,7 @@
 import json
 import runpy
 import shutil
+import subprocess
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
@@ -21,6 +22,7 @@ from patchscale.study.params import load_best, load_params
 from patchscale.train.inputs import read_inputs
 from patchscale.verify.predictions import gap, recompute
 from patchscale.verify.records import Check
+from patchscale.verify.remake import retrain
 
 CELL = "1K-h1"
 TABLE = paths.predictions(CELL)
@@ -208,6 +210,50 @@ def test_figures_of_a_training_are_made_again(study: Path, key: str, value: obje
     figures = read_json(study / paths.train_metrics(CELL)) | {key: value}
     (study / paths.train_metrics(CELL)).write_text(json.dumps(figures))
     assert checked(study).verdict == "differs"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("\n1,", "\n2,", "its curves are not of the seeds of its card"),
+        (",val_log_loss", ",loss", "not of their form"),
+    ],
+)
+def test_a_curve_must_be_that_of_the_card(study: Path, old: str, new: str, said: str) -> None:
+    path = study / paths.plot("curves", CELL)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    row = checked(study)
+    assert row.verdict == "differs"
+    assert said in row.detail
+
+
+def test_a_curve_must_have_the_best_epoch_of_the_card(study: Path) -> None:
+    best = read_json(study / paths.card(CELL))["replicates"][0]["best_epoch"]
+    path = study / paths.plot("curves", CELL)
+    path.write_text(path.read_text().replace(f"\n0,{best},", "\n0,9,"))
+    assert "the curve of seed 0 is not that of its card" in checked(study).detail
+
+
+def test_a_loss_of_a_curve_must_be_that_of_the_card(study: Path) -> None:
+    path = study / paths.plot("curves", CELL)
+    curves = pd.read_csv(path)
+    curves["val_log_loss"] += 1e-3
+    curves.to_csv(path, index=False)
+    assert "the curve of seed 0 is not that of its card" in checked(study).detail
+
+
+@pytest.mark.slow
+def test_a_cell_trained_again_with_the_tracked_code_is_the_same_bits(
+    trained: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "study"
+    shutil.copytree(trained, root)
+    for command in (["init", "-q"], ["add", "src", "stages"]):
+        subprocess.run(["git", *command], cwd=root, check=True)
+    (root / "stages/yaml.py").write_text("raise SystemExit('not tracked')")
+    assert retrain(CELL, root) == Check(f"training of {CELL}", "reproduced", "bit for bit")
 
 
 def test_weights_of_another_model_differ(study: Path) -> None:

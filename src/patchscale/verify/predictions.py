@@ -85,7 +85,11 @@ def compare(cell: str, params: Params, published: bool, root: Path) -> Check:
     ]
     if not wrong:
         figures = read_json(root / paths.train_metrics(cell))
-        wrong = list(figure_flaws(figures, card, stored, params, inputs))
+        curves = pd.read_csv(root / paths.plot("curves", cell))
+        wrong = [
+            *figure_flaws(figures, card, stored, params, inputs),
+            *curve_flaws(curves, card),
+        ]
     if wrong:
         return Check(what, DIFFERS, "; ".join(wrong))
     torch.set_num_threads(run.threads)
@@ -202,3 +206,15 @@ def figure_flaws(
     for row in rows:
         if not abs(row["val_log_loss"] - loss(f"p_seed{row['seed']}")) <= LOSS_TOLERANCE:
             yield f"the validation log-loss of seed {row['seed']} is not that of its card"
+
+
+def curve_flaws(curves: pd.DataFrame, card: dict[str, Any]) -> Iterator[str]:
+    """Yield the seeds whose learning curve has another loss at the best epoch than the card."""
+    found = zip(curves["seed"], curves["epoch"], curves["val_log_loss"], strict=True)
+    losses = {(seed, epoch): loss for seed, epoch, loss in found}
+    if list(curves["seed"].unique()) != [row["seed"] for row in card["replicates"]]:
+        yield "its curves are not of the seeds of its card"
+    for row in card["replicates"]:
+        loss = losses.get((row["seed"], row["best_epoch"]), math.nan)
+        if not abs(loss - row["val_log_loss"]) <= ROUNDING:
+            yield f"the curve of seed {row['seed']} is not that of its card"
