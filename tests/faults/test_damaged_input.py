@@ -10,8 +10,8 @@ from conftest import ROOT, random_bars
 from patchscale.bars import canonical_csv, forward_adjust, read_bars
 from patchscale.download.checks import check_bars
 from patchscale.study.errors import InputError
-from patchscale.study.lock import locked_stages
 from patchscale.study.params import load_params
+from patchscale.verify.strict_lock import strict_stages
 
 
 def test_an_infinite_price_is_refused_with_its_date(tmp_path: Path) -> None:
@@ -52,4 +52,4 @@ def test_a_damaged_lock_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "dvc.lock"
     path.write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
-        locked_stages(path)
+        strict_stages(path)

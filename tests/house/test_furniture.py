@@ -153,9 +153,9 @@ def test_what_git_has_is_restored_before_each_pull(
     monkeypatch.setattr(dev, "call", lambda *words: commands.append([*map(str, words)]) or 0)
     monkeypatch.setattr(dev, "headline", lambda figures: "")
     assert dev.main(words) == 0
-    restored, pulled = (command[:3] for command in commands[:2])
-    assert restored[1:] == ["-m", "patchscale.workspace.restore"]
-    assert pulled[:2] == ["dvc", "pull"]
+    restored, *others = commands
+    assert restored[1:3] == ["-m", "patchscale.workspace.restore"]
+    assert ["dvc", "pull"] in [command[:2] for command in others]
 
 
 @pytest.mark.parametrize("code", [0, 2, 75])
@@ -170,6 +170,15 @@ def test_reset_ends_with_the_code_of_its_module(
     with pytest.raises(SystemExit) as caught:
         dev.main(["reset", "everything"])
     assert caught.value.code == 2
+
+
+def test_published_objects_are_checked_before_dvc_reads_them(
+    dev: ModuleType, commands: list[list[str]]
+) -> None:
+    dev.repro()
+    _, check, *rest = [command[1:] for command in commands]
+    assert check == ["-m", "patchscale.verify", "--level", "published"]
+    assert rest == [["pull", "--quiet"], ["repro"], ["-m", "patchscale.verify", "--quick"]]
 
 
 def test_every_requirement_of_the_lock_is_exact_and_has_hashes() -> None:

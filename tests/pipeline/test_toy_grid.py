@@ -290,7 +290,7 @@ def test_a_bare_clone_pulls_everything_and_verifies(finished: Study, tmp_path: P
     assert tampered.returncode == 1
     differing = [line for line in tampered.stdout.splitlines() if line.startswith("differs")]
     named = (
-        "params.yaml: budgets.1k",
+        "params.yaml: budgets.1K.n_params, 'params.yaml': 'budgets.1k.n_params' is not declared",
         "metrics/backtest/1K-h1.json",
         "data/weights/1K-h3",
         "headline",  # it reads the edited metrics

@@ -5,13 +5,15 @@ import subprocess
 
 from conftest import ROOT
 
-from patchscale.study.lock import dvc_md5, locked_stages
+from patchscale.verify.strict_lock import strict_stages
+from patchscale.verify.pipeline import declared_stages
+from patchscale.verify.records import dvc_md5, records
 
 
 def test_every_stage_was_committed_with_the_code_that_is_here() -> None:
     stale = {
         f"{name}: {dep['path']}"
-        for name, stage in locked_stages(ROOT / "dvc.lock").items()
+        for name, stage in strict_stages(ROOT / "dvc.lock").items()
         for dep in stage["deps"]
         if dep["path"].startswith(("src/", "stages/", "params.yaml"))
         and dep["md5"] != dvc_md5(ROOT / dep["path"])
@@ -19,8 +21,15 @@ def test_every_stage_was_committed_with_the_code_that_is_here() -> None:
     assert stale == set()
 
 
+def test_every_record_is_of_what_dvc_yaml_declares() -> None:
+    stages = declared_stages(ROOT)
+    rows = list(records(strict_stages(ROOT / "dvc.lock"), stages, ROOT))
+    assert [row for row in rows if row.verdict == "differs"] == []
+    assert {row.what for row in rows} >= {f"record of {name}" for name in stages}
+
+
 def test_all_that_dvc_lock_caches_is_published_in_the_repository() -> None:
-    lock = locked_stages(ROOT / "dvc.lock")
+    lock = strict_stages(ROOT / "dvc.lock")
     tracked = set(git_files())
     wanted = {
         out["md5"]: f"{out['path']} of {name}"

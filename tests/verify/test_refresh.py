@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, random_bars
+from locked import write_lock
 
 from patchscale.bars import PRICES, canonical_csv
 from patchscale.download.calendar import exchange_sessions
@@ -39,8 +40,8 @@ def bars() -> pd.DataFrame:
 
 
 def lock(path: str, md5: str) -> None:
-    outs = [{"path": path, "md5": md5}]
-    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"download": {"outs": outs}}}))
+    outs = [{"path": path, "hash": "md5", "md5": md5, "size": 1}]
+    write_lock(Path(), {"download": {"cmd": "python stages/download.py", "outs": outs}})
 
 
 @pytest.fixture(autouse=True)

@@ -25,10 +25,20 @@ class _Loader(yaml.CSafeLoader):
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file that a person or a stage wrote.
+    """Read a YAML file that a person or a stage wrote; raise InputError as `checked_text` does."""
+    text = checked_text(path)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a value like 2018-13-45
+        raise _not_valid(path, error) from None
 
-    The C parser would exhaust memory or the stack on a small malicious file. Its events are
-    therefore checked before any value is made: no alias, no tag, and bounds on size and depth.
+
+def checked_text(path: Path) -> str:
+    """Return the text of a YAML file that any parser can read.
+
+    A parser written in C would exhaust memory or the stack on a small malicious file. The events of
+    the file are therefore checked before any value is made: no alias, no tag, and bounds on size
+    and depth.
 
     Raises
     ------
@@ -42,16 +52,19 @@ def read_yaml(path: Path) -> Any:
             raise InputError(f"{path}: larger than {MAX_BYTES:,} bytes, which is the limit")
         text = content.decode("utf-8")
         _check_events(text, path)
-        return yaml.load(text, Loader=_Loader)
+        return text
     except FileNotFoundError:
         raise InputError(f"{path}: missing") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason})") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a value like 2018-13-45
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{path}: not valid YAML ({reason})") from None
+    except yaml.YAMLError as error:
+        raise _not_valid(path, error) from None
+
+
+def _not_valid(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: not valid YAML ({' '.join(str(error).split())[:300]})")
 
 
 def _check_events(text: str, path: Path) -> None:

@@ -1,14 +1,16 @@
 """Check on this machine that the code produces the results of dvc.lock.
 
     python -m patchscale.verify                                   records, then everything again
-    python -m patchscale.verify --level records                   hashes, parameters, commands
+    python -m patchscale.verify --level published                 objects that `dvc pull` reads
+    python -m patchscale.verify --level records                   and hashes, parameters, commands
     python -m patchscale.verify --level retrain --cell 2M-h1      and train a cell again
     python -m patchscale.verify --quick                           what `dev.py repro` does
 
-The level `records` compares dvc.lock with files, cache, parameters and the names of the stages. The
-level `recompute` also makes bars, features and splits again and compares every byte, predicts with
-the published weights, and makes baselines, backtests and report again from the published
-probabilities. `--quick` omits the records and what is made from probabilities.
+What is compared is what dvc.yaml declares, as DVC resolves it. A command in dvc.lock is never run.
+The level `records` compares dvc.lock with that, and with files, cache and parameters. The level
+`recompute` makes bars, features, splits and all that needs no training again and compares every
+byte. It predicts with the published weights, and makes baselines, backtests and report again from
+the published probabilities. `--quick` omits what is made from probabilities.
 """
 
 import argparse
@@ -19,20 +21,24 @@ from pathlib import Path
 from typing import Any
 
 from patchscale.study.errors import InputError, without_secrets
-from patchscale.study.lock import locked_stages
+from patchscale.study.lock import dvc_md5
+from patchscale.study.params import load_params
 from patchscale.study.stage import run
+from patchscale.verify.strict_lock import strict_stages
+from patchscale.verify.objects import cached, published
+from patchscale.verify.pipeline import Declared, declared_stages
+from patchscale.verify.predictions import recompute, trained_cells
 from patchscale.verify.records import (
     DIFFERS,
     REPRODUCED,
     UNAVAILABLE,
     WITHIN,
     Check,
-    cached,
     records,
 )
-from patchscale.verify.remake import JUDGING_STAGES, recompute, regenerate, retrain, trained_cells
+from patchscale.verify.remake import DATA_STAGES, JUDGING_STAGES, costly, regenerate, retrain
 
-LEVELS = ("records", "recompute", "retrain")
+LEVELS = ("published", "records", "recompute", "retrain")
 
 
 def main(*words: str) -> None:
@@ -44,21 +50,14 @@ def main(*words: str) -> None:
     )
     parser.add_argument("--level", choices=LEVELS, default="recompute", help="how far to go")
     parser.add_argument("--cell", help="which cell `retrain` trains again, such as 2M-h1")
-    parser.add_argument(
-        "--quick", action="store_true", help="omit records, baselines, backtests and report"
-    )
+    parser.add_argument("--quick", action="store_true", help="omit baselines, backtests and report")
     options = parser.parse_args(words)
     root = Path.cwd()
-    stages = locked_stages(root / "dvc.lock")
     if (options.level == "retrain") != (options.cell is not None):
         raise InputError("--cell: goes with --level retrain, and it with a cell")
-    allowed = trained_cells(stages, root)
-    if options.cell not in (None, *allowed):
-        raise InputError(
-            f"--cell: {options.cell!r} is not a trained cell; allowed: {', '.join(allowed)}"
-        )
+    lock = strict_stages(root / "dvc.lock")
     checks: list[Check] = []
-    for check in run_checks(stages, root, options.level, options.quick, options.cell):
+    for check in run_checks(lock, root, options.level, options.quick, options.cell):
         checks.append(check)
         if check.verdict != REPRODUCED or check.detail:
             line = f"{check.verdict:<17} {check.what}  {check.detail}"
@@ -71,20 +70,37 @@ def main(*words: str) -> None:
 
 
 def run_checks(
-    stages: dict[str, Any], root: Path, level: str, quick: bool, cell: str | None
+    lock: dict[str, Any], root: Path, level: str, quick: bool, cell: str | None
 ) -> Iterator[Check]:
     """Yield the checks of a level, as they are made."""
-    if not quick:
-        yield from records(stages, root)
-        yield from cached(stages, root)
+    yield from published(root)
+    if level == "published":
+        return
+    stages: dict[str, Declared] = declared_stages(root)
+    params = load_params(root)
+    allowed = trained_cells(params)
+    if cell not in (None, *allowed):
+        raise InputError(f"--cell: {cell!r} is not a trained cell; allowed: {', '.join(allowed)}")
+    refuse_another_library(root)
+    yield from records(lock, stages, root)
+    yield from cached(lock, root)
     if level == "records":
         return
-    yield from regenerate(stages, root)
-    yield from recompute(stages, root)
+    yield from regenerate(lock, stages, root, DATA_STAGES, omitted=costly(params))
+    yield from recompute(params, stages, root)
     if not quick:
-        yield from regenerate(stages, root, JUDGING_STAGES)
+        yield from regenerate(lock, stages, root, JUDGING_STAGES)
     if cell is not None:
         yield retrain(cell, root)
+
+
+def refuse_another_library(root: Path) -> None:
+    """Raise InputError if the library that runs is not the one of the repository."""
+    imported, ours = Path(__file__).parents[1], root / "src/patchscale"
+    if imported != ours and not (ours.is_dir() and dvc_md5(imported) == dvc_md5(ours)):
+        raise InputError(
+            f"{imported}: not the code of {ours}; `python3 dev.py verify` runs the right one"
+        )
 
 
 if __name__ == "__main__":

@@ -1,20 +1,24 @@
-"""Compare dvc.lock with files, cached objects, parameters and commands."""
+"""Compare dvc.lock with what dvc.yaml declares, and with files and parameters."""
 
+import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from patchscale.study.errors import InputError
-from patchscale.study.files import digest, read_json
-from patchscale.study.lock import dvc_md5, object_of
-from patchscale.study.safe_yaml import read_yaml
+from patchscale.study.errors import shown
+from patchscale.study.lock import dvc_md5
+from patchscale.verify.pipeline import Declared
 
 REPRODUCED = "reproduced"
 WITHIN = "within tolerance"
 DIFFERS = "differs"
 UNAVAILABLE = "not available"
+
+SHOWN = 5
+"""Flaws of one stage that are named."""
 
 
 @dataclass(frozen=True)
@@ -26,83 +30,118 @@ class Check:
     detail: str = ""
 
 
-def records(stages: dict[str, Any], root: Path) -> Iterator[Check]:
-    """Compare the outputs, dependencies, parameters and command of every stage with dvc.lock."""
-    params = cache(lambda file: read_yaml(root / file))
-    hashed = cache(lambda path: dvc_md5(root / path))
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a directory that DVC hashes."""
+    return [
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts  # as in .dvcignore
+    ]
+
+
+def entry_of(path: str, root: Path) -> dict[str, Any]:
+    """Return what dvc.lock says of a file or directory as it is here."""
+    target = root / path
+    entry = {"path": path, "hash": "md5", "md5": dvc_md5(target)}
+    if target.is_file():
+        facts = target.stat()
+        executable = facts.st_mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+        return entry | {"size": facts.st_size} | ({"isexec": True} if executable else {})
+    files = files_of(target)
+    return entry | {"size": sum(file.stat().st_size for file in files), "nfiles": len(files)}
+
+
+def records(lock: dict[str, Any], stages: dict[str, Declared], root: Path) -> Iterator[Check]:
+    """Compare the record of every stage with what dvc.yaml declares and with the files here.
+
+    Parameters
+    ----------
+    lock
+        Stages of dvc.lock.
+    stages
+        Stages of dvc.yaml.
+    root
+        The repository.
+    """
+    here = cache(lambda path: entry_of(path, root))
+    made = {out["path"]: out for stage in lock.values() for out in stage.get("outs", [])}
+    for name in lock:
+        if name not in stages:
+            yield Check(f"record of {shown(name)}", DIFFERS, "dvc.yaml has no such stage")
     for name, stage in stages.items():
-        for out in stage.get("outs", []):
-            path = out["path"]
+        if name not in lock:
+            yield Check(
+                f"record of {name}", DIFFERS, f"dvc.lock has none; `dvc repro {name}` makes it"
+            )
+            continue
+        outs = {out["path"]: out for out in lock[name].get("outs", [])}
+        for path in stage.outs:
+            if path not in outs:
+                continue
             if not (root / path).exists():
                 yield Check(path, UNAVAILABLE, f"of {name}; `dvc pull` brings what is published")
-            elif hashed(path) != out["md5"]:
+            elif here(path) != outs[path]:
                 yield Check(path, DIFFERS, f"from what {name} wrote; `dvc checkout` restores it")
             else:
                 yield Check(path, REPRODUCED)
-        wrong = [
-            dep["path"]
-            for dep in stage.get("deps", [])
-            if (root / dep["path"]).exists() and hashed(dep["path"]) != dep["md5"]
-        ]
-        wrong += [
-            f"{file}: {key}"
-            for file, values in stage.get("params", {}).items()
-            for key, value in values.items()
-            if look_up(params(file), key) != value
-        ]
-        if stage["cmd"] != command(name):
-            wrong.append(f"cmd: {stage['cmd']}")
+        wrong = list(flaws(lock[name], stage, here, made, root))
+        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         yield Check(
             f"record of {name}",
             DIFFERS if wrong else REPRODUCED,
-            f"{', '.join(wrong)}: not what dvc.lock says; `dvc repro {name}` makes it anew"
+            f"{', '.join(wrong[:SHOWN])}{more}: not what dvc.lock says; "
+            f"`dvc repro {name}` makes it anew"
             if wrong
             else "",
         )
 
 
-def look_up(params: Any, key: str) -> Any:
-    """Return the value of a dotted key, None where there is none."""
-    for part in key.split("."):
-        params = params.get(part) if isinstance(params, dict) else None
-    return params
-
-
-def command(stage: str) -> str:
-    """Return the command of a stage: its script, and the word after the @ in its name."""
-    script, _, word = stage.partition("@")
-    return f"python stages/{script}.py {word}".rstrip()
-
-
-def cached(stages: dict[str, Any], root: Path) -> Iterator[Check]:
-    """Hash every cached object of the outputs; `dvc checkout` would restore a damaged one."""
-    found: dict[str, str] = {}
-    for name, stage in stages.items():
-        for out in stage.get("outs", []):
-            found.setdefault(out["md5"], f"{out['path']} of {name}")
-            if out["md5"].endswith(".dir") and (listing := object_of(out["md5"], root)).is_file():
-                for entry in entries(listing):
-                    found.setdefault(entry["md5"], f"{out['path']}/{entry['relpath']} of {name}")
-    count = 0
-    for md5, whose in found.items():
-        path = object_of(md5, root)
-        if not path.is_file():
+def flaws(
+    locked: dict[str, Any], stage: Declared, here: Any, made: dict[str, Any], root: Path
+) -> Iterator[str]:
+    """Yield what in the record of a stage is not as declared, except the files of its outputs."""
+    if locked["cmd"] != stage.command:
+        yield f"cmd: {shown(locked['cmd'])}"
+    for part, declared in (("deps", stage.deps), ("outs", stage.outs)):
+        named = Counter(entry["path"] for entry in locked.get(part, []))
+        yield from (f"{part}: {path} has no record" for path in declared if path not in named)
+        yield from (
+            f"{part}: {shown(path)} is not declared" for path in sorted(named.keys() - {*declared})
+        )
+        yield from (f"{part}: {shown(path)} occurs twice" for path in named if named[path] > 1)
+    for dep in locked.get("deps", []):
+        path = dep["path"]
+        if path not in stage.deps:
             continue
-        count += 1
-        if digest(path, "md5") != md5.removesuffix(".dir"):
-            where = path.relative_to(root)
-            yield Check(
-                f"cache object of {whose}",
-                DIFFERS,
-                f"{where} is damaged; `rm {where}`, then `dvc pull` or `dvc repro`",
-            )
-    yield Check(f"{count} cache objects", REPRODUCED)
+        if (root / path).exists():
+            if here(path) != dep:
+                yield path
+        elif path in made:
+            if made[path] != dep:
+                yield path
+        elif not any(out.startswith(f"{path}/") for out in made):  # those are not available
+            yield f"{path} is missing"
+    params = locked.get("params", {})
+    for file in sorted(params.keys() | stage.params.keys()):
+        said, true = params.get(file, {}), stage.params.get(file, {})
+        yield from (
+            f"{file}: {key}"
+            for key, value in true.items()
+            if key not in said or not same(said[key], value)
+        )
+        yield from (
+            f"{shown(file)}: {shown(key)} is not declared" for key in said if key not in true
+        )
+        if not said or not true:
+            yield f"{shown(file)}: {'no record' if file not in params else 'not declared'}"
 
 
-def entries(listing: Path) -> list[dict[str, str]]:
-    """Return the files of a cached directory; none if its listing is damaged."""
-    try:
-        found: list[dict[str, str]] = read_json(listing)
-    except InputError:
-        return []
-    return found
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two values of YAML are the same in type and value: 1 is neither 1.0 nor true."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)

@@ -1,0 +1,119 @@
+"""Objects of DVC: files named by the MD5 of their content, and listings of folders."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from patchscale.study.errors import InputError
+from patchscale.study.files import digest
+from patchscale.study.sections import Section
+from patchscale.verify.strict_lock import Inside, md5_name, one_line, shortened
+from patchscale.verify.records import DIFFERS, REPRODUCED, Check
+
+CACHE = Path(".dvc/cache/files/md5")
+PUBLISHED = Path("published/files/md5")
+
+
+class Listed(Section):
+    """A file in the listing of a folder."""
+
+    md5: Annotated[str, md5_name()]
+    relpath: Inside
+
+
+LISTING = TypeAdapter(list[Listed])
+
+
+def published(root: Path) -> Iterator[Check]:
+    """Check every object of the folder that `dvc pull` reads, before DVC reads it.
+
+    DVC writes the files of a listing wherever their names lead to.
+    """
+    count = 0
+    for path in sorted((root / PUBLISHED).rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        count += 1
+        name = "".join(path.relative_to(root / PUBLISHED).parts)
+        if path.is_symlink() or not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name):
+            wrong = "not an object that DVC has written"
+        else:
+            wrong = flaw(path, name)
+        if wrong:
+            where = shortened(path.relative_to(root), 120)
+            yield Check(
+                f"published object {where}", DIFFERS, f"{wrong}; `git checkout {where}` restores it"
+            )
+    yield Check(f"{count} published objects", REPRODUCED)
+
+
+def cached(lock: dict[str, Any], root: Path) -> Iterator[Check]:
+    """Hash every cached object of the outputs; `dvc checkout` would restore a damaged one."""
+    found: dict[str, str] = {}
+    for name, stage in lock.items():
+        for out in stage.get("outs", []):
+            found.setdefault(out["md5"], f"{out['path']} of {shortened(name)}")
+            if out["md5"].endswith(".dir") and (listing := object_of(out["md5"], root)).is_file():
+                for md5, file in entries(listing):
+                    found.setdefault(md5, f"{out['path']}/{file} of {shortened(name)}")
+    count = 0
+    for md5, whose in found.items():
+        path = object_of(md5, root)
+        if not path.is_file():
+            continue
+        count += 1
+        if wrong := flaw(path, md5):
+            where = path.relative_to(root)
+            yield Check(
+                f"cache object of {whose}",
+                DIFFERS,
+                f"{where} is damaged ({wrong}); `rm {where}`, then `dvc pull` or `dvc repro`",
+            )
+    yield Check(f"{count} cache objects", REPRODUCED)
+
+
+def flaw(path: Path, md5: str) -> str:
+    """Return what is wrong with an object; an empty text if nothing is."""
+    if digest(path, "md5") != md5.removesuffix(".dir"):
+        return "its content has another MD5"
+    if md5.endswith(".dir"):
+        try:
+            read_listing(path)
+        except InputError as error:
+            return str(error)
+    return ""
+
+
+def object_of(md5: str, root: Path) -> Path:
+    """Return the path of the cached object with a hash."""
+    return root / CACHE / md5[:2] / md5[2:]
+
+
+def read_listing(path: Path) -> list[Listed]:
+    """Return the files of a folder from its listing.
+
+    Raises
+    ------
+    InputError
+        It is not a listing, or a name in it leads out of the folder or occurs twice.
+    """
+    try:
+        listing = LISTING.validate_python(json.loads(path.read_bytes()))
+    except (ValueError, RecursionError) as error:
+        line = one_line(error) if isinstance(error, ValidationError) else shortened(error)
+        raise InputError(f"not a listing: {line}") from None
+    if len({entry.relpath for entry in listing}) < len(listing):
+        raise InputError("not a listing: a name occurs twice")
+    return listing
+
+
+def entries(listing: Path) -> list[tuple[str, str]]:
+    """Return hash and name of each file of a cached folder; none if its listing is damaged."""
+    try:
+        return [(entry.md5, entry.relpath) for entry in read_listing(listing)]
+    except InputError:
+        return []
