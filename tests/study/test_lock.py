@@ -1,6 +1,7 @@
 """Files that a stage reads against their hashes in dvc.lock, by who runs the stage."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import random_bars
+from conftest import ROOT, random_bars
 
 from patchscale.bars import canonical_csv, read_bars
 from patchscale.study import lock, paths
 from patchscale.study.errors import InputError
 from patchscale.study.files import read_arrow, read_csv, read_json, write_arrow
 from patchscale.study.lock import dvc_md5, object_of
-from patchscale.study.params import load_best
+from patchscale.study.params import load_best, load_params
 
 LOSS = Path("data/loss.json")
 FOLDER = Path("data/raw/toy")
@@ -24,14 +25,14 @@ BEST = {
     "cell": "2M-h1",
     "trial": 0,
     "n_params": 10,
-    "d_model": 8,
+    "d_model": 64,
     "n_layers": 2,
     "n_heads": 2,
-    "d_ff": 8,
-    "lr": 0.1,
+    "d_ff": 64,
+    "lr": 0.001,
     "dropout": 0.1,
-    "weight_decay": 0.1,
-    "warmup_steps": 5,
+    "weight_decay": 0.001,
+    "warmup_steps": 100,
     "epochs": 5,
 }
 
@@ -192,10 +193,12 @@ def test_every_reader_of_a_stage_checks(tmp_path: Path) -> None:
     csv.write_text("a,b\n1,2\n")
     best.parent.mkdir(parents=True)
     best.write_text(json.dumps(BEST))
+    shutil.copy(ROOT / "space.yaml", ".")
+    params = load_params(ROOT)
     readers: dict[Path, Callable[[Path], Any]] = {
         arrow: read_arrow,
         csv: read_csv,
-        best: load_best,
+        best: lambda path: load_best(params, "2M-h1"),
     }
     record(features=arrow, backtest=csv, hpo=best.parent)
     for path, read in readers.items():

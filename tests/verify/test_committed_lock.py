@@ -5,9 +5,9 @@ import subprocess
 
 from conftest import ROOT
 
-from patchscale.verify.strict_lock import strict_stages
 from patchscale.verify.pipeline import declared_stages
 from patchscale.verify.records import dvc_md5, records
+from patchscale.verify.strict_lock import strict_stages
 
 
 def test_every_stage_was_committed_with_the_code_that_is_here() -> None:

@@ -18,10 +18,10 @@ from locked import track, write
 
 from patchscale.study.errors import InputError
 from patchscale.verify import records
-from patchscale.verify.strict_lock import read_as_dvc, stages_of, strict_stages
 from patchscale.verify.objects import PUBLISHED
 from patchscale.verify.pipeline import Declared, declared_stages
 from patchscale.verify.records import same
+from patchscale.verify.strict_lock import read_as_dvc, stages_of, strict_stages
 
 TRIES = 150
 

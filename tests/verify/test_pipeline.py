@@ -5,8 +5,8 @@ from conftest import ROOT
 from locked import small_study, write
 
 from patchscale.study.errors import InputError
-from patchscale.verify.strict_lock import read_as_dvc
 from patchscale.verify.pipeline import declared_stages, look_up
+from patchscale.verify.strict_lock import read_as_dvc
 
 
 def change(root, old, new, file="dvc.yaml"):

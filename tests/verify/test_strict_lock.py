@@ -84,7 +84,7 @@ def test_an_entry_of_another_form_is_refused_with_its_key(tmp_path, part, key, v
 
 
 @pytest.mark.parametrize("part", ["cmd", "deps", "params", "outs"])
-@pytest.mark.parametrize("value", [None, 3, [["x"]], {"x": 1}, "x" * 100_000])
+@pytest.mark.parametrize("value", [None, 3, [["x"]], {"x": 1}, "x" * 500])
 def test_a_part_of_another_type_is_refused_in_one_line(tmp_path, part, value):
     lock = lock_of(small_study(tmp_path))
     lock["check"][part] = value

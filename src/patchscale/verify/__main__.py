@@ -24,7 +24,6 @@ from patchscale.study.errors import InputError, without_secrets
 from patchscale.study.lock import dvc_md5
 from patchscale.study.params import load_params
 from patchscale.study.stage import run
-from patchscale.verify.strict_lock import strict_stages
 from patchscale.verify.objects import cached, published
 from patchscale.verify.pipeline import Declared, declared_stages
 from patchscale.verify.predictions import recompute, trained_cells
@@ -37,6 +36,7 @@ from patchscale.verify.records import (
     records,
 )
 from patchscale.verify.remake import DATA_STAGES, JUDGING_STAGES, costly, regenerate, retrain
+from patchscale.verify.strict_lock import strict_stages
 
 LEVELS = ("published", "records", "recompute", "retrain")
 

@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from patchscale.study.errors import InputError
 from patchscale.study.files import digest
 from patchscale.study.sections import Section
-from patchscale.verify.strict_lock import Inside, md5_name, one_line, shortened
 from patchscale.verify.records import DIFFERS, REPRODUCED, Check
+from patchscale.verify.strict_lock import Inside, md5_name, one_line, shortened
 
 CACHE = Path(".dvc/cache/files/md5")
 PUBLISHED = Path("published/files/md5")

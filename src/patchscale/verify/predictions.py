@@ -16,8 +16,8 @@ from patchscale.study import paths
 from patchscale.study.errors import InputError
 from patchscale.study.files import digest, read_arrow, read_json
 from patchscale.study.params import Best, Params, load_best
-from patchscale.verify.strict_lock import shortened
 from patchscale.verify.records import DIFFERS, REPRODUCED, UNAVAILABLE, WITHIN, Check, same
+from patchscale.verify.strict_lock import shortened
 
 if TYPE_CHECKING:
     from patchscale.train.inputs import Inputs

@@ -17,10 +17,10 @@ from patchscale.study.errors import Stopped
 from patchscale.study.files import read_arrow, read_json
 from patchscale.study.lock import dvc_md5
 from patchscale.study.params import Params
-from patchscale.verify.strict_lock import shortened
 from patchscale.verify.pipeline import Declared, tracked_files
 from patchscale.verify.predictions import trained_cells
 from patchscale.verify.records import DIFFERS, REPRODUCED, UNAVAILABLE, WITHIN, Check
+from patchscale.verify.strict_lock import shortened
 
 DATA_STAGES = ("check", "download", "features", "split", "hpo", "train")
 JUDGING_STAGES = ("baselines", "backtest", "headline", "report")
