@@ -175,7 +175,7 @@ BAD_TEXT = {
     "empty": (lambda t: "", "empty; the header"),
     "truncated": (lambda t: t[:-30], "line 126 has 5 fields; 8 are needed; the file is truncated"),
     "today": (lambda t: t + f"{pd.Timestamp.now('America/New_York'):%Y-%m-%d},1,1,1,1,1,0,0\n", ""),
-    "future": (lambda t: t + "2999-01-04,1,1,1,1,1,0,0\n", "2999-01-04 lies in the future"),
+    "future": (lambda t: t + "2199-01-04,1,1,1,1,1,0,0\n", "2199-01-04 lies in the future"),
 }
 
 
