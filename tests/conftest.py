@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 if hasattr(signal, "SIGHUP"):  # nohup makes a process and its children ignore SIGHUP
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # and a job in the background SIGINT
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 REMOVE = object()

@@ -6,6 +6,7 @@ what came of them.
 
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ import pytest
 import torch
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # as a script, too
-from conftest import random_bars
+from conftest import ROOT, random_bars
 from forks import ended, fork
 
 from patchscale.bars import canonical_csv, read_bars
@@ -38,7 +39,7 @@ from patchscale.study.files import (
     write_text,
 )
 from patchscale.study.lock import dvc_md5
-from patchscale.study.params import load_best
+from patchscale.study.params import load_best, load_params
 from patchscale.study.tables import read_features, read_losses, read_table
 
 Read = Callable[[], Any]
@@ -59,9 +60,11 @@ def recorded() -> dict[Path, Read]:
     write_arrow(paths.losses("x"), pd.DataFrame({"date": days, "subset": subset, "log_loss": P}))
     write_json(paths.card("x"), {"trained": True, "n_params": 2_000_000})
     write_text(paths.raw("toy", "toy"), canonical_csv(random_bars(20)))
-    best = {"cell": "x", "trial": 3, "n_params": 9, "d_model": 8, "n_layers": 2, "n_heads": 2}
-    best |= {"d_ff": 8, "lr": 0.01, "dropout": 0.1, "weight_decay": 0.1, "warmup_steps": 5}
-    write_json(paths.best("x"), best | {"epochs": 5})  # JSON is YAML
+    best = {"cell": "2M-h1", "trial": 3, "n_params": 9, "d_model": 64, "n_layers": 2, "n_heads": 2}
+    best |= {"d_ff": 64, "lr": 1e-3, "dropout": 0.1, "weight_decay": 1e-3, "warmup_steps": 100}
+    write_json(paths.best("2M-h1"), best | {"epochs": 5})  # JSON is YAML
+    shutil.copy(ROOT / paths.SPACE, ".")
+    params = load_params(ROOT)
     return {
         paths.features("a20"): lambda: read_features("a20", DAYS)[0],
         paths.kinds("a20"): lambda: read_features("a20", DAYS)[1],
@@ -72,7 +75,7 @@ def recorded() -> dict[Path, Read]:
         paths.losses("x"): lambda: read_losses("x", "log_loss"),
         paths.card("x"): lambda: read_json(paths.card("x"), "trained", "n_params"),
         paths.raw("toy", "toy"): lambda: read_bars(paths.raw("toy", "toy")),
-        paths.best("x"): lambda: load_best(paths.best("x")),
+        paths.best("2M-h1"): lambda: load_best(params, "2M-h1"),
     }
 
 

@@ -119,8 +119,10 @@ def flaws(
         elif path in made:
             if made[path] != dep:
                 yield path
-        elif not any(out.startswith(f"{path}/") for out in made):  # those are not available
-            yield f"{path} is missing"
+        elif not any(
+            f"{out}/".startswith(f"{path}/") or path.startswith(f"{out}/") for out in made
+        ):
+            yield f"{path} is missing"  # a part of an output that is not here is not available
     params = locked.get("params", {})
     for file in sorted(params.keys() | stage.params.keys()):
         said, true = params.get(file, {}), stage.params.get(file, {})
