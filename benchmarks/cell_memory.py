@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from patchscale.study.params import load_best, load_params, split_cell
+from patchscale.study.params import load_best, load_params
 from patchscale.train import device
 from patchscale.train.engine import Engine
 from patchscale.train.inputs import read_inputs
@@ -26,12 +26,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     words = parser.parse_args()
     params = load_params()
-    budget, _ = split_cell(words.cell)
+    run = params.budgets[params.cells[words.cell].budget].run
     best = load_best(params, words.cell)
     inputs = read_inputs(params, words.cell, best)
-    settings = settings_for(best, params.train, budget, len(inputs.train.rows))
+    settings = settings_for(best, params.train, run.precision, len(inputs.train.rows))
     settings = replace(settings, compiled=False)
-    torch.set_num_threads(params.train.threads[budget])
+    torch.set_num_threads(run.threads)
     free = device.available(settings.device)
     engine = Engine(inputs, settings, seed=0)
     plan = engine.choose(free, [])

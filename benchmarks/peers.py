@@ -13,7 +13,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-from patchscale.model.patchtst import PatchTSTConfig, count
+from patchscale.model.patchtst import PatchTSTConfig
 
 TOLERANCE = 0.01
 
@@ -142,7 +142,7 @@ def peer(name: str, shape: PatchTSTConfig) -> PeerModel:
     found = tuple(model(torch.zeros(2, shape.context_length, shape.n_features)).shape)
     if found != (2,):
         raise ValueError(f"{name}: expected logits (2,), found: {found}")
-    expected = count(shape)
+    expected = shape.n_params
     if abs(n_params(model) - expected) > TOLERANCE * expected:
         raise ValueError(f"{name}: {n_params(model):,} parameters, ours has {expected:,}")
     return model

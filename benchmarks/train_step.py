@@ -175,7 +175,7 @@ def main() -> None:
     found = {"rounds": words.rounds, "versions": versions, "measured": measured}
     for cell in words.cells:
         best = load_best(params, cell)
-        shape = shape_of(best, params.model, len(tier_features(params.features.tier)))
+        shape = shape_of(best, params.window, len(tier_features(params.features.tier)))
         for threads in words.threads:
             torch.set_num_threads(threads)
             rows = measure(shape, peers, words.rounds, words.compile)

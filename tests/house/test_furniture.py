@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -179,6 +180,14 @@ def test_published_objects_are_checked_before_dvc_reads_them(
     _, check, *rest = [command[1:] for command in commands]
     assert check == ["-m", "patchscale.verify", "--level", "published"]
     assert rest == [["pull", "--quiet"], ["repro"], ["-m", "patchscale.verify", "--quick"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_starts(path: Path) -> None:
+    words = [sys.executable, str(path), "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_requirement_of_the_lock_is_exact_and_has_hashes() -> None:
