@@ -184,9 +184,10 @@ def test_published_objects_are_checked_before_dvc_reads_them(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda path: path.stem)
-def test_every_benchmark_starts(path: Path) -> None:
-    words = [sys.executable, str(path), "--help"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_every_benchmark_finds_what_it_imports(path: Path) -> None:
+    words = [sys.executable, "-c", f"import {path.stem}"]
+    folder = ROOT / "benchmarks"
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
