@@ -12,6 +12,7 @@ from patchscale.workspace.committed import (
     experiment_files,
     git,
     head_files,
+    outputs,
     put_back,
 )
 
@@ -70,6 +71,32 @@ def test_a_folder_without_a_commit_is_refused(tmp_path: Path, words: list[str]) 
 def test_a_folder_inside_another_repository_is_refused(small: SmallStudy) -> None:
     with pytest.raises(InputError, match="not a git repository of its own"):
         head_files(small.path / "metrics")
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        ("stages: " + "[" * 100_000, "HEAD:dvc.lock: line 1: nested more than 20 deep"),
+        ("stages: [unclosed", "HEAD:dvc.lock: not valid YAML ("),
+        ("stages: 3\n", "HEAD:dvc.lock: damaged"),
+        ("- 3\n", "HEAD:dvc.lock: damaged"),
+        ("stages: {a: {outs: [3]}}\n", "HEAD:dvc.lock: damaged"),
+    ],
+    ids=range(5),
+)
+def test_a_damaged_lock_of_the_last_commit_is_one_line(
+    tmp_path: Path, content: str, shown: str
+) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "dvc.lock").write_text(content)
+    git(tmp_path, "add", "dvc.lock")
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    git(tmp_path, *who, "commit", "-qm", "damaged")
+    with pytest.raises(InputError) as caught:
+        outputs(tmp_path, head_files(tmp_path))
+    line = str(caught.value)
+    assert line.startswith(shown)
+    assert "\n" not in line
 
 
 def test_a_failure_of_git_is_one_line(small: SmallStudy) -> None:

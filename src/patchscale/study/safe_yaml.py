@@ -1,5 +1,6 @@
 """Read YAML files that anybody may have written."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,48 +27,77 @@ class _Loader(yaml.CSafeLoader):
 
 def read_yaml(path: Path) -> Any:
     """Read a YAML file that a person or a stage wrote; raise InputError as `checked_text` does."""
-    text = checked_text(path)
+    return parse_yaml(_read(path), path)
+
+
+def parse_yaml(text: str, name: object) -> Any:
+    """Return the content of a YAML text.
+
+    Parameters
+    ----------
+    text
+        The text.
+    name
+        What the text is called in messages.
+
+    Raises
+    ------
+    InputError
+        The text is damaged, or uses what these files do not need.
+    """
+    _check_events(text, name)
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a value like 2018-13-45
-        raise _not_valid(path, error) from None
+        raise _not_valid(name, error) from None
 
 
 def checked_text(path: Path) -> str:
     """Return the text of a YAML file that any parser can read.
-
-    A parser written in C would exhaust memory or the stack on a small malicious file. The events of
-    the file are therefore checked before any value is made: no alias, no tag, and bounds on size
-    and depth.
 
     Raises
     ------
     InputError
         The file is missing, damaged or too large, or uses what these files do not need.
     """
+    text = _read(path)
+    _check_events(text, path)
+    return text
+
+
+def _read(path: Path) -> str:
     try:
         with path.open("rb") as handle:
             content = handle.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise InputError(f"{path}: larger than {MAX_BYTES:,} bytes, which is the limit")
-        text = content.decode("utf-8")
-        _check_events(text, path)
-        return text
+        return content.decode("utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: missing") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason})") from None
-    except yaml.YAMLError as error:
-        raise _not_valid(path, error) from None
 
 
-def _not_valid(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: not valid YAML ({' '.join(str(error).split())[:300]})")
+def _not_valid(name: object, error: Exception) -> InputError:
+    return InputError(f"{name}: not valid YAML ({' '.join(str(error).split())[:300]})")
 
 
-def _check_events(text: str, path: Path) -> None:
+def _check_events(text: str, name: object) -> None:
+    """Refuse a text before any value is made of it: alias, tag, deep nesting or a long scalar.
+
+    A parser written in C would exhaust memory or the stack on a small malicious text.
+    """
+    try:
+        problem = next(_problems(text), "")
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise _not_valid(name, error) from None
+    if problem:
+        raise InputError(f"{name}: {problem}")
+
+
+def _problems(text: str) -> Iterator[str]:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         problem = ""
@@ -85,5 +115,4 @@ def _check_events(text: str, path: Path) -> None:
             length = len(event.value)
             problem = f"a key or value of {length:,} characters; {MAX_SCALAR} are allowed"
         if problem:
-            line = event.start_mark.line + 1 if event.start_mark else 1
-            raise InputError(f"{path}: line {line}: {problem}")
+            yield f"line {event.start_mark.line + 1 if event.start_mark else 1}: {problem}"

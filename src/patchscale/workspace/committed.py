@@ -10,12 +10,11 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
 from patchscale.study import paths
 from patchscale.study.errors import InputError, Stopped
+from patchscale.study.safe_yaml import parse_yaml
 
-LOCK = "dvc.lock"
+LOCK = paths.LOCK.as_posix()
 OBJECTS = "published/"
 """Folder of the DVC remote that git tracks."""
 
@@ -62,11 +61,22 @@ def head_files(root: Path) -> dict[str, str]:
 
 
 def outputs(root: Path, files: dict[str, str]) -> dict[str, str]:
-    """Return the files of a commit that are outputs of the pipeline, by the dvc.lock in it."""
+    """Return the files of a commit that are outputs of the pipeline, by the dvc.lock in it.
+
+    Raises
+    ------
+    InputError
+        The committed dvc.lock is damaged.
+    """
     if LOCK not in files:
         return {}
-    stages = yaml.load(git(root, "show", f"HEAD:{LOCK}"), Loader=yaml.CSafeLoader)["stages"]
-    outs = {out["path"] for stage in stages.values() for out in stage.get("outs", [])}
+    committed = f"HEAD:{LOCK}"
+    lock = parse_yaml(git(root, "show", committed), committed)
+    try:
+        stages = lock["stages"].values()
+        outs = {out["path"] for stage in stages for out in stage.get("outs", [])}
+    except (AttributeError, KeyError, TypeError):
+        raise InputError(f"{committed}: damaged") from None
     return {
         path: blob
         for path, blob in files.items()
