@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -31,6 +32,15 @@ class Settings:
     """Whether layers are compiled by torch.compile."""
 
 
+def chosen_settings(best: Best, rules: Train, precision: Precision) -> dict[str, Any]:
+    """Return the settings of a training that are the same on every machine."""
+    return {
+        **best.model_dump(include={"lr", "weight_decay", "warmup_steps", "epochs"}),
+        **rules.model_dump(include={"batch_size", "patience", "min_delta", "clip"}),
+        "precision": precision,
+    }
+
+
 def settings_for(
     best: Best, rules: Train, precision: Precision, samples: int, processes: int = 1
 ) -> Settings:
@@ -43,9 +53,7 @@ def settings_for(
     device = device_of_this_machine()
     steps = best.epochs * math.ceil(samples / rules.batch_size)
     return Settings(
-        **best.model_dump(include={"lr", "weight_decay", "warmup_steps", "epochs"}),
-        **rules.model_dump(include={"batch_size", "patience", "min_delta", "clip"}),
-        precision=precision,
+        **chosen_settings(best, rules, precision),
         device=device,
         compiled=processes == 1 and worth_compiling(steps, device),
     )

@@ -143,10 +143,9 @@ def card_flaws(
     card: Any, cell: str, params: Params, best: Best, inputs: "Inputs", root: Path
 ) -> Iterator[str]:
     """Yield what a card says otherwise than the parameters, the search and the data."""
-    from patchscale.train.settings import settings_for
+    from patchscale.train.settings import chosen_settings
 
     run = params.budgets[params.cells[cell].budget].run
-    settings = asdict(settings_for(best, params.train, run.precision, len(inputs.train.rows)))
     facts = {
         "cell": cell,
         "trained": True,
@@ -155,7 +154,7 @@ def card_flaws(
         "data_as_of": f"{inputs.as_of:%Y-%m-%d}",
         "features": read_json(root / paths.kinds(params.features.tier)),
         "shape": asdict(inputs.shape),
-        "settings": {key: settings[key] for key in settings if key not in OF_THE_MACHINE},
+        "settings": chosen_settings(best, params.train, run.precision),
         "normalisation": params.window.normalisation,
         "threads": run.threads,
         **({"processes": run.processes} if run.processes > 1 else {}),
