@@ -80,6 +80,13 @@ def make_bars() -> Callable[..., pd.DataFrame]:
     return random_bars
 
 
+def enter(repository: "StubPipeline | SmallStudy", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a repository the current folder, with the environment of its commands."""
+    for key, value in repository.environment().items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.chdir(repository.path)
+
+
 @pytest.fixture(scope="session")
 def stub_template(tmp_path_factory: pytest.TempPathFactory) -> "StubPipeline":
     from stub_pipeline import stub_pipeline  # imports DVC
@@ -93,10 +100,8 @@ def stub(
 ) -> "StubPipeline":
     """Return a stub pipeline in which nothing has run; it is the current folder."""
     stub = stub_template.copy(tmp_path / "stub")
-    for key, value in stub.environment().items():
-        monkeypatch.setenv(key, value)
+    enter(stub, monkeypatch)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.chdir(stub.path)
     monkeypatch.setattr("patchscale.runtime.retries.PAUSE", 0.05)
     return stub
 
@@ -114,9 +119,7 @@ def small(
 ) -> "SmallStudy":
     """Return a copy of the small study, whose results are committed; it is the current folder."""
     small = small_template.copy(tmp_path / "study")
-    for key, value in small.environment().items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.chdir(small.path)
+    enter(small, monkeypatch)
     return small
 
 

@@ -11,6 +11,15 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 # Variables of the user's environment that no command of a test may see.
 OTHERS = ("AWS_", "DVC_", "GIT_", "RCLONE_")
+CONFIG = """\
+[core]
+    analytics = false
+    check_update = false
+    remote = published
+['remote "published"']
+    url = ../published
+"""
+"""Configuration of DVC whose default remote is the folder `published`."""
 PIPELINE = """\
 stages:
   results:
@@ -132,10 +141,7 @@ def small_repository(path: Path, config: str) -> Repository:
     repo = Repository(path)
     repo.do("git", "init", "-q", "-b", "main")
     repo.do("dvc", "init", "-q")
-    (path / ".dvc/config").write_text(
-        "[core]\n    analytics = false\n    check_update = false\n    remote = published\n"
-        "['remote \"published\"']\n    url = ../published\n" + config
-    )
+    (path / ".dvc/config").write_text(CONFIG + config)
     (path / ".dvcignore").write_text("/published\n")
     (path / ".gitignore").write_text("/data/*\n")
     (path / ".gitattributes").write_text("published/** -text\n")

@@ -7,16 +7,8 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from repository import Repository, wait_for
+from repository import CONFIG, Repository, wait_for
 
-CONFIG = """\
-[core]
-    analytics = false
-    check_update = false
-    remote = published
-['remote "published"']
-    url = ../published
-"""
 PIPELINE = """\
 stages:
   check:

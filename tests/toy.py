@@ -11,18 +11,10 @@ from unittest.mock import patch
 import yaml
 from conftest import ROOT
 from dvc.repo import Repo
-from repository import Repository
+from repository import CONFIG, Repository
 
 BUDGETS = {"1K": 6000, "2K": 12000}
 HORIZONS = {"h1": 1, "h3": 3}
-CONFIG = """\
-[core]
-    analytics = false
-    check_update = false
-    remote = published
-['remote "published"']
-    url = ../published
-"""
 DATES = {
     "start": "2004-01-02",
     "end": "2012-12-31",

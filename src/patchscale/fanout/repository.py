@@ -7,9 +7,9 @@ imports DVC.
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from patchscale.study.errors import InputError, Stopped
 
@@ -173,22 +173,22 @@ def repository_lock(repo: "Repo") -> Iterator[None]:
     from dvc.rwlock import RWLockFileCorruptedError, RWLockFileFormatError, rwlock
 
     hardlink = repo.config["core"].get("hardlink_lock", False)
-    command = " ".join(sys.argv)
-
-    def lock() -> AbstractContextManager[None]:
-        held: AbstractContextManager[None] = rwlock(
-            repo.tmp_dir, repo.fs, command, [], [repo.root_dir], hardlink
-        )
-        return held
-
+    lock: tuple[Any, ...] = (
+        repo.tmp_dir,
+        repo.fs,
+        " ".join(sys.argv),
+        [],
+        [repo.root_dir],
+        hardlink,
+    )
     with ExitStack() as stack:
         try:
             try:
-                stack.enter_context(lock())
+                stack.enter_context(rwlock(*lock))
             except (RWLockFileCorruptedError, RWLockFileFormatError, UnicodeDecodeError):
                 # a command was killed while it wrote the file; DVC would refuse every later one
                 Path(str(repo.tmp_dir), "rwlock").unlink()
-                stack.enter_context(lock())
+                stack.enter_context(rwlock(*lock))
         except LockError as error:
             raise Stopped(" ".join(str(error).partition("If there are")[0].split())) from None
         yield

@@ -42,12 +42,17 @@ def dvc_md5(path: Path) -> str:
     if path.is_file():
         return _file_md5(path)
     return folder_md5(
-        {
-            file.relative_to(path).as_posix(): _file_md5(file)
-            for file in path.rglob("*")
-            if file.is_file() and "__pycache__" not in file.parts  # as in .dvcignore
-        }
+        {file.relative_to(path).as_posix(): _file_md5(file) for file in files_of(path)}
     )
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a directory that DVC hashes."""
+    return [
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts  # as in .dvcignore
+    ]
 
 
 def folder_md5(files: dict[str, str]) -> str:

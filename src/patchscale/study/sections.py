@@ -30,10 +30,11 @@ def load(path: Path, section: type[Loaded]) -> Loaded:
     try:
         return section.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise InputError(f"{path}: {_one_line(error, section)}") from None
+        raise InputError(f"{path}: {one_line(error, section)}") from None
 
 
-def _one_line(error: ValidationError, section: type[Section]) -> str:
+def one_line(error: ValidationError, section: type[Section]) -> str:
+    """Return what is wrong first: its key, its value and what is allowed."""
     problems = error.errors(include_url=False)
     first: Any = problems[0]
     key = ".".join(shown(part).strip("'") for part in first["loc"]) or "the whole file"

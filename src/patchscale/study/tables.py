@@ -7,15 +7,13 @@ import numpy as np
 import pandas as pd
 
 from patchscale.study import paths
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, shown
 from patchscale.study.files import read_arrow, read_json
 
-PARTS = {
-    "subset": ("train", "val", "test", "purged"),
-    "contiguous": ("train", "val", "test", "purged"),
-    "scattered": ("train", "val", "test", "purged"),
-}
-"""Columns of text, and the words that may stand in each."""
+SUBSET_COLUMNS = ("subset", "contiguous", "scattered")
+"""Columns of text; the others hold numbers."""
+SUBSETS_OF_DAYS = ("train", "val", "test", "purged")
+"""Words that may stand in them."""
 KINDS = ("level", "stationary")
 RESTORE = "`dvc checkout` restores what its stage wrote"
 
@@ -56,8 +54,8 @@ def read_table(path: Path, columns: Sequence[str], *, more: bool = False) -> pd.
 
 def _refuse_values(path: Path, table: pd.DataFrame, name: str) -> None:
     values = table[name]
-    if name in PARTS:
-        good, needed = values.isin(PARTS[name]), f"one of {', '.join(PARTS[name])}"
+    if name in SUBSET_COLUMNS:
+        good, needed = values.isin(SUBSETS_OF_DAYS), f"one of {', '.join(SUBSETS_OF_DAYS)}"
     elif values.dtype.kind in "iuf":
         good, needed = pd.Series(np.isfinite(values.to_numpy())), "a finite number"
     else:
@@ -65,7 +63,7 @@ def _refuse_values(path: Path, table: pd.DataFrame, name: str) -> None:
     if not good.all():
         row = int((~good).to_numpy().argmax())
         raise InputError(
-            f"{path}: {name} of {_day(table['date'].iloc[row])} is {str(values.iloc[row])[:40]!r}; "
+            f"{path}: {name} of {_day(table['date'].iloc[row])} is {shown(str(values.iloc[row]))}; "
             f"{needed} is needed; {RESTORE}"
         )
 
@@ -102,7 +100,7 @@ def read_kinds(path: Path) -> dict[str, str]:
     for name, kind in kinds.items():
         if kind not in KINDS:
             raise InputError(
-                f"{path}: {name[:40]}: {str(kind)[:40]!r} is not allowed; {' or '.join(KINDS)} is "
+                f"{path}: {name[:40]}: {shown(str(kind))} is not allowed; {' or '.join(KINDS)} is "
                 f"needed; {RESTORE}"
             )
     return kinds

@@ -107,7 +107,7 @@ def why_not_compiled(error: Exception) -> str:
     inner = getattr(error, "inner_exception", error)
     lines = [line for line in str(getattr(inner, "output", inner)).splitlines() if line.strip()]
     telling = [line for line in lines if "error:" in line.lower()] or lines
-    line = " ".join(telling[0].split()) if telling else type(inner).__name__
+    line = telling[0] if telling else type(inner).__name__
     return textwrap.shorten(line, 200, placeholder=" ...")
 
 

@@ -10,11 +10,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from patchscale.study.errors import InputError
 from patchscale.study.files import digest
-from patchscale.study.sections import Section
+from patchscale.study.lock import object_of
+from patchscale.study.sections import Section, one_line
 from patchscale.verify.records import DIFFERS, REPRODUCED, Check
-from patchscale.verify.strict_lock import Inside, md5_name, one_line, shortened
+from patchscale.verify.strict_lock import Inside, md5_name, shortened
 
-CACHE = Path(".dvc/cache/files/md5")
 PUBLISHED = Path("published/files/md5")
 
 
@@ -88,11 +88,6 @@ def flaw(path: Path, md5: str) -> str:
     return ""
 
 
-def object_of(md5: str, root: Path) -> Path:
-    """Return the path of the cached object with a hash."""
-    return root / CACHE / md5[:2] / md5[2:]
-
-
 def read_listing(path: Path) -> list[Listed]:
     """Return the files of a folder from its listing.
 
@@ -104,7 +99,7 @@ def read_listing(path: Path) -> list[Listed]:
     try:
         listing = LISTING.validate_python(json.loads(path.read_bytes()))
     except (ValueError, RecursionError) as error:
-        line = one_line(error) if isinstance(error, ValidationError) else shortened(error)
+        line = one_line(error, Listed) if isinstance(error, ValidationError) else shortened(error)
         raise InputError(f"not a listing: {line}") from None
     if len({entry.relpath for entry in listing}) < len(listing):
         raise InputError("not a listing: a name occurs twice")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from patchscale.study.errors import shown
-from patchscale.study.lock import dvc_md5
+from patchscale.study.lock import dvc_md5, files_of
 from patchscale.verify.pipeline import Declared
 
 REPRODUCED = "reproduced"
@@ -28,15 +28,6 @@ class Check:
     what: str
     verdict: str
     detail: str = ""
-
-
-def files_of(folder: Path) -> list[Path]:
-    """Return the files of a directory that DVC hashes."""
-    return [
-        file
-        for file in folder.rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts  # as in .dvcignore
-    ]
 
 
 def entry_of(path: str, root: Path) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from patchscale.study.errors import InputError, shown
+from patchscale.study.errors import InputError
 from patchscale.study.safe_yaml import checked_text
-from patchscale.study.sections import Section
+from patchscale.study.sections import Section, one_line
 
 
 def inside(path: str) -> str:
@@ -75,7 +75,7 @@ def stages_of(content: Any, lock: Path) -> dict[str, Any]:
     try:
         Lock.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{lock}: damaged ({one_line(error)})") from None
+        raise InputError(f"{lock}: damaged ({one_line(error, Lock)})") from None
     stages: dict[str, Any] = content["stages"]
     return stages
 
@@ -89,15 +89,6 @@ def read_as_dvc(path: Path) -> Any:
         return parse_yaml(text, str(path))
     except (ValueError, ParseError) as error:
         raise InputError(f"{path}: damaged ({shortened(error, 120)})") from None
-
-
-def one_line(error: ValidationError) -> str:
-    """Return what is wrong first in checked data: its key, its value and what is allowed."""
-    first = error.errors(include_url=False)[0]
-    key = shortened(".".join(map(str, first["loc"])) or "the whole file", 120)
-    missing = first["type"] in ("missing", "extra_forbidden")
-    value = "" if missing else f"{shown(first['input'])}: "
-    return f"{key}: {value}{first['msg']}"
 
 
 def shortened(text: object, length: int = 60) -> str:
