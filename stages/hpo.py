@@ -56,7 +56,6 @@ def first_trial(params: Params, cell: str, size: dict[str, int]) -> Best:
         n_layers=row.n_layers,
         n_heads=row.n_heads,
         d_ff=d_ff,
-        epochs=params.train.epochs,
         **budget.start.model_dump(),
     )
 
@@ -137,6 +136,8 @@ def write_results(
     best = candidate(params, cell, number, study.trials[number].params, allowed)
     origin: dict[str, Any] = {
         "score": figures["val_log_loss"],
+        "best_score": figures["lowest_val_log_loss"],
+        "standard_error": figures["standard_error"],
         "seed": params.hpo.seed,
         "versions": versions(),
     }
@@ -144,8 +145,7 @@ def write_results(
     write_arrow(paths.hpo(cell, "trials.arrow"), table)
     write_arrow(paths.costs(cell), costs_table(study))
     write_csv(paths.hpo(cell, "history.csv"), history(table))
-    early = importances(study, params.hpo.pruning.first_epoch)
-    write_csv(paths.hpo(cell, "importance.csv"), early)
+    write_csv(paths.hpo(cell, "importance.csv"), importances(study))
     journal = (folder / "study.journal").read_text(encoding="utf-8")
     write_text(paths.hpo(cell, "study.journal"), without_clock(journal))
     write_json(paths.hpo_metrics(cell), figures)

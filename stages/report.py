@@ -76,8 +76,8 @@ def main() -> None:
 
 
 def searches_of(params: Params) -> list[str]:
-    """Return the cells that have a search, in the order of the table."""
-    return list(dict.fromkeys(row.search for row in params.cells.values()))
+    """Return the cells that may have a search, in the order of the table."""
+    return [f"{budget}-{horizon}" for budget in params.budgets for horizon in params.searches]
 
 
 def scaling_rows(results: Results) -> pd.DataFrame:

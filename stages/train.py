@@ -4,6 +4,7 @@ Labels of test dates are never loaded here. A cell whose budget is not trained l
 say so.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,7 +16,6 @@ import pandas as pd
 import torch
 
 from patchscale.model.patchtst import predict
-from patchscale.model.size import count_params, solve_d_ff
 from patchscale.model.weights import load_model, save_weights
 from patchscale.runtime.checkpoint import Checkpoint, fingerprint, resume_path
 from patchscale.runtime.lockfile import file_lock
@@ -23,15 +23,14 @@ from patchscale.runtime.pool import train_replicas
 from patchscale.runtime.replica import Replica
 from patchscale.runtime.tracking import Run, trackers, tracking
 from patchscale.study import paths
-from patchscale.study.errors import InputError
 from patchscale.study.files import digest, write_arrow, write_csv, write_json
-from patchscale.study.params import Best, Params, load_best, load_params
+from patchscale.study.params import Best, Params, load_params
 from patchscale.study.stage import code_of, max_hours, run
 from patchscale.study.tables import read_kinds
 from patchscale.train.engine import log_loss
 from patchscale.train.inputs import Inputs, read_inputs
 from patchscale.train.loop import Trained
-from patchscale.train.settings import settings_for
+from patchscale.train.settings import origin_of, settings_for, settings_of
 
 TrainAll = Callable[[list[Replica], str], list[Trained]]
 
@@ -40,39 +39,21 @@ def main(cell: str) -> None:
     """Train the cell, or write that its budget is not trained."""
     params = load_params()
     row = params.cells[cell]
-    best = load_best(params, cell)
-    refuse_other_size(params, best)
+    best = settings_of(params, cell)
     if not params.budgets[row.budget].trained:
         write_absent(cell, row.budget, best)
         return
     train_all, is_first = processes(params.budgets[row.budget].run.processes)
     inputs = read_inputs(params, cell, best)
     replicas, card = plan(params, cell, best, inputs)
+    if is_first:
+        print(described(params, cell, best, replicas), file=sys.stderr)
     with file_lock(resume_path(f"{cell}.lock")) if is_first else nullcontext():
         trained = train_all(replicas, cell)
         if is_first:
             write_results(params, cell, card, replicas, trained)
             for replica in replicas:
                 replica.checkpoint.discard()
-
-
-def refuse_other_size(params: Params, best: Best) -> None:
-    """Refuse settings whose feed-forward width is not the one that gives the budget's size."""
-    size = {
-        "n_features": len(read_kinds(paths.kinds(params.features.tier))),
-        "patch_length": params.window.patch_length,
-        "n_patches": params.window.n_patches,
-        "d_model": best.d_model,
-        "n_layers": best.n_layers,
-    }
-    budget = params.budgets[params.cells[best.cell].budget]
-    d_ff = solve_d_ff(budget.n_params, **size)
-    found, needed = (best.d_ff, best.n_params), (d_ff, count_params(**size, d_ff=d_ff))
-    if found != needed:
-        raise InputError(
-            f"{paths.best(best.cell)}: d_ff and n_params are {found}; the budget needs {needed}; "
-            f"`dvc repro hpo@{best.cell}` makes the file again"
-        )
 
 
 def processes(number: int) -> tuple[TrainAll, bool]:
@@ -110,6 +91,7 @@ def plan(
     identity = fingerprint(facts, sources + code_of("train"))
     card = {
         "n_params": best.n_params,
+        "settings_from": origin_of(params, cell, best),
         "dataset": params.dataset,
         "data_as_of": f"{inputs.as_of:%Y-%m-%d}",
         "features": read_kinds(paths.kinds(tier)),
@@ -134,6 +116,21 @@ def plan(
         for seed in range(rules.seeds)
     ]
     return replicas, card
+
+
+def described(params: Params, cell: str, best: Best, replicas: list[Replica]) -> str:
+    """Return in one line where a cell's settings come from, and the schedule that follows."""
+    settings = replicas[0].settings
+    how = "of the table" if best.score is None else f"of trial {best.trial} of a search"
+    if params.cells[best.cell].budget != params.cells[cell].budget:
+        how += f", transferred from {best.cell}"
+    steps = settings.epochs * math.ceil(len(replicas[0].inputs.train.rows) / settings.batch_size)
+    return (
+        f"{cell}: settings {how}; {settings.epochs} epochs, {steps} steps of "
+        f"{settings.batch_size}, rate {settings.lr:.2g} after {settings.warmup:.0%} of them, then "
+        f"down to 0; dropout {best.dropout:.2g}, decay {settings.weight_decay:.2g}; "
+        f"{len(replicas)} seeds"
+    )
 
 
 def write_results(
@@ -164,7 +161,7 @@ def write_results(
             "n_params": card["n_params"],
             "budget_ratio": card["n_params"] / budget.n_params,
             "seeds": len(trained),
-            "best_epoch": sum(each.best_epoch for each in trained) / len(trained),
+            "kept_epoch": sum(each.kept_epoch for each in trained) / len(trained),
             "val": {
                 "log_loss": log_loss(logits, inputs.val.labels),
                 "n": len(inputs.val.labels),
@@ -187,8 +184,8 @@ def replicate(cell: str, seed: int, trained: Trained) -> dict[str, float | int |
     weights = paths.weights(cell, seed)
     return {
         "seed": seed,
-        "best_epoch": trained.best_epoch,
-        "val_log_loss": trained.history[trained.best_epoch - 1]["val_log_loss"],
+        "kept_epoch": trained.kept_epoch,
+        "val_log_loss": trained.history[trained.kept_epoch - 1]["val_log_loss"],
         "micro_batch": trained.plan.micro_batch,
         "recompute": trained.plan.recompute,
         "sha256": digest(weights),

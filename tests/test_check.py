@@ -55,27 +55,31 @@ def test_parameters_of_the_repository_pass() -> None:
             "params.yaml: model.horizon: 'h4' is unknown",
             "h1, h2, h3, h5",
         ),
-        (("params/publish", ["1M"]), "params.yaml: publish: '1M' is unknown", "2M, 20M, 200M, 2B"),
+        (
+            ("params/publish", {"1M": 1}),
+            "params.yaml: publish: '1M' is unknown",
+            "2M, 20M, 200M, 2B",
+        ),
         (
             ("grid/searches", ["h1", "h4"]),
             "grid.yaml: searches: 'h4' is unknown",
             "h1, h2, h3, h5",
         ),
         (
-            ("grid/cells/2M-h2/search", "2M-h2"),
-            "grid.yaml: cells.2M-h2.search: '2M-h2' is unknown",
-            "2M-h1, 2M-h3, 2M-h5, 20M-h1",
+            ("grid/cells/2M-h2/search", "h2"),
+            "grid.yaml: cells.2M-h2.search: 'h2' is unknown",
+            "h1, h3, h5",
         ),
         (
-            ("params/budgets/2M/start/dropout", 0.05),
-            "params.yaml: budgets.2M.start.dropout: "
+            ("params/budgets/200K/start/dropout", 0.05),
+            "params.yaml: budgets.200K.start.dropout: "
             "0.05 is part of trial 0 of a search and outside space.yaml",
             "0.1 to 0.5",
         ),
         (
             ("space/n_layers", [2, 32, 64]),
-            "grid.yaml: cells.2M-h1.n_layers: "
-            "48 is part of trial 0 of a search and outside space.yaml",
+            "grid.yaml: cells.200K-h1.n_layers: "
+            "6 is part of trial 0 of a search and outside space.yaml",
             "2, 32, 64",
         ),
     ],
@@ -88,7 +92,7 @@ def test_unknown_value_is_refused_with_the_allowed_ones(
     assert allowed in line.partition("allowed: ")[2]
 
 
-ROW = {"budget": "2M", "horizon": "h9", "search": "2M-h1"}
+ROW = {"budget": "2M", "horizon": "h9", "search": "h1"}
 ROW |= {"d_model": 64, "n_layers": 48, "n_heads": 2}
 
 
@@ -97,7 +101,7 @@ ROW |= {"d_model": 64, "n_layers": 48, "n_heads": 2}
     [
         (("grid/cells/20M-h3", REMOVE), "20M-h3: missing"),
         (("grid/cells/2M-h9", ROW), "2M-h9: unknown"),
-        (("params/horizons/h9", 9), "200M-h9: missing"),
+        (("params/horizons/h9", 9), "200K-h9: missing"),
     ],
 )
 def test_grid_without_one_row_per_budget_and_horizon_is_refused(
@@ -132,8 +136,17 @@ def test_grid_without_one_row_per_budget_and_horizon_is_refused(
             "params.yaml: window.patch_length: 61 is longer than window.context_length 60",
         ),
         (
-            [("params/publish", ["2B"])],
+            [("params/publish", {"2B": 1})],
             "params.yaml: publish: '2B' has no weights; set budgets.2B.trained",
+        ),
+        (
+            [("params/publish", {"2M": 4})],
+            "params.yaml: publish.2M: 4 seeds are more than budgets.2M.run.seeds 3",
+        ),
+        (
+            [("params/hpo/base", "2M")],
+            "params.yaml: budgets.2M.settings: 'transfer' is not allowed for the budget of "
+            "hpo.base; allowed: search, table",
         ),
         (
             [("params/features/tiers", ["a20", "a20c"])],
@@ -157,8 +170,8 @@ def test_contradiction_is_refused(tmp_path: Path, changes: list[Change], shown: 
 
 
 def test_architecture_that_cannot_have_its_parameter_count_is_refused(tmp_path: Path) -> None:
-    line = refusal(write_study(tmp_path, ("grid/cells/2M-h1/n_layers", 2)))
-    assert line.startswith("grid.yaml: cells.2M-h1: d_model=64, n_layers=2 has no d_ff")
+    line = refusal(write_study(tmp_path, ("grid/cells/200K-h1/n_layers", 48)))
+    assert line.startswith("grid.yaml: cells.200K-h1: d_model=48, n_layers=48 has no d_ff")
 
 
 def test_budget_that_is_shown_must_be_trained(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ WINDOW = Window(context_length=6, patch_length=3, stride=3, normalisation="kind"
 SETTINGS = Settings(
     lr=5e-3,
     weight_decay=0.01,
-    warmup_steps=4,
+    warmup=0.16,
     epochs=5,
     batch_size=32,
     patience=10,
@@ -64,7 +64,6 @@ def problem(*, learnable: bool = True, dropout: float = 0.1) -> Inputs:
         lr=0.01,
         dropout=dropout,
         weight_decay=0.0,
-        warmup_steps=0,
         epochs=1,
     )
     kinds = {"a": "stationary", "b": "stationary"}
@@ -100,9 +99,9 @@ SPACE = Space.model_validate(
         "n_layers": [1, 2],
         "n_heads": [2, 4],
         "lr": [0.001, 0.02],
-        "weight_decay": [0.0001, 0.005],
+        "weight_decay": [0.0001, 0.5],
         "dropout": [0.1, 0.5],
-        "warmup_steps": [5, 20],
+        "epochs": [2, 4],
     }
 )
 ROW = {
@@ -112,7 +111,7 @@ ROW = {
     "lr": 0.01,
     "weight_decay": 0.001,
     "dropout": 0.1,
-    "warmup_steps": 5,
+    "epochs": 4,
 }
 N_PARAMS = 2400
 SHAPE_KEYS = ("d_model", "n_layers", "n_heads")
@@ -133,9 +132,9 @@ def tiny_params(**rules: object) -> Params:
             "run": run,
         }
     }
-    raw["train"] |= {"epochs": 4, "batch_size": 64, "patience": 3}
-    raw["hpo"] |= {"trials": 6, "batch": 3, "startup": 3} | rules
-    cell = {"budget": "tiny", "horizon": "h1", "search": "tiny-h1"}
+    raw["train"] |= {"batch_size": 64}
+    raw["hpo"] |= {"base": "tiny", "trials": 6, "seeds": 2, "batch": 3, "startup": 3} | rules
+    cell = {"budget": "tiny", "horizon": "h1", "search": "h1"}
     shape = {name: ROW[name] for name in SHAPE_KEYS}
     grid = Grid.model_validate({"searches": ["h1"], "cells": {"tiny-h1": cell | shape}})
     return Params.model_validate(raw).with_grid(grid)

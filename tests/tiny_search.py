@@ -11,7 +11,7 @@ from patchscale.hpo.trials import candidate, evaluator
 from patchscale.study.params import Best, Params
 from patchscale.train.inputs import Inputs
 
-PRUNING = {"percentile": 50.0, "startup": 2, "first_epoch": 2, "every": 1}
+PRUNING = {"percentile": 50.0, "startup": 2}
 PARAMS = tiny_params()
 ALLOWED = shapes(SPACE, N_PARAMS, **SIZE)
 

@@ -13,7 +13,7 @@ from conftest import ROOT
 from dvc.repo import Repo
 from repository import CONFIG, Repository
 
-BUDGETS = {"1K": 6000, "2K": 12000}
+BUDGETS = {"1K": 6320, "2K": 12320}
 HORIZONS = {"h1": 1, "h3": 3}
 DATES = {
     "start": "2004-01-02",
@@ -29,7 +29,7 @@ SPACE = {
     "lr": [0.001, 0.01],
     "weight_decay": [0.0005, 0.005],
     "dropout": [0.05, 0.3],
-    "warmup_steps": [5, 10],
+    "epochs": [2, 3],
 }
 
 
@@ -47,9 +47,9 @@ def toy_params(
     params["budgets"] = {
         name: {
             "n_params": n_params,
-            "settings": "search" if name == smallest else "table",
+            "settings": "search" if name == smallest else "transfer",
             "trained": True,
-            "start": {"lr": 0.003, "dropout": 0.1, "weight_decay": 0.001, "warmup_steps": 5},
+            "start": {"lr": 0.003, "dropout": 0.1, "weight_decay": 0.001, "epochs": 2},
             "run": {
                 "seeds": 2 if name == smallest else 1,
                 "processes": 1,
@@ -59,9 +59,8 @@ def toy_params(
         }
         for name, n_params in budgets.items()
     }
-    params["publish"] = [smallest]
-    params["train"]["epochs"] = 2
-    params["hpo"] |= {"trials": 3, "batch": 2, "startup": 2}
+    params["publish"] = {smallest: 1}
+    params["hpo"] |= {"base": smallest, "trials": 3, "seeds": 2, "batch": 2, "startup": 2}
     params["model"]["budget"] = smallest
     return params
 
@@ -76,7 +75,7 @@ def toy_grid(params: dict[str, Any]) -> dict[str, Any]:
             f"{budget}-{horizon}": {
                 "budget": budget,
                 "horizon": horizon,
-                "search": f"{budget}-{horizon if horizon in searches else searches[0]}",
+                "search": horizon if horizon in searches else searches[0],
                 "d_model": 16,
                 "n_layers": n_layers,
                 "n_heads": 2,

@@ -40,6 +40,7 @@ def check(params: Params, space: Space) -> None:
     _check_tiers(params)
     _check_first_trials(params, space)
     _check_sizes(params)
+    _check_transfers(params)
     _check_trained(params)
 
 
@@ -49,15 +50,15 @@ def _wrong(key: str, problem: str, file: Path = paths.PARAMS) -> InputError:
 
 def _check_names(params: Params) -> None:
     """Refuse the name of a data set, budget, horizon or search that does not exist."""
-    searches = [f"{budget}-{name}" for budget in params.budgets for name in params.searches]
     named: list[tuple[Path, str, str, Collection[str]]] = [
         (paths.PARAMS, "dataset", params.dataset, params.datasets),
         (paths.PARAMS, "model.budget", params.model.budget, params.budgets),
         (paths.PARAMS, "model.horizon", params.model.horizon, params.horizons),
+        (paths.PARAMS, "hpo.base", params.hpo.base, params.budgets),
         *((paths.PARAMS, "publish", name, params.budgets) for name in params.publish),
         *((paths.GRID, "searches", name, params.horizons) for name in params.searches),
         *(
-            (paths.GRID, f"cells.{name}.search", cell.search, searches)
+            (paths.GRID, f"cells.{name}.search", cell.search, params.searches)
             for name, cell in params.cells.items()
         ),
     ]
@@ -187,27 +188,41 @@ def _check_first_trials(params: Params, space: Space) -> None:
 
 
 def _check_sizes(params: Params) -> None:
-    """Refuse a cell for which no feed-forward width gives the budget's parameter count."""
-    n_features = len(tier_features(params.features.tier))
+    """Refuse a row of the table that is used and cannot have its budget's parameter count."""
+    size = {
+        "n_features": len(tier_features(params.features.tier)),
+        "patch_length": params.window.patch_length,
+        "n_patches": params.window.n_patches,
+    }
     for name, cell in params.cells.items():
+        budget = params.budgets[cell.budget]
+        if budget.settings == "transfer":
+            continue
         try:
-            solve_d_ff(
-                params.budgets[cell.budget].n_params,
-                n_features=n_features,
-                patch_length=params.window.patch_length,
-                n_patches=params.window.n_patches,
-                d_model=cell.d_model,
-                n_layers=cell.n_layers,
-            )
+            solve_d_ff(budget.n_params, **size, d_model=cell.d_model, n_layers=cell.n_layers)
         except InputError as error:
             raise _wrong(f"cells.{name}", str(error), paths.GRID) from None
 
 
+def _check_transfers(params: Params) -> None:
+    """Refuse a budget that takes its settings from one that has none of its own."""
+    base = params.hpo.base
+    if params.budgets[base].settings == "transfer":
+        raise _wrong(
+            f"budgets.{base}.settings",
+            "'transfer' is not allowed for the budget of hpo.base; allowed: search, table",
+        )
+
+
 def _check_trained(params: Params) -> None:
     """Refuse to show or to publish a budget that is not trained."""
-    for name in params.publish:
-        if not params.budgets[name].trained:
+    for name, seeds in params.publish.items():
+        budget = params.budgets[name]
+        if not budget.trained:
             raise _wrong("publish", f"{shown(name)} has no weights; set budgets.{name}.trained")
+        if seeds > budget.run.seeds:
+            problem = f"{seeds} seeds are more than budgets.{name}.run.seeds {budget.run.seeds}"
+            raise _wrong(f"publish.{name}", problem)
     name = params.model.budget
     budget = params.budgets[name]
     if not budget.trained:

@@ -61,7 +61,7 @@ def recorded() -> dict[Path, Read]:
     write_json(paths.card("x"), {"trained": True, "n_params": 2_000_000})
     write_text(paths.raw("toy", "toy"), canonical_csv(random_bars(20)))
     best = {"cell": "2M-h1", "trial": 3, "n_params": 9, "d_model": 64, "n_layers": 2, "n_heads": 2}
-    best |= {"d_ff": 64, "lr": 1e-3, "dropout": 0.1, "weight_decay": 1e-3, "warmup_steps": 100}
+    best |= {"d_ff": 64, "lr": 1e-3, "dropout": 0.1, "weight_decay": 1e-3}
     write_json(paths.best("2M-h1"), best | {"epochs": 5})  # JSON is YAML
     shutil.copy(ROOT / paths.SPACE, ".")
     params = load_params(ROOT)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from patchscale.features.tiers import A200, BAR, TIERS, VIX, WARM_UP, tier_features
+from patchscale.features.tiers import A200, BAR, SCALE, TIERS, VIX, WARM_UP, tier_features
 from patchscale.study.errors import InputError
 
 
@@ -69,6 +69,7 @@ vix_change_5d_pct vrp_5d vrp_10d vrp_21d vrp_slope implied_vs_realized
 """)
 
 BAR_NAMES = words("open high low close volume")
+SCALE_NAMES = words("log_atr_pct log_rv_21d")
 LEVEL = words("""
 dema_9 dema_10 sma_12 dema_20 dema_25 sma_50 dema_90 sma_100 sma_200 macd_line obv adosc atr_14
 vwap_20 kvo_signal macd_histogram ema_12 ema_26
@@ -82,6 +83,7 @@ PLAIN = {
     "a100": A20_NAMES + A50_NAMES + A100_NAMES,
     "a200": A20_NAMES + A50_NAMES + A100_NAMES + A200_NAMES,
 }
+PLAIN = {tier: SCALE_NAMES + names for tier, names in PLAIN.items()}
 COLUMNS = PLAIN | {f"{tier}c": names + VIX_NAMES for tier, names in PLAIN.items()}
 
 
@@ -97,9 +99,9 @@ def test_there_are_ten_tiers() -> None:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_tier_is_as_large_as_its_name(tier: str) -> None:
+def test_tier_is_as_large_as_its_name_and_the_two_of_scale(tier: str) -> None:
     names = {feature.name for feature in TIERS[tier]}
-    assert len(names) == len(TIERS[tier]) == int(tier.strip("ac")) + 13 * tier.endswith("c")
+    assert len(names) == len(TIERS[tier]) == 2 + int(tier.strip("ac")) + 13 * tier.endswith("c")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_kinds_are_those_of_the_study() -> None:
     levels = [feature.name for feature in A200 if feature.kind == "level"]
     assert levels == LEVEL
     assert {feature.kind for feature in BAR} == {"level"}
-    assert {feature.kind for feature in VIX} == {"stationary"}
+    assert {feature.kind for feature in VIX + SCALE} == {"stationary"}
 
 
 def test_widest_warm_up_is_that_of_tema_100() -> None:

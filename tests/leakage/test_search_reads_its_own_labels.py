@@ -29,7 +29,6 @@ BEST = Best(
     lr=0.01,
     dropout=0.1,
     weight_decay=0.0,
-    warmup_steps=0,
     epochs=1,
 )
 

@@ -48,12 +48,12 @@ STALE: list[tuple[str, str, Any, set[str]]] = [
     ("params.yaml", "split.embargo", 70, SPLIT),
     ("params.yaml", "window.context_length", 30, SEARCH | TRAIN | BASELINES),
     ("params.yaml", "window.stride", 5, SEARCH | TRAIN),
-    ("params.yaml", "budgets.2K.n_params", 12100, {"hpo@2K-h1"}),
+    ("params.yaml", "budgets.2K.n_params", 12400, {"hpo@2K-h1"} | stages("train", ("2K",))),
     (
         "params.yaml",
         "budgets.2K.settings",
         "search",
-        {"hpo@2K-h1"} | stages("backtest", ("2K",)),
+        {"hpo@2K-h1"} | stages("train", ("2K",)) | stages("backtest", ("2K",)),
     ),
     ("params.yaml", "budgets.2K.trained", False, stages("train", ("2K",))),
     ("params.yaml", "budgets.3K.trained", True, stages("train", ("3K",))),
@@ -67,7 +67,7 @@ STALE: list[tuple[str, str, Any, set[str]]] = [
         "bf16-mixed",
         {"hpo@1K-h1"} | stages("train", ("1K",)),
     ),
-    ("params.yaml", "publish", ["1K", "2K"], stages("weights", ("2K",))),
+    ("params.yaml", "publish", {"1K": 1, "2K": 1}, stages("weights", ("2K",))),
     ("params.yaml", "train.clip", 0.5, SEARCH | TRAIN),
     ("params.yaml", "hpo.seed", 1, SEARCH),
     ("params.yaml", "hpo.trials", 4, SEARCH | BACKTEST),
@@ -76,7 +76,7 @@ STALE: list[tuple[str, str, Any, set[str]]] = [
     ("params.yaml", "model.horizon", "h3", {"headline"}),
     ("grid.yaml", "cells.1K-h1.n_heads", 4, {"hpo@1K-h1"}),
     ("grid.yaml", "cells.1K-h3.n_heads", 4, set()),  # it trains with the result of 1K-h1
-    ("grid.yaml", "cells.1K-h3.search", "2K-h1", {"train@1K-h3"}),
+    ("grid.yaml", "cells.1K-h3.search", "h3", {"train@1K-h3"}),
     ("grid.yaml", "searches", ["h1", "h3"], stages("hpo", horizons="h3")),
     ("space.yaml", "d_model", [16], SEARCH),
 ]
@@ -84,7 +84,7 @@ BAD: list[tuple[str, str, Any]] = [
     ("params.yaml", "train.clipp", 1.0),
     ("params.yaml", "budgets.1K.start.lr", "fast"),
     ("params.yaml", "model.budget", "9K"),
-    ("params.yaml", "publish", ["1K", "3K"]),
+    ("params.yaml", "publish", {"1K": 1, "3K": 1}),
     ("grid.yaml", "cells.1K-h1.n_heads", 3),
     ("space.yaml", "dropout", [0.3, 0.1]),
 ]
@@ -142,7 +142,7 @@ def test_the_grid_leaves_every_cell_and_the_report(finished: Study) -> None:
     }
     assert {cell: row["search_trials"] for cell, row in strategies.items()} == {
         "1K-h1": 3,
-        "2K-h1": 0,
+        "2K-h1": 3,  # of the search that its settings come from
     }
     assert finished.figures("metrics/hpo/1K-h1.json")["trials"] == 3
     assert finished.figures("metrics/hpo/2K-h1.json") == {"trials": 0}

@@ -42,7 +42,7 @@ def search_rows(state: str) -> dict:
             "trial": [0, 1, 2, 3],
             "state": [state, "PRUNED", "FAIL", "COMPLETE"],
             "value": [value, float("nan"), float("nan"), 0.4],
-            "curve": [[0.6, 0.5], [0.7], [], [0.4, 0.5]],
+            "losses": [[0.5, 0.5], [0.7], [], [0.4, 0.4]],
         }
     )
     importance = pd.DataFrame({"parameter": ["lr", "d_model"], "importance": [0.7, 0.3]})

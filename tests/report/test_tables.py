@@ -258,7 +258,9 @@ SEARCH = {
     "trial_0_val_log_loss": 0.4886,
     "val_log_loss": 0.4801,
     "best_trial": 17,
-    "epochs": 240,
+    "lowest_val_log_loss": 0.479,
+    "standard_error": 0.0021,
+    "trainings": 48,
 }
 
 
@@ -271,7 +273,8 @@ def test_a_search_is_shown_against_its_trial_0_with_its_cost():
         "0.4886",
         "0.4801 (trial 17)",
         "0.0085",
-        "240",
+        "0.4790, 0.0021",
+        "48",
     ]
     (failed,) = rows_of(searches_table({"2M-h1": SEARCH | {"trial_0_val_log_loss": None}}))
     assert failed[3:6] == ["failed", "0.4801 (trial 17)", ""]

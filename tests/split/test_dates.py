@@ -135,6 +135,18 @@ def test_scattered_blocks_fall_all_over_the_history() -> None:
     assert [int(((validation // third) == part).sum()) > 0 for part in range(3)] == [True] * 3
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_every_period_of_the_history_has_one_scattered_block(seed: int) -> None:
+    subset = scattered(MANY, LARGE, 1, rules(seed=seed, block=20))
+    count = round(0.15 * TEST_ROW / 20)
+    period = TEST_ROW / count
+    starts = [start for start, _ in runs(subset == "val")]
+    blocks = np.flatnonzero(subset == "val") // 20
+    assert len(starts) <= count == len(set(blocks))
+    for number, block in enumerate(sorted(set(blocks))):
+        assert number * period - 40 < block * 20 < (number + 1) * period + 40
+
+
 def test_scattered_embargo_is_added_to_the_horizon() -> None:
     subset = scattered(MANY, LARGE, 5, rules(block=20, fraction=0.02, embargo=60))
     for (_, end), (after, _) in pairwise(runs(subset == "val")):
@@ -203,14 +215,14 @@ def test_scattered_validation_must_be_large_enough_too() -> None:
 
 
 def test_scattered_rows_of_a_small_calendar() -> None:
-    # 32 dates, test from row 26: blocks of 4 begin at 0, 4 ... 20; seed 9 draws those at 8 and 20
+    # 32 dates, test from row 26: blocks of 4 begin at 0, 4 ... 20; seed 9 draws those at 4 and 20
     days = pd.Series(pd.bdate_range("2020-01-06", periods=32))
     data = dataset(days[20], days[26])
     subset = scattered(days, data, 2, rules(seed=9, block=4, fraction=0.3, embargo=3))
-    assert rows(subset, "val") == [8, 9, 10, 11, 20, 21, 22, 23]
+    assert rows(subset, "val") == [4, 5, 6, 7, 20, 21, 22, 23]
     # purged: 2 before a block, 2 + 3 after it, the last 2 before test
-    assert rows(subset, "purged") == [6, 7, 12, 13, 14, 15, 16, 18, 19, 24, 25]
-    assert rows(subset, "train") == [0, 1, 2, 3, 4, 5, 17]
+    assert rows(subset, "purged") == [2, 3, 8, 9, 10, 11, 12, 18, 19, 24, 25]
+    assert rows(subset, "train") == [0, 1, 13, 14, 15, 16, 17]
     assert rows(subset, "test") == [26, 27, 28, 29, 30, 31]
 
 

@@ -32,7 +32,6 @@ BEST = {
     "lr": 0.001,
     "dropout": 0.1,
     "weight_decay": 0.001,
-    "warmup_steps": 100,
     "epochs": 5,
 }
 

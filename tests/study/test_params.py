@@ -26,10 +26,10 @@ def test_params_of_the_repository_load() -> None:
     params = load_params(ROOT)
     assert params.dataset in params.datasets
     assert params.data is params.datasets[params.dataset]
-    assert len(params.cells) == len(params.budgets) * len(params.horizons) == 16
+    assert len(params.cells) == len(params.budgets) * len(params.horizons) == 24
     assert params.searches == ["h1", "h3", "h5"]
     assert params.horizons == {"h1": 1, "h2": 2, "h3": 3, "h5": 5}
-    assert load_space(ROOT).lr == [0.0001, 0.001]
+    assert load_space(ROOT).lr == [0.0003, 0.03]
 
 
 def test_params_with_another_grid_keep_everything_else() -> None:
@@ -38,7 +38,7 @@ def test_params_with_another_grid_keep_everything_else() -> None:
     other = params.with_grid(grid)
     assert (other.searches, list(other.cells)) == (["h5"], ["2M-h5"])
     assert other.model_dump() == params.model_dump()
-    assert len(params.cells) == 16
+    assert len(params.cells) == 24
     assert other != params
 
 
@@ -50,12 +50,14 @@ def test_copy_of_params_keeps_the_grid() -> None:
 def test_only_a_searched_budget_has_trials(tmp_path: Path) -> None:
     params = load_params(write_study(tmp_path, ("params/hpo/trials", 7)))
     assert {name: budget.settings for name, budget in params.budgets.items()} == {
-        "2M": "search",
-        "20M": "table",
-        "200M": "table",
-        "2B": "table",
+        "20K": "transfer",
+        "200K": "search",
+        "2M": "transfer",
+        "20M": "transfer",
+        "200M": "transfer",
+        "2B": "transfer",
     }
-    assert [params.trials_of(budget) for budget in params.budgets] == [7, 0, 0, 0]
+    assert [params.trials_of(budget) for budget in params.budgets] == [0, 7, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_only_a_searched_budget_has_trials(tmp_path: Path) -> None:
     [
         ("params/colour", "params.yaml: colour", ["dataset", "backtest", "budgets"]),
         ("params/cells", "params.yaml: cells", ["dataset", "backtest", "budgets"]),
-        ("params/train/sede", "params.yaml: train.sede", ["epochs", "patience", "clip"]),
+        ("params/train/sede", "params.yaml: train.sede", ["warmup", "patience", "clip"]),
         (
             "params/split/scattered/blocks",
             "params.yaml: split.scattered.blocks",
@@ -82,7 +84,7 @@ def test_only_a_searched_budget_has_trials(tmp_path: Path) -> None:
         ),
         ("grid/colour", "grid.yaml: colour", ["cells", "searches"]),
         ("grid/cells/2M-h1/d_ff", "grid.yaml: cells.2M-h1.d_ff", ["d_model", "n_heads", "search"]),
-        ("space/d_ff", "space.yaml: d_ff", ["d_model", "lr", "warmup_steps"]),
+        ("space/d_ff", "space.yaml: d_ff", ["d_model", "lr", "epochs"]),
     ],
 )
 def test_unknown_key_is_refused_with_its_siblings(
@@ -105,11 +107,11 @@ def test_unknown_key_is_refused_with_its_siblings(
         ("params/budgets/2M/start/dropout", 1.0, "less than 1"),
         ("params/budgets/2M/run/seeds", True, "integer"),
         ("params/budgets/2M/run/precision", "bf16", "'bf16-mixed'"),
-        ("params/budgets/2M/settings", "default", "'search' or 'table'"),
+        ("params/budgets/2M/settings", "default", "'search', 'transfer' or 'table'"),
         ("params/budgets/2M/trained", 1, "boolean"),
-        ("params/publish", "2M", "list"),
+        ("params/publish", "2M", "dictionary"),
         ("params/train/batch_size", 256.0, "integer"),
-        ("params/train/patience", 0, "greater than 0"),
+        ("params/train/patience", -1, "greater than or equal to 0"),
         ("params/hpo/trials", -1, "greater than or equal to 0"),
         ("params/hpo/batch", 0, "greater than 0"),
         ("params/hpo/pruning/percentile", 101.0, "equal to 100"),
@@ -233,48 +235,45 @@ def test_patches_of_a_window_are_counted(
 
 
 BEST = {
-    "cell": "2M-h1",
+    "cell": "200K-h1",
     "trial": 0,
-    "n_params": 2_000_000,
+    "n_params": 200_000,
     "d_model": 64,
-    "n_layers": 48,
-    "n_heads": 2,
-    "d_ff": 192,
-    "lr": 0.0008,
+    "n_layers": 4,
+    "n_heads": 4,
+    "d_ff": 224,
+    "lr": 0.004,
     "dropout": 0.12,
-    "weight_decay": 0.001,
-    "warmup_steps": 100,
-    "epochs": 50,
+    "weight_decay": 0.1,
+    "epochs": 8,
 }
 
 
-def write_best(folder: Path, changes: dict[str, Any], search: str = "2M-h1") -> Path:
+def write_best(folder: Path, changes: dict[str, Any], search: str = "200K-h1") -> Path:
     path = write_study(folder) / paths.best(search)
     path.parent.mkdir(parents=True)
     path.write_text(yaml.safe_dump(BEST | changes), encoding="utf-8")
     return path
 
 
-def test_result_of_a_search_is_read_by_the_cells_that_train_with_it(tmp_path: Path) -> None:
-    write_best(tmp_path, {"cell": "2M-h3", "n_layers": 32}, "2M-h3")
-    params = load_params(tmp_path)
-    for cell in ("2M-h2", "2M-h3"):
-        best = load_best(params, cell, tmp_path)
-        assert best.model_dump(exclude_none=True) == BEST | {"cell": "2M-h3", "n_layers": 32}
+def test_result_of_a_search_is_read_by_the_name_of_its_cell(tmp_path: Path) -> None:
+    write_best(tmp_path, {"cell": "200K-h3", "n_layers": 3}, "200K-h3")
+    best = load_best(load_params(tmp_path), "200K-h3", tmp_path)
+    assert best.model_dump(exclude_none=True) == BEST | {"cell": "200K-h3", "n_layers": 3}
 
 
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [
         # a setting that a search chose and training ignored would go unnoticed
-        ({"beta2": 0.95}, "beta2: unknown key; allowed: cell, d_ff, d_model"),
+        ({"beta2": 0.95}, "beta2: unknown key; allowed: best_score, cell, d_ff, d_model"),
         ({"n_heads": 7}, "n_heads 7 must divide d_model 64"),
         ({"d_model": 10**9}, "d_model: 1000000000 is not allowed; input should be less than"),
         ({"n_layers": 10**30}, "n_layers: 1000000000000000000000000000000 is not allowed; "),
-        ({"cell": "2M-h3"}, "cell: '2M-h3' is not allowed; 2M-h1 is needed"),
+        ({"cell": "200K-h3"}, "cell: '200K-h3' is not allowed; 200K-h1 is needed"),
         ({"cell": "../../up"}, "cell: '../../up' is not allowed; string should match"),
-        ({"lr": 0.9}, "lr: 0.9 is outside space.yaml; allowed: 0.0001 to 0.001"),
-        ({"n_layers": 5}, "n_layers: 5 is outside space.yaml; allowed: 2, 3, 4, 6"),
+        ({"lr": 0.9}, "lr: 0.9 is outside space.yaml; allowed: 0.0003 to 0.03"),
+        ({"n_layers": 5}, "n_layers: 5 is outside space.yaml; allowed: 1, 2, 3, 4, 6"),
         ({"epochs": 10**9}, "epochs: 1000000000 is not allowed; "),
     ],
 )
@@ -283,7 +282,7 @@ def test_result_of_a_search_that_no_search_could_have_is_refused(
 ) -> None:
     path = write_best(tmp_path, changes)
     with pytest.raises(InputError) as caught:
-        load_best(load_params(tmp_path), "2M-h1", tmp_path)
+        load_best(load_params(tmp_path), "200K-h1", tmp_path)
     line = str(caught.value)
     assert line.startswith(f"{path}: ")
     assert shown in line
@@ -306,7 +305,7 @@ def test_settings_of_a_budget_without_search_may_lie_outside_the_space(tmp_path:
         ("params/budgets/2M/n_params", 10**30),
         ("params/budgets/2M/run/seeds", 10**9),
         ("params/budgets/2M/start/weight_decay", 1e300),
-        ("params/train/epochs", 10**9),
+        ("params/budgets/2M/start/epochs", 10**9),
         ("params/train/clip", 1e300),
         ("params/hpo/trials", 10**9),
         ("params/hpo/seed", 2**64),
@@ -345,5 +344,5 @@ def test_look_up_of_a_name_that_does_not_exist_names_the_others() -> None:
     params = load_params(ROOT)
     with pytest.raises(InputError, match="'h9' is unknown; allowed: h1, h2, h3, h5"):
         params.horizons["h9"]
-    with pytest.raises(InputError, match="'2M-h9' is unknown; allowed: 2M-h1, 2M-h2"):
+    with pytest.raises(InputError, match="'2M-h9' is unknown; allowed: 20K-h1, 20K-h2"):
         params.cells["2M-h9"]

@@ -113,13 +113,15 @@ def test_a_step_is_the_textbook_one(still, clip, micro_batch):
     settings = replace(SETTINGS, clip=clip, weight_decay=0.3)
     engine = Engine(still, settings, 0)
     engine.follow(Plan(micro_batch, False, 0))
-    model = build(still.shape, "32-true", 0)
-    matrices = [each for name, each in model.named_parameters() if is_matrix(name)]
-    others = [each for name, each in model.named_parameters() if not is_matrix(name)]
+    model = build(still.shape, "32-true", 0, still.train.base_rate)
+    width, depth = still.shape.d_model, still.shape.n_layers
+    parts = []
+    for name, each in model.named_parameters():
+        share = 64 / each.shape[1] if is_matrix(name) else 1.0
+        decay = 0.3 / share if is_matrix(name) else 0.0
+        parts.append({"params": [each], "share": share, "weight_decay": decay})
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.3}, {"params": others, "weight_decay": 0.0}],
-        lr=1.0,
-        foreach=False,
+        parts, lr=1.0, betas=(0.9, 0.95), eps=1e-8 * 64 / width / depth, foreach=False
     )
     norms = []
     for batch, rate in zip(
@@ -127,7 +129,7 @@ def test_a_step_is_the_textbook_one(still, clip, micro_batch):
     ):
         loss = engine.step(batch, rate)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         optimizer.zero_grad()
         logits = model(still.windows(still.train.rows[batch]))
         expected = F.binary_cross_entropy_with_logits(logits, still.train.labels[batch])

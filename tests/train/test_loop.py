@@ -128,7 +128,7 @@ def test_a_label_of_the_last_bar_is_learned_better_than_the_prior(inputs, tmp_pa
     share = float(inputs.train.labels.mean())
     labels = inputs.val.labels
     prior = float(-(labels * math.log(share) + (1 - labels) * math.log(1 - share)).mean())
-    assert trained.history[trained.best_epoch - 1]["val_log_loss"] < 0.5 * prior
+    assert trained.history[trained.kept_epoch - 1]["val_log_loss"] < 0.5 * prior
     p = predict(best_model(inputs, tmp_path), inputs.windows, inputs.val.rows)
     assert ((p > 0.5) == (labels == 1)).float().mean() > 0.9
 
@@ -137,7 +137,7 @@ def test_the_weights_of_the_best_epoch_are_kept_not_those_of_the_last(noise, tmp
     trained = fit(noise, replace(SETTINGS, lr=3e-2, epochs=12, patience=50), tmp_path)
     values = val_losses(trained)
     assert len(values) == 12
-    assert trained.best_epoch == values.index(min(values)) + 1
+    assert trained.kept_epoch == values.index(min(values)) + 1
     assert values[-1] > min(values) + 0.01  # else the last would pass for the best
     logits = predict_logits(best_model(noise, tmp_path), noise.windows, noise.val.rows)
     assert log_loss(logits, noise.val.labels) == min(values)
@@ -145,7 +145,7 @@ def test_the_weights_of_the_best_epoch_are_kept_not_those_of_the_last(noise, tmp
 
 def test_training_stops_patience_epochs_after_the_last_gain(noise, tmp_path):
     trained = fit(noise, replace(SETTINGS, lr=3e-2, epochs=40, patience=4), tmp_path)
-    assert len(trained.history) == trained.best_epoch + 4 < 40
+    assert len(trained.history) == trained.kept_epoch + 4 < 40
 
 
 def test_a_gain_below_min_delta_does_not_count(inputs, tmp_path):
@@ -153,7 +153,7 @@ def test_a_gain_below_min_delta_does_not_count(inputs, tmp_path):
     values = val_losses(trained)
     assert len(values) == 3
     assert values[2] < values[0]
-    assert trained.best_epoch == values.index(min(values)) + 1
+    assert trained.kept_epoch == values.index(min(values)) + 1
 
 
 def test_a_seed_fixes_every_bit(inputs, tmp_path):
@@ -220,7 +220,7 @@ BASE = replace(SETTINGS, epochs=3, patience=1, min_delta=10.0)
 CHANGES = {
     "lr": 4e-3,
     "weight_decay": 0.5,
-    "warmup_steps": 9,
+    "warmup": 0.5,
     "epochs": 4,
     "batch_size": 40,
     "patience": 2,
@@ -644,7 +644,7 @@ def test_beats_say_where_a_run_is(noise, tmp_path):
     witness = Witness()
     settings = replace(SETTINGS, lr=3e-2, epochs=3)
     trained = fit(noise, settings, tmp_path, witness=witness)
-    assert trained.best_epoch < 3  # else the best would be the last
+    assert trained.kept_epoch < 3  # else the best would be the last
     steps = [(epoch, step) for epoch in range(3) for step in range(1, STEPS + 1)]
     found = [(beat["epoch"], beat["step"]) for beat in witness.beats]
     assert [each for each in found if each[1]] == steps

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -39,14 +40,40 @@ def test_weight_decay_reaches_the_matrices_and_nothing_else(build):
         for group in optimizer.param_groups
         for parameter in group["params"]
     }
-    assert all(group["lr"] == 1e-3 for group in optimizer.param_groups)
     assert len(decay) == sum(len(group["params"]) for group in optimizer.param_groups)
     found = {name: decay[id(parameter)] for name, parameter in model.named_parameters()}
-    for name, value in found.items():
+    for name, parameter in model.named_parameters():
         matrix = name.endswith("weight") and "norm" not in name
-        assert value == (0.37 if matrix else 0.0), name
-    assert found["embed.weight"] == found["layers.1.down.weight"] == 0.37
+        # times its rate, which falls with the inputs, the decay is the same everywhere
+        expected = 0.37 * parameter.shape[1] / 64 if matrix else 0.0
+        assert found[name] == pytest.approx(expected), name
+    assert found["embed.weight"] > 0
     assert found["positions"] == found["norm.weight"] == found["head.bias"] == 0.0
+
+
+@pytest.mark.parametrize("build", [lambda: PatchTST(SHAPE), bfloat16_model])
+def test_a_matrix_has_a_rate_that_falls_with_its_inputs_and_everything_else_the_rate_itself(build):
+    model = build()
+    optimizer = make_optimizer(model, 1e-3, 0.37)
+    rates = {
+        id(parameter): (group["lr"], group["share"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for name, parameter in model.named_parameters():
+        matrix = name.endswith("weight") and "norm" not in name
+        share = 64 / parameter.shape[1] if matrix else 1.0
+        assert rates[id(parameter)] == (pytest.approx(1e-3 * share), share), name
+
+
+def test_epsilon_falls_with_width_and_depth():
+    found = {}
+    for width, depth in ((8, 2), (16, 2), (8, 4)):
+        shape = replace(SHAPE, d_model=width, n_layers=depth)
+        optimizer = make_optimizer(PatchTST(shape), 1e-3, 0.1)
+        (found[width, depth],) = {group["eps"] for group in optimizer.param_groups}
+    assert found[16, 2] == found[8, 4] == found[8, 2] / 2
+    assert found[8, 2] == pytest.approx(1e-8 * 64 / 8 / 2)
 
 
 def test_only_models_with_bfloat16_weights_get_the_rounding_optimizer():
@@ -79,8 +106,8 @@ def groups(parameters: list[nn.Parameter]) -> list[dict]:
 
 def test_float32_weights_take_the_steps_of_pytorchs_adamw():
     ours, theirs = weights((7, 5), (11,)), weights((7, 5), (11,))
-    rounded = RoundedAdamW(groups(ours), 1e-2)
-    reference = torch.optim.AdamW(groups(theirs), lr=1e-2, foreach=False)
+    rounded = RoundedAdamW(groups(ours), 1e-2, 1e-8)
+    reference = torch.optim.AdamW(groups(theirs), lr=1e-2, betas=(0.9, 0.95), foreach=False)
     trajectory(rounded)
     trajectory(reference)
     for one, other, start in zip(ours, theirs, weights((7, 5), (11,)), strict=True):
@@ -94,8 +121,8 @@ def test_float32_weights_take_the_steps_of_pytorchs_adamw():
 def test_bfloat16_weights_follow_those_in_float32_on_average():
     n = 40_000
     narrow, wide = weights((n,), (n,), dtype=torch.bfloat16), weights((n,), (n,))
-    trajectory(RoundedAdamW(groups(narrow), 1e-2), 20)
-    trajectory(torch.optim.AdamW(groups(wide), lr=1e-2), 20)
+    trajectory(RoundedAdamW(groups(narrow), 1e-2, 1e-8), 20)
+    trajectory(torch.optim.AdamW(groups(wide), lr=1e-2, betas=(0.9, 0.95)), 20)
     for one, other, start in zip(narrow, wide, weights((n,), (n,)), strict=True):
         apart = one.double() - other.double()
         assert apart.std() > 1e-4  # else nothing was rounded
@@ -108,7 +135,7 @@ def test_updates_far_below_half_a_bfloat16_step_add_up():
     n, steps, rate = 20_000, 100, 1e-4
     parameter = nn.Parameter(torch.ones(n, dtype=torch.bfloat16))
     assert (parameter - rate == 1).all()  # the nearest is where it was
-    optimizer = RoundedAdamW([{"params": [parameter], "weight_decay": 0.0}], rate)
+    optimizer = RoundedAdamW([{"params": [parameter], "weight_decay": 0.0}], rate, 1e-8)
     for _ in range(steps):
         parameter.grad = torch.ones_like(parameter)  # AdamW moves by the rate each step
         optimizer.step()
@@ -119,7 +146,7 @@ def test_updates_far_below_half_a_bfloat16_step_add_up():
 
 def test_pieces_give_what_the_whole_gives(monkeypatch):
     whole, cut = weights((7, 5), (11,)), weights((7, 5), (11,))
-    one = RoundedAdamW(groups(whole), 1e-2)
+    one = RoundedAdamW(groups(whole), 1e-2, 1e-8)
     trajectory(one)
     monkeypatch.setattr(optim, "CHUNK", 4)
     pieces = []
@@ -130,7 +157,7 @@ def test_pieces_give_what_the_whole_gives(monkeypatch):
         update(piece, *rest)
 
     monkeypatch.setattr(RoundedAdamW, "_update", staticmethod(noted))
-    other = RoundedAdamW(groups(cut), 1e-2)
+    other = RoundedAdamW(groups(cut), 1e-2, 1e-8)
     trajectory(other)
     assert pieces == ([4] * 8 + [3] + [4, 4, 3]) * 6
     for ours, theirs in zip(whole, cut, strict=True):
@@ -141,7 +168,7 @@ def test_pieces_give_what_the_whole_gives(monkeypatch):
 def test_the_step_counter_rises_by_one_a_step_however_many_pieces(monkeypatch):
     monkeypatch.setattr(optim, "CHUNK", 3)
     parameters = weights((4, 5), (2,), dtype=torch.bfloat16)
-    optimizer = RoundedAdamW(groups(parameters), 1e-2)
+    optimizer = RoundedAdamW(groups(parameters), 1e-2, 1e-8)
     for number in range(1, 4):
         trajectory(optimizer, 1)
         assert [optimizer.state[p]["step"].item() for p in parameters] == [number] * 2
@@ -165,7 +192,7 @@ def test_a_state_holds_the_step_and_moments_in_the_type_of_their_weight():
 def test_a_weight_without_a_gradient_stays_as_it_was():
     still, moved = weights((3, 2), (2,))
     before = [still.clone(), moved.clone()]
-    optimizer = RoundedAdamW([{"params": [still, moved], "weight_decay": 0.5}], 1e-2)
+    optimizer = RoundedAdamW([{"params": [still, moved], "weight_decay": 0.5}], 1e-2, 1e-8)
     moved.grad = torch.ones_like(moved)
     optimizer.step()
     assert torch.equal(still, before[0])

@@ -13,7 +13,7 @@ from patchscale.train.settings import Settings
 SETTINGS = Settings(
     lr=1e-3,
     weight_decay=0.01,
-    warmup_steps=10,
+    warmup=0.1,
     epochs=5,
     batch_size=32,
     patience=10,
@@ -24,25 +24,26 @@ SETTINGS = Settings(
 LOSSES = st.lists(st.integers(0, 16).map(lambda eighths: eighths / 8), min_size=1, max_size=12)
 
 
-def test_the_rate_warms_up_linearly_then_falls_to_a_tenth():
-    rates = [learning_rate(step, 110, SETTINGS) for step in range(111)]
+def test_the_rate_warms_up_linearly_then_falls_to_zero_at_the_end():
+    rates = [learning_rate(step, 100, SETTINGS) for step in range(100)]
     assert rates[0] == pytest.approx(1e-4)
     assert rates[4] == pytest.approx(5e-4)
-    assert rates[9] == rates[10] == 1e-3
-    assert rates[35] == pytest.approx(1e-3 * (0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2))
-    assert rates[60] == pytest.approx((1e-3 + 1e-4) / 2)
-    assert rates[110] == pytest.approx(1e-4)
-    assert all(np.diff(rates[10:]) < 0)
+    assert rates[9] == 1e-3
+    assert rates[54] == pytest.approx(1e-3 * (1 + math.cos(math.pi * 45 / 91)) / 2)
+    assert 0 < rates[99] < 1e-6
+    assert learning_rate(100, 100, SETTINGS) == pytest.approx(0)
+    assert all(np.diff(rates[9:]) < 0)
 
 
 def test_without_warm_up_the_first_step_has_the_full_rate():
-    assert learning_rate(0, 10, replace(SETTINGS, warmup_steps=0)) == 1e-3
+    assert learning_rate(0, 10, replace(SETTINGS, warmup=0.0)) == 1e-3
 
 
-def test_a_run_shorter_than_its_warm_up_has_rates_and_a_later_step_the_lowest():
-    assert learning_rate(4, 5, SETTINGS) == pytest.approx(5e-4)
-    assert learning_rate(10, 10, SETTINGS) == 1e-3
-    assert learning_rate(500, 110, SETTINGS) == pytest.approx(1e-4)
+@pytest.mark.parametrize("total", [1, 2, 5, 120, 480])
+def test_every_step_of_a_run_however_short_has_a_rate_above_zero(total):
+    rates = [learning_rate(step, total, SETTINGS) for step in range(total)]
+    assert max(rates) == 1e-3
+    assert min(rates) > 0
 
 
 def test_epoch_batches_are_a_permutation_of_seed_and_epoch():

@@ -36,9 +36,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     No test changes it.
     """
     root = tmp_path_factory.mktemp("trained")
-    params = toy_params({"1K": 6000}, {"h1": 1})
+    params = toy_params({"1K": 6320}, {"h1": 1})
     params["budgets"]["1K"]["settings"] = "table"
-    row = {"budget": "1K", "horizon": "h1", "search": CELL}
+    row = {"budget": "1K", "horizon": "h1", "search": "h1"}
     row |= {"d_model": 16, "n_layers": 1, "n_heads": 2}
     grid = {"searches": ["h1"], "cells": {CELL: row}}
     for name, content in (("params", params), ("grid", grid), ("space", SPACE)):
@@ -178,7 +178,7 @@ def test_a_gap_that_is_no_number_is_infinite(trained: Path) -> None:
         ("replicates/1/val_log_loss", 0.1, "the validation log-loss of seed 1 is not that of"),
         ("replicates/1/val_log_loss", float("nan"), "the validation log-loss of seed 1 is not"),
         ("replicates/0/sha256", "0" * 64, "seed0.safetensors is not of the card"),
-        ("replicates/0/best_epoch", 9, "metrics/train/1K-h1.json differs"),
+        ("replicates/0/kept_epoch", 9, "metrics/train/1K-h1.json differs"),
     ],
 )
 def test_a_card_is_compared_with_parameters_search_and_data(
@@ -229,8 +229,8 @@ def test_a_curve_must_be_that_of_the_card(study: Path, old: str, new: str, said:
     assert said in row.detail
 
 
-def test_a_curve_must_have_the_best_epoch_of_the_card(study: Path) -> None:
-    best = read_json(study / paths.card(CELL))["replicates"][0]["best_epoch"]
+def test_a_curve_must_have_the_kept_epoch_of_the_card(study: Path) -> None:
+    best = read_json(study / paths.card(CELL))["replicates"][0]["kept_epoch"]
     path = study / paths.plot("curves", CELL)
     path.write_text(path.read_text().replace(f"\n0,{best},", "\n0,9,"))
     assert "the curve of seed 0 is not that of its card" in checked(study).detail

@@ -86,9 +86,9 @@ def test_a_script_that_fails_or_writes_nothing_differs_in_one_line(tmp_path, scr
 
 def test_stages_that_search_or_train_are_left_out():
     omitted = costly(load_params(ROOT))
-    assert "train@200M-h5" in omitted
+    assert "train@20M-h5" in omitted
     assert "train@2B-h5" not in omitted
-    assert "hpo@2M-h1" in omitted
+    assert "hpo@200K-h1" in omitted
     assert "hpo@20M-h1" not in omitted
 
 

@@ -87,6 +87,12 @@ volume:
 vwap_20                         L  19  vwma(close, volume, 20)
 """
 
+SCALE = """
+scale:
+log_atr_pct                     S  14  log(maximum(atr_pct, 0.001))
+log_rv_21d                      S  21  log(maximum(rv_21d, 0.001))
+"""
+
 BAR = """
 bar:
 open                            L   0  open

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from patchscale.features import catalogue
-from patchscale.features.tiers import A200, VIX, WARM_UP, tier_features
+from patchscale.features.tiers import A200, SCALE, VIX, WARM_UP, tier_features
 from patchscale.study.errors import InputError
 
 SHARED = dict(line.split(None, 1) for line in catalogue.SHARED.strip().splitlines())
-FORMULAS = SHARED | {feature.name: feature.formula for feature in A200 + VIX}
+FORMULAS = SHARED | {feature.name: feature.formula for feature in A200 + SCALE + VIX}
 """Formulas of the shared series and of all features by name."""
 NUMPY = ("abs", "sqrt", "log", "sin", "cos", "minimum", "maximum", "where", "clip")
 BAR_NAMES = ("open", "high", "low", "close", "volume")

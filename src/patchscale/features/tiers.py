@@ -41,7 +41,10 @@ A50 = A20 + read_catalogue(catalogue.A50)
 A100 = A50 + read_catalogue(catalogue.A100)
 A200 = A100 + read_catalogue(catalogue.A200)
 VIX = read_catalogue(catalogue.VIX)
-PLAIN = {"a20": A20, "a25": A20 + BAR, "a50": A50, "a100": A100, "a200": A200}
+SCALE = read_catalogue(catalogue.SCALE)
+"""The level of volatility, part of every tier: normalised windows do not show it."""
+NAMED = {"a20": A20, "a25": A20 + BAR, "a50": A50, "a100": A100, "a200": A200}
+PLAIN = {name: SCALE + features for name, features in NAMED.items()}
 TIERS = PLAIN | {f"{name}c": features + VIX for name, features in PLAIN.items()}
 WARM_UP = max(feature.warm_up for tier in TIERS.values() for feature in tier)
 """Number of sessions dropped from every tier: the longest warm-up, so that all share dates."""

@@ -54,7 +54,7 @@ def distributions(space: Space, allowed: Architectures) -> dict[str, BaseDistrib
         "lr": between(space.lr, log=True),
         "weight_decay": between(space.weight_decay, log=True),
         "dropout": between(space.dropout, log=False),
-        "warmup_steps": CategoricalDistribution(space.warmup_steps),
+        "epochs": CategoricalDistribution(space.epochs),
     }
 
 

@@ -10,8 +10,8 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import accumulate
 from pathlib import Path
+from statistics import mean
 from typing import Literal
 
 import optuna
@@ -35,7 +35,7 @@ class TrialResult:
 
     state: Literal["COMPLETE", "PRUNED", "FAIL"]
     losses: list[float]
-    """Validation log-loss of every epoch, nats."""
+    """Validation log-loss at the end of the training of every seed, nats."""
     reason: str = ""
     """Reason of a failure."""
     seconds: float | None = None
@@ -45,29 +45,19 @@ class TrialResult:
 
 
 Evaluate = Callable[[dict[int, TrialParams], list[list[float]]], Iterable[tuple[int, TrialResult]]]
-"""Evaluates a batch: parameters by trial number, and the curves to prune against."""
+"""Evaluates a batch: parameters by trial number, and the losses of completed trials."""
 
 
-def is_pruned(rules: Pruning, curves: list[list[float]], losses: Sequence[float]) -> bool:
-    """Tell whether a trial is pruned, given its losses so far and the curves of finished trials.
+def is_pruned(rules: Pruning, completed: list[list[float]], losses: Sequence[float]) -> bool:
+    """Tell whether a trial is pruned, given its losses so far and those of completed trials.
 
-    Both sides are compared by their best loss so far, since the loss of a single epoch is noisy.
+    Both sides are compared by the mean of their first seeds.
     """
-
-    def best_so_far(losses: Sequence[float]) -> dict[int, float]:
-        return _steps(list(accumulate(losses, min)))
-
     study = optuna.create_study()
-    for each in curves:
-        values = best_so_far(each)
-        study.add_trial(create_trial(value=min(each), intermediate_values=values))
-    trial = create_trial(state=TrialState.RUNNING, intermediate_values=best_so_far(losses))
-    pruner = PercentilePruner(
-        rules.percentile,
-        n_startup_trials=rules.startup,
-        n_warmup_steps=rules.first_epoch,
-        interval_steps=rules.every,
-    )
+    for each in completed:
+        study.add_trial(create_trial(value=mean(each), intermediate_values=_means(each)))
+    trial = create_trial(state=TrialState.RUNNING, intermediate_values=_means(losses))
+    pruner = PercentilePruner(rules.percentile, n_startup_trials=rules.startup)
     return bool(pruner.prune(study, trial))
 
 
@@ -125,13 +115,13 @@ def search(
             kept = _read(_file(folder, number), trial.params, report)
             if kept:
                 results[number] = kept
-        curves = [
+        completed = [
             results[number].losses for number in range(start) if results[number].state == "COMPLETE"
         ]
         left = {number: trial.params for number, trial in asked.items() if number not in results}
         if left:
             mark = time.monotonic()
-            for number, result in evaluate(left, curves):
+            for number, result in evaluate(left, completed):
                 now = time.monotonic()
                 result, mark = replace(result, wall_seconds=round(now - mark, 1)), now
                 entry = {"params": asked[number].params, "result": asdict(result)}
@@ -148,8 +138,9 @@ def search(
     return study
 
 
-def _steps(losses: Sequence[float]) -> dict[int, float]:
-    return dict(enumerate(losses, 1))
+def _means(losses: Sequence[float]) -> dict[int, float]:
+    """Return the mean of the first n losses, by n."""
+    return {n: mean(losses[:n]) for n in range(1, len(losses) + 1)}
 
 
 def _file(folder: Path, number: int) -> Path:
@@ -174,11 +165,19 @@ def _read(file: Path, params: TrialParams, report: Callable[[str], None]) -> Tri
 def _tell(study: optuna.Study, trial: Trial, result: TrialResult, allowed: Architectures) -> None:
     d_ff, n_params = allowed[trial.params["d_model"], trial.params["n_layers"]]
     facts = {"d_ff": d_ff, "n_params": n_params, **asdict(result)}
-    for key in ("d_ff", "n_params", "reason", "seconds", "peak_memory_gib", "wall_seconds"):
+    for key in (
+        "d_ff",
+        "n_params",
+        "reason",
+        "losses",
+        "seconds",
+        "peak_memory_gib",
+        "wall_seconds",
+    ):
         trial.set_user_attr(key, facts[key])
-    for step, loss in _steps(result.losses).items():
+    for step, loss in _means(result.losses).items():
         trial.report(loss, step)
-    value = min(result.losses) if result.state == "COMPLETE" else None
+    value = mean(result.losses) if result.state == "COMPLETE" else None
     study.tell(trial, value, state=TrialState[result.state])
 
 
@@ -186,11 +185,11 @@ def _line(number: int, results: dict[int, TrialResult], trials: int) -> str:
     """Return the outcome of a trial and the progress of the search as text."""
     result = results[number]
     how = {
-        "COMPLETE": f"{min(result.losses, default=math.nan):.4f} in {len(result.losses)} epochs",
-        "PRUNED": f"pruned after {len(result.losses)} epochs",
+        "COMPLETE": f"{mean(result.losses or [math.nan]):.4f}, mean of {len(result.losses)} seeds",
+        "PRUNED": f"pruned at {mean(result.losses or [math.nan]):.4f}",
         "FAIL": f"failed: {result.reason}",
     }[result.state]
-    complete = {n: min(r.losses) for n, r in results.items() if r.state == "COMPLETE"}
+    complete = {n: mean(r.losses) for n, r in results.items() if r.state == "COMPLETE"}
     best = ""
     if complete:
         winner = min(complete, key=lambda n: (complete[n], n))

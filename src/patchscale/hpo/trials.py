@@ -22,6 +22,7 @@ from patchscale.study.stage import max_workers
 from patchscale.train import device
 from patchscale.train.engine import Engine
 from patchscale.train.inputs import Inputs, shape_of
+from patchscale.train.loop import Trained
 from patchscale.train.settings import settings_for
 
 
@@ -35,25 +36,21 @@ def candidate(
         trial=number,
         n_params=n_params,
         d_ff=d_ff,
-        epochs=params.train.epochs,
         **drawn,
     )
 
 
-def replica_of(
-    params: Params, best: Best, inputs: Inputs, curves: list[list[float]], folder: Path
-) -> Replica:
-    """Return the training of a trial, pruned against the `curves` of finished trials."""
+def replica_of(params: Params, best: Best, inputs: Inputs, seed: int, folder: Path) -> Replica:
+    """Return one training of a trial."""
     run = params.budgets[params.cells[best.cell].budget].run
     return Replica(
-        f"{best.cell} trial {best.trial}",
+        f"{best.cell} trial {best.trial} seed {seed}",
         replace(inputs, shape=shape_of(best, params.window, inputs.shape.n_features)),
         settings_for(best, params.train, run.precision, len(inputs.train.rows)),
-        params.hpo.seed,
-        Checkpoint(folder / f"trial-{best.trial}"),
+        seed,
+        Checkpoint(folder / f"trial-{best.trial}-seed{seed}"),
         run.threads,
-        enough=partial(is_pruned, params.hpo.pruning, curves),
-        quiet=best.trial > 0,
+        quiet=best.trial > 0 or seed > params.hpo.seed,
     )
 
 
@@ -65,10 +62,10 @@ def evaluator(
 
     A trial uses the threads of its budget, so that its bits do not depend on the number of workers.
     """
-    trial = replica_of(params, first, inputs, [], folder)
+    trial = replica_of(params, first, inputs, params.hpo.seed, folder)
     free = device.available(trial.settings.device)
     for kept in folder.glob("trial-*.json"):  # left by a search that was killed
-        Checkpoint(kept.with_suffix("")).discard()
+        _discard(kept)
     workers = trial_concurrency(params.hpo, trial, free)
     make: MakePool = partial(Pool, free)
     if uses_cluster():
@@ -79,20 +76,44 @@ def evaluator(
 
     with pool(progress_files, first.cell, make) as opened:
 
-        def evaluate(
-            batch: dict[int, TrialParams], curves: list[list[float]]
-        ) -> Iterable[tuple[int, TrialResult]]:
-            # the deepest models take longest and start first
-            numbers = sorted(batch, key=lambda number: (-batch[number]["n_layers"], number))
-            replicas = []
-            for number in numbers:
-                best = candidate(params, first.cell, number, batch[number], allowed)
-                replicas.append(replica_of(params, best, inputs, curves, folder))
+        def trained(batch: dict[int, Best], seeds: range) -> Iterable[tuple[int, Outcome]]:
+            # the longest trainings start first
+            numbers = sorted(batch, key=lambda n: (-batch[n].epochs * batch[n].n_layers, n))
+            jobs = [(number, seed) for number in numbers for seed in seeds]
+            replicas = [replica_of(params, batch[n], inputs, seed, folder) for n, seed in jobs]
             for place, outcome in opened.train(replicas):
-                yield numbers[place], trial_result(outcome)
-                replicas[place].checkpoint.discard()  # the search has kept its result
+                yield jobs[place][0], outcome
+
+        def evaluate(
+            batch: dict[int, TrialParams], completed: list[list[float]]
+        ) -> Iterable[tuple[int, TrialResult]]:
+            rules = params.hpo
+            candidates = {
+                number: candidate(params, first.cell, number, drawn, allowed)
+                for number, drawn in batch.items()
+            }
+            outcomes: dict[int, list[Outcome]] = {}
+            for number, outcome in trained(candidates, range(rules.seed, rules.seed + 1)):
+                outcomes[number] = [outcome]
+                losses = losses_of(outcomes[number])
+                if not losses or is_pruned(rules.pruning, completed, losses) or rules.seeds == 1:
+                    yield number, trial_result(outcomes[number], rules.seeds)
+                    del candidates[number]
+            others = range(rules.seed + 1, rules.seed + rules.seeds)
+            for number, outcome in trained(candidates, others):
+                outcomes[number].append(outcome)
+                if len(outcomes[number]) == rules.seeds:
+                    yield number, trial_result(outcomes[number], rules.seeds)
+            for number in batch:  # the search has kept their results
+                _discard(folder / f"trial-{number}.json")
 
         yield evaluate, opened.report
+
+
+def _discard(result: Path) -> None:
+    """Delete the states of a finished trial's trainings, given the file of its result."""
+    for state in result.parent.glob(f"{result.stem}-seed*"):
+        Checkpoint(state).discard()
 
 
 def trial_concurrency(rules: Hpo, trial: Replica, free: int) -> int:
@@ -110,17 +131,35 @@ def uses_cluster() -> bool:
     return os.environ.get("PATCHSCALE_TRIALS") == "ray"
 
 
-def trial_result(outcome: Outcome) -> TrialResult:
-    """Return the result of a trial; raise Stopped where its training was stopped."""
-    if isinstance(outcome, Stopped):
-        raise outcome
-    if isinstance(outcome, Exception):
-        return TrialResult("FAIL", [], reason=str(outcome))
+def losses_of(outcomes: list[Outcome]) -> list[float]:
+    """Return the log-loss of each training's kept epoch; raise Stopped where one was stopped."""
+    losses = []
+    for outcome in outcomes:
+        if isinstance(outcome, Stopped):
+            raise outcome
+        if isinstance(outcome, Trained):
+            losses.append(outcome.history[outcome.kept_epoch - 1]["val_log_loss"])
+    return losses
+
+
+def trial_result(outcomes: list[Outcome], seeds: int) -> TrialResult:
+    """Return the result of a trial from its trainings; `seeds` of them make it complete.
+
+    Raises
+    ------
+    Stopped
+        A training was stopped.
+    """
+    losses = losses_of(outcomes)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    if errors:
+        return TrialResult("FAIL", [], reason=str(errors[0]))
+    rows = [row for outcome in outcomes if isinstance(outcome, Trained) for row in outcome.rows]
     return TrialResult(
-        "COMPLETE" if outcome.complete else "PRUNED",
-        [epoch["val_log_loss"] for epoch in outcome.history],
-        seconds=round(sum(row["seconds"] for row in outcome.rows), 1),
-        peak_memory_gib=round(max(row["peak_memory_gib"] for row in outcome.rows), 2),
+        "COMPLETE" if len(losses) == seeds else "PRUNED",
+        losses,
+        seconds=round(sum(row["seconds"] for row in rows), 1),
+        peak_memory_gib=round(max(row["peak_memory_gib"] for row in rows), 2),
     )
 
 
@@ -128,11 +167,12 @@ def refuse_if_long(
     params: Params, first: Best, inputs: Inputs, folder: Path, max_hours: float
 ) -> None:
     """Raise InputError where all trials, each as long as the first, would take too long."""
-    replica, trials = replica_of(params, first, inputs, [], folder), params.hpo.trials
+    replica = replica_of(params, first, inputs, params.hpo.seed, folder)
+    trainings = params.hpo.trials * params.hpo.seeds
     settings, free = replica.settings, device.available(replica.settings.device)
     workers = trial_concurrency(params.hpo, replica, free)
     steps = settings.epochs * math.ceil(len(replica.inputs.train.rows) / settings.batch_size)
-    steps = steps * math.ceil(trials / workers)
+    steps = steps * math.ceil(trainings / workers)
     threads = torch.get_num_threads()
     torch.set_num_threads(replica.threads)
     engine = Engine(replica.inputs, settings, replica.seed)
@@ -140,7 +180,8 @@ def refuse_if_long(
     torch.set_num_threads(threads)
     if hours > max_hours:
         raise InputError(
-            f"hpo.trials: {trials} trials of {settings.epochs} epochs, {workers} at a time, would "
+            f"hpo.trials: {params.hpo.trials} trials of {params.hpo.seeds} seeds and "
+            f"{settings.epochs} epochs, {workers} at a time, would "
             f"take up to {hours:.1f} h here, the limit is {max_hours:g} h; allow it with "
             f"PATCHSCALE_MAX_HOURS={math.ceil(hours)}"
         )

@@ -1,8 +1,9 @@
 """PatchTST from scratch, channel-mixing, logits only.
 
 Notable: patches end on the newest day (the oldest days are dropped where the context is not a
-whole number of strides), pre-norm layers with residual projections scaled down by depth, dropout
-after the embedding and on the two residual branches of a layer.
+whole number of strides), pre-norm layers whose residual branches are divided by depth, dropout
+after the embedding and on the two residual branches of a layer. Initialisation and branches follow
+CompleteP (`parametrisation`), so that one learning rate fits every width and depth.
 
 Tokens are laid out (P, B, d), patches first: with 6 patches the attention of a head is 36 products
 of vectors, and with the samples innermost `torch.compile` turns them into a few passes over
@@ -21,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from patchscale.model.size import count_params
 from patchscale.model.windows import Windows
 
-INIT_STD = 0.02
+POSITION_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Layer(nn.Module):
         d = config.d_model
         self.n_heads = config.n_heads
         self.dropout = config.dropout
+        self.share = 1 / config.n_layers
         self.norm1 = nn.LayerNorm(d)
         self.qkv = nn.Linear(d, 3 * d)
         self.out = nn.Linear(d, d)
@@ -107,7 +109,9 @@ class Layer(nn.Module):
         return x + self._kept(self.down(F.gelu(self.up(self.norm2(x)))), keep, 1)
 
     def _kept(self, branch: Tensor, keep: Tensor | None, number: int) -> Tensor:
-        return branch if keep is None else branch * keep[number] * (1 / (1 - self.dropout))
+        if keep is None:
+            return branch * self.share
+        return branch * keep[number] * (self.share / (1 - self.dropout))
 
 
 class PatchTST(nn.Module):
@@ -116,7 +120,8 @@ class PatchTST(nn.Module):
     References
     ----------
     Nie et al. (2023), "A Time Series is Worth 64 Words", ICLR; here with channel mixing: a patch
-    holds all features of its days.
+    holds all features of its days. Dey et al. (2025), "Don't be lazy: CompleteP enables
+    compute-efficient deep transformers", arXiv 2505.01618.
     """
 
     recompute = False
@@ -135,17 +140,20 @@ class PatchTST(nn.Module):
         self.head = nn.Linear(p * d, 1)
         self.initialise()
 
-    def initialise(self) -> None:
-        """Draw all weights: normal 0.02, residual projections scaled by 1 / sqrt(2 L)."""
-        for name, module in self.named_modules():
+    def initialise(self, base_rate: float = 0.5) -> None:
+        """Draw all weights, so that the first forecast is `base_rate` whatever the input.
+
+        A matrix has the variance 1 / fan-in, the head is zero and its bias logit(`base_rate`).
+        """
+        for module in self.modules():
             if isinstance(module, nn.Linear):
-                residual = name.endswith((".out", ".down"))
-                depth = 2 * self.config.n_layers if residual else 1
-                nn.init.normal_(module.weight, std=INIT_STD / math.sqrt(depth))
+                nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
-        nn.init.normal_(self.positions, std=INIT_STD)
+        nn.init.normal_(self.positions, std=POSITION_STD)
+        nn.init.zeros_(self.head.weight)
+        nn.init.constant_(self.head.bias, math.log(base_rate / (1 - base_rate)))
 
     def patches(self, x: Tensor) -> Tensor:
         """Cut patches that end on the newest day; `(B, context, F) -> (P, B, patch * F)`."""

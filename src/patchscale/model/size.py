@@ -1,11 +1,14 @@
 """Budget honesty: count a PatchTST's parameters exactly and solve d_ff for a budget."""
 
+import math
+
 from patchscale.study.errors import InputError
 from patchscale.study.params import Precision
 
 TOLERANCE = 0.02
 D_FF_MULTIPLE = 8
 D_FF_RATIO = (1, 8)
+WIDEST = 4096
 BYTES_PER_WEIGHT: dict[Precision, int] = {"32-true": 16, "bf16-mixed": 20, "bf16-true": 8}
 """Weights, gradients and both moments; under autocast also the weights' bfloat16 copies."""
 
@@ -22,6 +25,56 @@ def count_params(
     layer = 4 * d_model**2 + 8 * d_model + 2 * d_model * d_ff + d_ff + d_model
     head = 2 * d_model + n_patches * d_model + 1
     return embedding + n_layers * layer + head
+
+
+def same_proportions(
+    budget: int,
+    *,
+    d_model: int,
+    n_layers: int,
+    n_heads: int,
+    d_ff: int,
+    n_features: int,
+    patch_length: int,
+    n_patches: int,
+) -> dict[str, int]:
+    """Return the shape of `budget` parameters whose proportions are nearest to the given shape's.
+
+    Heads keep their width. Depth relative to width, and feed-forward relative to width, are as
+    near as whole numbers allow, on a logarithmic scale.
+
+    Raises
+    ------
+    InputError
+        No shape of this kind has the budget's count within 2 %.
+    """
+    head = d_model // n_heads
+    aspect, ratio = n_layers / d_model, d_ff / d_model
+    best: tuple[float, dict[str, int]] | None = None
+    for width in range(head, WIDEST + 1, head):
+        nearest = round(aspect * width)
+        for depth in range(max(1, nearest - 1), nearest + 2):
+            size = {
+                "n_features": n_features,
+                "patch_length": patch_length,
+                "n_patches": n_patches,
+                "d_model": width,
+                "n_layers": depth,
+            }
+            try:
+                solved = solve_d_ff(budget, **size)
+            except InputError:
+                continue
+            distance = abs(math.log(depth / width / aspect)) + abs(math.log(solved / width / ratio))
+            if best is None or distance < best[0]:
+                shape = {"d_model": width, "n_layers": depth, "n_heads": width // head}
+                n_params = count_params(**size, d_ff=solved)
+                best = distance, {**shape, "d_ff": solved, "n_params": n_params}
+    if best is None:
+        raise InputError(
+            f"no shape with heads {head} wide has {budget:,} parameters within {TOLERANCE:.0%}"
+        )
+    return best[1]
 
 
 def solve_d_ff(

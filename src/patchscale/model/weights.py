@@ -75,10 +75,12 @@ def skeleton(shape: PatchTSTConfig, precision: Precision) -> PatchTST:
     return model
 
 
-def build(shape: PatchTSTConfig, precision: Precision, seed: int) -> PatchTST:
-    """Return a model on the CPU with weights drawn for `seed`."""
+def build(
+    shape: PatchTSTConfig, precision: Precision, seed: int, base_rate: float = 0.5
+) -> PatchTST:
+    """Return a model on the CPU with weights drawn for `seed` that forecasts `base_rate`."""
     model = skeleton(shape, precision)
     model.to_empty(device="cpu")
     torch.manual_seed(seed)
-    model.initialise()
+    model.initialise(base_rate)
     return model

@@ -131,18 +131,15 @@ def equity(grid: Grid, cells: Tables, benchmarks: Tables, trades: Tables, path: 
 
 
 def learning_curves(grid: Grid, cells: Tables, path: Path) -> None:
-    """Draw training and validation log-loss by epoch, a line per seed, its best epoch marked."""
+    """Draw training and validation log-loss by epoch, a line per seed."""
 
     def draw(axis: Any, cell: str, horizon: str) -> None:
         for _, curve in cells[cell].groupby("seed"):
-            best = curve.sort_values("val_log_loss").iloc[0]
             axis.plot(curve["epoch"], curve["train_log_loss"], color=GREY, linewidth=0.8)
             axis.plot(curve["epoch"], curve["val_log_loss"], **CELL, linewidth=0.8)
-            axis.plot(best["epoch"], best["val_log_loss"], "o", ms=4, mec="white", **CELL)
 
     marks: dict[str, Style] = {
         "validation, a line per seed": CELL,
-        "kept epoch": CELL | {"marker": "o", "linestyle": ""},
         "training": {"color": GREY, "linewidth": 0.8},
     }
     _panels(grid, cells, draw, marks, "epoch", "log-loss", path)

@@ -147,7 +147,7 @@ def searches(rows: dict[str, dict[str, pd.DataFrame]], path: Path) -> None:
     Parameters
     ----------
     rows
-        For each cell: `trials`, a table of `trial, state, value, curve`, and `importance`, a table
+        For each cell: `trials`, a table of `trial, state, value, losses`, and `importance`, a table
         of `parameter, importance`.
     path
         File of the figure.
@@ -163,7 +163,7 @@ def searches(rows: dict[str, dict[str, pd.DataFrame]], path: Path) -> None:
         axis.plot(done["trial"], done["value"], "o", color=BLUE, markersize=4, label="completed")
         axis.plot(
             pruned["trial"],
-            pruned["curve"].map(min).astype(float),
+            pruned["losses"].map(np.mean).astype(float),
             "x",
             color=GREY,
             markersize=5,
@@ -186,7 +186,7 @@ def searches(rows: dict[str, dict[str, pd.DataFrame]], path: Path) -> None:
         bars = row["importance"][::-1]
         grid[1, column].barh(bars["parameter"], bars["importance"], color=BLUE)
         grid[1, column].set_xlim(0, 1)
-        grid[1, column].set_xlabel("importance for the early loss")
+        grid[1, column].set_xlabel("importance for the first seed's loss")
     same_height(grid[0])
     grid[0, 0].set_ylabel("validation log-loss")
     handles, labels = grid[0, 0].get_legend_handles_labels()

@@ -62,7 +62,8 @@ class Results:
     @property
     def searched_budgets(self) -> set[str]:
         """Budgets whose settings a search chose."""
-        return {self.params.cells[cell].budget for cell in self.searched}
+        searched = {self.params.cells[cell].budget for cell in self.searched}
+        return {name for name in self.params.budgets if self.params.source_of(name) in searched}
 
     def cells_of(self, horizon: str) -> dict[str, Judgement | None]:
         """Return the judgements of a horizon's cells, None of a cell that is not trained."""
@@ -266,14 +267,16 @@ def trading_sections(results: Results) -> list[str]:
 def search_sections(results: Results) -> list[str]:
     """Return the sections on the searches, which also name the budgets without one."""
     rest = [name for name in results.params.budgets if name not in results.searched_budgets]
-    said = f"Not searched: {', '.join(rest) or 'none'}; they train with the table's row."
+    said = f"With the table's row train: {', '.join(rest) or 'none'}."
     if not results.searched:
         return ["## Searches", said]
     explained = f"""
-        Losses are of the best epoch on the scattered validation days: the lowest of many tries, and
-        so too good. Nothing of the test year is read. Trial 0 is the table's row. Importance is
-        fANOVA's, for the loss up to the first look of the pruner; with so few trials, drawn where
-        it looked good, it tells of them and not of the problem. {said}
+        Losses are means of seeds at the end of their trainings, on validation blocks from all
+        periods before the test year. The trial that is chosen is the cheapest of those within one
+        standard error of the lowest. Trial 0 is the table's row. Importance is fANOVA's, for the
+        loss of the first seed; with so few trials, drawn where it looked good, it tells of them and
+        not of the problem. Sizes without a search of their own take rate, decay, dropout, epochs
+        and proportions from it. {said}
     """
     return [
         "## Searches",

@@ -224,7 +224,8 @@ def searches_table(rows: dict[str, dict[str, Any]]) -> str:
                 start,
                 f"{best:.4f} (trial {row['best_trial']})",
                 gain,
-                str(row["epochs"]),
+                f"{row['lowest_val_log_loss']:.4f}, {row['standard_error']:.4f}",
+                str(row["trainings"]),
             ]
         )
     return table(
@@ -233,9 +234,10 @@ def searches_table(rows: dict[str, dict[str, Any]]) -> str:
             "trials: completed, pruned, failed",
             "n, positives",
             "trial 0",
-            "best trial",
+            "chosen trial",
             "gain",
-            "epochs",
+            "lowest, standard error",
+            "trainings",
         ],
         lines,
     )

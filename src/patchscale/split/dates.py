@@ -29,19 +29,19 @@ def contiguous(dates: pd.Series, dataset: Dataset, horizon: int) -> np.ndarray:
 def scattered(dates: pd.Series, dataset: Dataset, horizon: int, split: Split) -> np.ndarray:
     """Return the subset of each date for the search: validation blocks all over the history.
 
-    The dates before test are tiled by blocks of `scattered.block` sessions. A seeded draw makes
-    about `scattered.fraction` of them validation blocks, in which every date is a sample. Two
-    kinds of training dates are purged: those whose label depends on sessions of a block, and the
-    `horizon` + `split.embargo` dates after a block, whose contexts contain most of it.
+    The dates before test are tiled by blocks of `scattered.block` sessions. About
+    `scattered.fraction` of them are validation blocks, in which every date is a sample: the
+    history is divided into as many periods of equal length, and a seeded draw takes one block of
+    each. Two kinds of training dates are purged: those whose label depends on sessions of a block,
+    and the `horizon` + `split.embargo` dates after a block, whose contexts contain most of it.
     """
     end = int(np.searchsorted(dates.to_numpy(), np.datetime64(dataset.test_from)))
     subset = np.full(len(dates), "train", dtype=object)
     block = split.scattered.block
     starts = np.arange(0, end - block + 1, block)
     count = max(1, round(split.scattered.fraction * end / block))
-    chosen = np.random.default_rng(split.scattered.seed).choice(
-        starts, min(count, len(starts)), replace=False
-    )
+    random = np.random.default_rng(split.scattered.seed)
+    chosen = [random.choice(period) for period in np.array_split(starts, count) if len(period)]
     validation = np.zeros(len(dates), dtype=bool)
     for start in chosen:
         validation[start : start + block] = True

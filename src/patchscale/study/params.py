@@ -61,7 +61,6 @@ Sessions = Annotated[int, Field(gt=0, le=2_000)]
 Width = Annotated[int, Field(gt=0, le=65_536)]
 Size = Annotated[int, Field(gt=0, le=10**13)]
 Samples = Annotated[int, Field(gt=0, le=1_000_000)]
-Steps = Annotated[int, Field(ge=0, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Decay = Annotated[float, Field(ge=0, le=10)]
@@ -71,6 +70,11 @@ Names = Annotated[list[Name], AfterValidator(_different)]
 Numbers = Annotated[list[Number], Field(min_length=1), AfterValidator(_different)]
 Widths = Annotated[list[Width], Field(min_length=1), AfterValidator(_different)]
 Range = Annotated[list[Share], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
+PositiveRange = Annotated[
+    list[Annotated[float, Field(gt=0, lt=1000)]],
+    Field(min_length=2, max_length=2),
+    AfterValidator(_ordered),
+]
 
 
 class Dataset(Section):
@@ -155,7 +159,8 @@ class Start(Section):
     lr: Rate
     dropout: Share
     weight_decay: Decay
-    warmup_steps: Steps
+    epochs: Number
+    """Length of a run; its schedule ends with it."""
 
 
 class Run(Section):
@@ -173,19 +178,20 @@ class Budget(Section):
     """A parameter budget: its size, where its settings come from, and how it is trained."""
 
     n_params: Size
-    settings: Literal["search", "table"]
-    """`search`: the best trial of a search; `table`: `start` and the row of grid.yaml."""
+    settings: Literal["search", "transfer", "table"]
+    """`search`: of a search of its own; `transfer`: of the search of budget `hpo.base`, with a
+    shape of the same proportions; `table`: `start` and the row of grid.yaml."""
     trained: bool
     start: Start
     run: Run
 
 
 class Cell(Section):
-    """A cell: its architecture, and the search whose result it trains with."""
+    """A cell: its architecture, and the horizon whose search gives its settings."""
 
     budget: Name
     horizon: Name
-    search: Pair
+    search: Name
     d_model: Width
     n_layers: Number
     n_heads: Number
@@ -194,22 +200,21 @@ class Cell(Section):
 class Train(Section):
     """Training loop, the same for all budgets."""
 
-    epochs: Number
     batch_size: Samples
-    patience: Number
+    warmup: Share
+    """Share of a run in which its rate rises."""
+    patience: Annotated[int, Field(ge=0, le=10_000)]
+    """Epochs without gain that end a run, which then keeps its best epoch; 0 for neither."""
     min_delta: Annotated[float, Field(ge=0, le=100)]
     clip: Annotated[float, Field(gt=0, le=1_000_000)]
 
 
 class Pruning(Section):
-    """Percentile pruning: a trial stops if it is not among the best `percentile` % at its epoch."""
+    """Percentile pruning: a trial trains its other seeds only if its first is among the best."""
 
     percentile: Annotated[float, Field(ge=0, le=100)]
     startup: Annotated[int, Field(ge=0, le=10_000)]
     """Number of completed trials before any trial may be pruned."""
-    first_epoch: Number
-    every: Number
-    """Number of epochs between two decisions."""
 
 
 class Space(Section):
@@ -218,10 +223,10 @@ class Space(Section):
     d_model: Widths
     n_layers: Numbers
     n_heads: Numbers
-    lr: Range
-    weight_decay: Range
+    lr: PositiveRange
+    weight_decay: PositiveRange
     dropout: Range
-    warmup_steps: Numbers
+    epochs: Numbers
 
     def refusal(self, name: str, value: float) -> str:
         """Return what is allowed for a parameter that the space does not contain, else nothing."""
@@ -234,9 +239,13 @@ class Space(Section):
 class Hpo(Section):
     """Search of every budget with `settings: search`; with 0 trials no search is made."""
 
+    base: Name
+    """Budget whose searches give the settings of every budget with `settings: transfer`."""
     trials: Annotated[int, Field(ge=0, le=10_000)]
     batch: Number
     """Number of trials drawn before the result of the first of them is used."""
+    seeds: Number
+    """Trainings of a trial; its value is their mean."""
     seed: Seed
     startup: Number
     """Number of random trials before TPE begins."""
@@ -277,8 +286,8 @@ class Params(Section):
     split: Split
     window: Window
     budgets: Annotated[dict[Name, Budget], AfterValidator(Table)]
-    publish: Names
-    """Budgets whose weights are published."""
+    publish: dict[Name, Number]
+    """Budgets whose weights are published, with the number of seeds."""
     train: Train
     hpo: Hpo
     backtest: Backtest
@@ -311,6 +320,10 @@ class Params(Section):
         params._grid = grid
         return params
 
+    def source_of(self, budget: str) -> str:
+        """Return the budget whose studies give the settings of a budget: itself or `hpo.base`."""
+        return self.hpo.base if self.budgets[budget].settings == "transfer" else budget
+
     def trials_of(self, budget: str) -> int:
         """Return the number of trials in each search of a budget; 0 if it is not searched."""
         return self.hpo.trials if self.budgets[budget].settings == "search" else 0
@@ -329,10 +342,13 @@ class Best(Section):
     lr: Rate
     dropout: Share
     weight_decay: Decay
-    warmup_steps: Steps
     epochs: Number
     score: float | None = None
-    """Validation log-loss of the trial in nats; this and the next two are absent without search."""
+    """Validation log-loss of the trial in nats; absent, as the next ones, without search."""
+    best_score: float | None = None
+    """Lowest validation log-loss of all trials."""
+    standard_error: float | None = None
+    """Standard error of a trial's score, nats, from the spread of seeds pooled over trials."""
     seed: int | None = None
     versions: dict[str, str] | None = None
 
@@ -353,8 +369,8 @@ def load_space(folder: Path = Path()) -> Space:
     return load(folder / paths.SPACE, Space)
 
 
-def load_best(params: Params, cell: str, folder: Path = Path()) -> Best:
-    """Read the result of the search that a cell trains with.
+def load_best(params: Params, search: str, folder: Path = Path()) -> Best:
+    """Read the result of a search, by the name of its cell.
 
     Raises
     ------
@@ -362,7 +378,6 @@ def load_best(params: Params, cell: str, folder: Path = Path()) -> Best:
         The file cannot be read (`load`), is the result of another search, or has a value that the
         search could not draw.
     """
-    search = params.cells[cell].search
     path = folder / paths.best(search)
     if path.is_file():
         read_bytes(path)  # checks it against dvc.lock

@@ -24,7 +24,8 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 def whole_model(inputs: Inputs, settings: Settings, seed: int) -> PatchTST:
     """Return a model with all its weights, drawn for `seed`, on the device."""
-    return build(inputs.shape, settings.precision, seed).to(settings.device)
+    rate = inputs.train.base_rate
+    return build(inputs.shape, settings.precision, seed, rate).to(settings.device)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Engine:
         if self.parallel.seed_step:
             self.parallel.seed_step(self.seed, self._steps_made())
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=device)
         for part in self.parallel.micro_batches(batch, self.micro_batch):

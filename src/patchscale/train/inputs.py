@@ -23,6 +23,11 @@ class Samples:
     rows: Tensor
     labels: Tensor
 
+    @property
+    def base_rate(self) -> float:
+        """Share of positive labels, with one more of either class."""
+        return (float(self.labels.sum()) + 1) / (len(self.labels) + 2)
+
 
 @dataclass(frozen=True)
 class Inputs:

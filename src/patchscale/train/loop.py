@@ -1,4 +1,4 @@
-"""The training loop: warm-up and cosine, early stopping, best weights, resumable at any step.
+"""The training loop: a schedule that ends, the weights of its end, resumable at any step.
 
 A run is a function of inputs, settings and seed. It saves its state after every epoch and every ten
 minutes. A run that was killed at any moment resumes and ends with the same bits.
@@ -28,9 +28,10 @@ PACE_STEPS = 3
 
 @dataclass(frozen=True)
 class Trained:
-    """Result of a run. Its best weights are in its checkpoint."""
+    """Result of a run. The weights that it keeps are in its checkpoint."""
 
-    best_epoch: int
+    kept_epoch: int
+    """Epoch, from 1, whose weights are kept: the last one, or the best where patience is on."""
     history: list[dict[str, float]]
     """`train_log_loss` and `val_log_loss` of every epoch, nats."""
     plan: Plan
@@ -183,13 +184,16 @@ class _Run:
                     raise Stopped.between_steps(reason)
                 self._epoch()
                 log(state.rows[-1])
-        best = best_epoch(state.losses)
-        return Trained(best, state.history, plan, state.rows, self._complete())
+        return Trained(self._kept_epoch(), state.history, plan, state.rows, self._complete())
 
     def _complete(self) -> bool:
         losses, settings = self.state.losses, self.settings
         done = len(losses) == settings.epochs
         return done or patience_ended(losses, settings.patience, settings.min_delta)
+
+    def _kept_epoch(self) -> int:
+        """Return the epoch whose weights are kept: with patience the best so far, else the last."""
+        return best_epoch(self.state.losses) if self.settings.patience else self.settings.epochs
 
     def _enough(self) -> bool:
         losses = self.state.losses
@@ -243,7 +247,7 @@ class _Run:
                 ) from None
 
     def _close_epoch(self, sizes: list[int]) -> None:
-        """Validate, keep the best weights, save the state."""
+        """Validate, save the weights where they are kept, and save the state."""
         state = self.state
         begun = time.perf_counter()
         val_loss = self.engine.validate()
@@ -253,9 +257,9 @@ class _Run:
         train_loss = float((self.losses.cpu().double() * weights).sum() / weights.sum())
         values = {"train_log_loss": train_loss, "val_log_loss": val_loss}
         state.history.append(values)
-        if best_epoch(state.losses) == len(state.history):
-            best = self.engine.model.state_dict()
-            state.best = self.checkpoint.save_best(len(state.history), best)
+        if self._kept_epoch() == len(state.history):
+            weights_now = self.engine.model.state_dict()
+            state.best = self.checkpoint.save_best(len(state.history), weights_now)
         telemetry = {
             "seconds": state.seconds + time.perf_counter() - begun,
             "samples_per_second": sum(sizes) / state.seconds,

@@ -1,33 +1,52 @@
-"""AdamW for the three precisions, with stochastic rounding for weights in bfloat16."""
+"""AdamW for the three precisions: rates that transfer over width and depth, bfloat16 weights."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from patchscale.model.patchtst import PatchTST
 
 CHUNK = 2**24
 """Elements converted to float32 at a time: 64 MB a buffer."""
 
 
-def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """Return AdamW that decays matrices only, not biases, norms and positions.
+BASE_WIDTH = 64
+"""Inputs of a matrix that is trained with the rate as it is."""
+BETAS = (0.9, 0.95)
+EPS = 1e-8
 
-    Models with bfloat16 weights get `RoundedAdamW`, others torch's fused AdamW. The moments are
-    allocated at once: allocated in the first step they would fragment its activations.
+
+def make_optimizer(model: PatchTST, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Return AdamW with a rate for every matrix after CompleteP.
+
+    A matrix of n inputs is trained with `lr` * 64 / n and decayed in proportion to `lr`; biases,
+    norms and positions are trained with `lr` and not decayed. Adam's epsilon falls with width and
+    depth, as gradients do. Models with bfloat16 weights get `RoundedAdamW`, others torch's fused
+    AdamW. The moments are allocated at once: allocated in the first step they would fragment its
+    activations.
+
+    References
+    ----------
+    Dey et al. (2025), "Don't be lazy", arXiv 2505.01618, table 1.
     """
-    matrices: list[Tensor] = []
-    others: list[Tensor] = []
+    by_inputs: dict[int, list[Tensor]] = {}
     for name, parameter in model.named_parameters():
-        decayed = parameter.ndim >= 2 and name != "positions"
-        (matrices if decayed else others).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+        is_matrix = parameter.ndim >= 2 and name != "positions"
+        by_inputs.setdefault(parameter.shape[1] if is_matrix else 0, []).append(parameter)
+    groups: list[dict[str, Any]] = []
+    for inputs, parameters in by_inputs.items():
+        share = BASE_WIDTH / inputs if inputs else 1.0
+        decay = weight_decay / share if inputs else 0.0
+        groups.append(
+            {"params": parameters, "lr": lr * share, "share": share, "weight_decay": decay}
+        )
+    shape = model.config
+    eps = EPS * BASE_WIDTH / shape.d_model / shape.n_layers
     if any(parameter.dtype == torch.bfloat16 for parameter in model.parameters()):
-        return RoundedAdamW(groups, lr)
-    optimizer = torch.optim.AdamW(groups, lr=lr, fused=True)
+        return RoundedAdamW(groups, lr, eps)
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=BETAS, eps=eps, fused=True)
     allocate_moments(optimizer)
     return optimizer
 
@@ -55,8 +74,8 @@ class RoundedAdamW(torch.optim.Optimizer):
     "Decoupled Weight Decay Regularization".
     """
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
-        super().__init__(groups, {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8})
+    def __init__(self, groups: list[dict[str, Any]], lr: float, eps: float) -> None:
+        super().__init__(groups, {"lr": lr, "betas": BETAS, "eps": eps})
         allocate_moments(self)
 
     @torch.no_grad()

@@ -8,16 +8,16 @@ from torch import Tensor
 
 from patchscale.train.settings import Settings
 
-FLOOR_LR = 0.1
-
 
 def learning_rate(step: int, total: int, settings: Settings) -> float:
-    """Return the rate of optimiser step `step` (from 0): linear warm-up, then cosine to 10 %."""
-    if step < settings.warmup_steps:
-        return settings.lr * (step + 1) / settings.warmup_steps
-    after = (step - settings.warmup_steps) / max(1, total - settings.warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, after)))
-    return settings.lr * (FLOOR_LR + (1 - FLOOR_LR) * cosine)
+    """Return the rate of optimiser step `step` (from 0): linear warm-up, then cosine to zero.
+
+    The warm-up is the share `settings.warmup` of all `total` steps.
+    """
+    warmup = max(1, round(settings.warmup * total))
+    if step < warmup:
+        return settings.lr * (step + 1) / warmup
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step + 1 - warmup) / (total + 1 - warmup)))
 
 
 def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
@@ -32,7 +32,7 @@ def best_epoch(losses: Sequence[float]) -> int:
 
 
 def patience_ended(losses: Sequence[float], patience: int, min_delta: float) -> bool:
-    """Tell whether the last `patience` epochs brought no gain above `min_delta`."""
-    if len(losses) <= patience:
+    """Tell whether the last `patience` epochs brought no gain above `min_delta`; 0 never ends."""
+    if not patience or len(losses) <= patience:
         return False
     return min(losses[-patience:]) >= min(losses[:-patience]) - min_delta

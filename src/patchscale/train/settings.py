@@ -2,12 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from patchscale.study.params import Best, Precision, Train
+from patchscale.model.size import count_params, same_proportions, solve_d_ff
+from patchscale.study import paths
+from patchscale.study.errors import InputError
+from patchscale.study.params import Best, Params, Precision, Train, load_best
 from patchscale.study.stage import may_compile
+from patchscale.study.tables import read_kinds
 from patchscale.train.device import can_compile, leave_unwritable_cache
 
 STEPS_WORTH_COMPILING = 300
@@ -20,10 +25,12 @@ class Settings:
 
     lr: float
     weight_decay: float
-    warmup_steps: int
+    warmup: float
+    """Share of all steps in which the rate rises."""
     epochs: int
     batch_size: int
     patience: int
+    """Epochs without gain that end a run; 0 for never."""
     min_delta: float
     clip: float
     precision: Precision = "32-true"
@@ -35,9 +42,54 @@ class Settings:
 def chosen_settings(best: Best, rules: Train, precision: Precision) -> dict[str, Any]:
     """Return the settings of a training that are the same on every machine."""
     return {
-        **best.model_dump(include={"lr", "weight_decay", "warmup_steps", "epochs"}),
-        **rules.model_dump(include={"batch_size", "patience", "min_delta", "clip"}),
+        **best.model_dump(include={"lr", "weight_decay", "epochs"}),
+        **rules.model_dump(include={"warmup", "batch_size", "patience", "min_delta", "clip"}),
         "precision": precision,
+    }
+
+
+def settings_of(params: Params, cell: str, root: Path = Path()) -> Best:
+    """Return what a cell trains with: the result of its own search, or of the base budget's.
+
+    The settings of another budget keep their rate, decay, dropout and epochs; the shape keeps its
+    proportions. A study that was not searched holds the row of the tables.
+
+    Raises
+    ------
+    InputError
+        A file is missing or damaged, the result has another size than its budget, or no shape has
+        the budget's count.
+    """
+    row = params.cells[cell]
+    budget = params.budgets[row.budget]
+    size = {
+        "n_features": len(read_kinds(root / paths.kinds(params.features.tier))),
+        "patch_length": params.window.patch_length,
+        "n_patches": params.window.n_patches,
+    }
+    source = params.source_of(row.budget)
+    best = load_best(params, f"{source}-{row.search}", root)
+    own = size | {"d_model": best.d_model, "n_layers": best.n_layers}
+    d_ff = solve_d_ff(params.budgets[source].n_params, **own)
+    found, needed = (best.d_ff, best.n_params), (d_ff, count_params(**own, d_ff=d_ff))
+    if found != needed:
+        raise InputError(
+            f"{paths.best(best.cell)}: d_ff and n_params are {found}; the budget needs {needed}; "
+            f"`dvc repro hpo@{best.cell}` makes the file again"
+        )
+    if budget.settings != "transfer":
+        return best
+    shape = best.model_dump(include={"d_model", "n_layers", "n_heads", "d_ff"})
+    return best.model_copy(update=same_proportions(budget.n_params, **shape, **size))
+
+
+def origin_of(params: Params, cell: str, best: Best) -> dict[str, str | int | bool]:
+    """Return where the settings of a cell come from, for its card."""
+    return {
+        "rule": params.budgets[params.cells[cell].budget].settings,
+        "study": best.cell,
+        "trial": best.trial,
+        "searched": best.score is not None,
     }
 
 

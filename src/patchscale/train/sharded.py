@@ -65,7 +65,11 @@ def sharded_model(inputs: Inputs, settings: Settings, seed: int) -> PatchTST:
     model = skeleton(inputs.shape, settings.precision)
     shard(model, init_device_mesh(settings.device, (size(),)))
     model.to_empty(device=settings.device)
-    whole = build(inputs.shape, settings.precision, seed).state_dict() if rank() == 0 else {}
+    whole = (
+        build(inputs.shape, settings.precision, seed, inputs.train.base_rate).state_dict()
+        if rank() == 0
+        else {}
+    )
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     set_model_state_dict(model, whole, options=options)
     return model

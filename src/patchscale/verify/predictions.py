@@ -15,7 +15,7 @@ import pandas as pd
 from patchscale.study import paths
 from patchscale.study.errors import InputError
 from patchscale.study.files import digest, read_arrow, read_json
-from patchscale.study.params import Best, Params, load_best
+from patchscale.study.params import Best, Params
 from patchscale.verify.records import DIFFERS, REPRODUCED, UNAVAILABLE, WITHIN, Check, same
 from patchscale.verify.strict_lock import shortened
 
@@ -73,9 +73,10 @@ def compare(cell: str, params: Params, published: bool, root: Path) -> Check:
     import torch
 
     from patchscale.train.inputs import read_inputs
+    from patchscale.train.settings import settings_of
 
     what, run = f"probabilities of {cell}", params.budgets[params.cells[cell].budget].run
-    best = load_best(params, cell, root)
+    best = settings_of(params, cell, root)
     inputs = read_inputs(params, cell, best, root=root)
     stored, card = read_arrow(root / paths.predictions(cell)), read_json(root / paths.card(cell))
     columns = {seed: f"p_seed{seed}" for seed in range(run.seeds)}
@@ -143,13 +144,14 @@ def card_flaws(
     card: Any, cell: str, params: Params, best: Best, inputs: "Inputs", root: Path
 ) -> Iterator[str]:
     """Yield what a card says otherwise than the parameters, the search and the data."""
-    from patchscale.train.settings import chosen_settings
+    from patchscale.train.settings import chosen_settings, origin_of
 
     run = params.budgets[params.cells[cell].budget].run
     facts = {
         "cell": cell,
         "trained": True,
         "n_params": best.n_params,
+        "settings_from": origin_of(params, cell, best),
         "dataset": params.dataset,
         "data_as_of": f"{inputs.as_of:%Y-%m-%d}",
         "features": read_json(root / paths.kinds(params.features.tier)),
@@ -194,7 +196,7 @@ def figure_flaws(
         "n_params": card["n_params"],
         "budget_ratio": card["n_params"] / budget.n_params,
         "seeds": len(rows),
-        "best_epoch": sum(row["best_epoch"] for row in rows) / len(rows),
+        "kept_epoch": sum(row["kept_epoch"] for row in rows) / len(rows),
     }
     val = {"n": len(inputs.val.labels), "positives": int(inputs.val.labels.sum())}
     near = abs(figures["val"]["log_loss"] - loss("p")) <= ROUNDING
@@ -214,6 +216,6 @@ def curve_flaws(curves: pd.DataFrame, card: dict[str, Any]) -> Iterator[str]:
     if list(curves["seed"].unique()) != [row["seed"] for row in card["replicates"]]:
         yield "its curves are not of the seeds of its card"
     for row in card["replicates"]:
-        loss = losses.get((row["seed"], row["best_epoch"]), math.nan)
+        loss = losses.get((row["seed"], row["kept_epoch"]), math.nan)
         if not abs(loss - row["val_log_loss"]) <= ROUNDING:
             yield f"the curve of seed {row['seed']} is not that of its card"
