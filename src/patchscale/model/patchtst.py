@@ -57,19 +57,23 @@ class PatchTSTConfig:
         )
 
 
+def random_16_bits(shape: torch.Size, device: torch.device | str = "cpu") -> Tensor:
+    """Draw integers from -2**15 to 2**15 - 1, four from one draw of the generator."""
+    size = shape.numel()
+    draws = torch.empty(-(-size // 4), dtype=torch.int64, device=device)
+    return draws.random_(-(2**63), None).view(torch.int16)[:size].view(shape)
+
+
 def keep_mask(like: Tensor, copies: int, dropout: float, dtype: torch.dtype) -> Tensor:
     """Draw dropout masks of 0 and 1; `like (...) -> (copies, ...)`.
 
     On a CPU an element takes 16 random bits, four from one draw of the generator: a fifth of the
     time of `bernoulli_`; the share dropped is exact to 1 / 65,536.
     """
-    size = copies * like.numel()
+    size = torch.Size((copies, *like.shape))
     if like.device.type != "cpu":
-        mask = torch.empty(size, dtype=dtype, device=like.device).bernoulli_(1 - dropout)
-    else:
-        draws = torch.empty(-(-size // 4), dtype=torch.int64).random_(-(2**63), None)
-        mask = (draws.view(torch.int16)[:size] >= round(dropout * 2**16) - 2**15).to(dtype)
-    return mask.view(copies, *like.shape)
+        return torch.empty(size, dtype=dtype, device=like.device).bernoulli_(1 - dropout)
+    return (random_16_bits(size) >= round(dropout * 2**16) - 2**15).to(dtype)
 
 
 class Layer(nn.Module):

@@ -15,8 +15,8 @@ from patchscale.study.stage import may_compile
 from patchscale.study.tables import read_kinds
 from patchscale.train.device import can_compile, leave_unwritable_cache
 
-STEPS_WORTH_COMPILING = 300
-"""Compiling takes 8 to 14 s the first time and saves 0.1 s a step of the smallest models."""
+WORTH_COMPILING = 1e9
+"""Steps times parameters: compiling takes 8 to 14 s, and a step costs by its parameters."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +98,16 @@ def settings_for(
 ) -> Settings:
     """Return the settings of a training over `samples` samples on this machine.
 
-    Layers are compiled where there are enough steps to repay the compilation, where one process
+    Layers are compiled where there is enough work to repay the compilation, where one process
     trains, and where compiling works. The settings say whether they are.
     """
     leave_unwritable_cache()
     device = device_of_this_machine()
-    steps = best.epochs * math.ceil(samples / rules.batch_size)
+    work = best.n_params * best.epochs * math.ceil(samples / rules.batch_size)
     return Settings(
         **chosen_settings(best, rules, precision),
         device=device,
-        compiled=processes == 1 and worth_compiling(steps, device),
+        compiled=processes == 1 and worth_compiling(work, device),
     )
 
 
@@ -118,7 +118,10 @@ def device_of_this_machine() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def worth_compiling(steps: int, device: str) -> bool:
-    """Tell whether `steps` repay torch.compile, and whether it is allowed and works here."""
-    pays = steps >= STEPS_WORTH_COMPILING and device in ("cpu", "cuda")
+def worth_compiling(work: int, device: str) -> bool:
+    """Tell whether `work` repays torch.compile, and whether it is allowed and works here.
+
+    `work` is the number of steps times that of parameters.
+    """
+    pays = work >= WORTH_COMPILING and device in ("cpu", "cuda")
     return pays and may_compile() and can_compile(device)
