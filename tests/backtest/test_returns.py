@@ -65,7 +65,7 @@ def test_the_sharpe_ratio_of_a_draw_is_that_of_its_days():
 
 def test_the_figures_of_returns_by_hand():
     returns = np.array([0.1, -0.5, 0.2])
-    row = performance(returns, 1)
+    row = performance(returns, 20)
     assert row.sessions == 3
     assert row.total_return == pytest.approx(1.1 * 0.5 * 1.2 - 1)
     assert row.cagr == pytest.approx(0.66 ** (252 / 3) - 1)

@@ -241,7 +241,7 @@ def test_precision_is_undefined_without_signals():
 def test_signals_in_few_draws_have_an_undefined_interval_with_a_reason():
     labels, p = forecasts(0, n=200)
     p[:190], p[190:] = 0.1, 0.9
-    row = score(labels, p, 0.4, 0.5, 1)
+    row = score(labels, p, 0.4, 0.5, 20)
     assert row.precision.value == pytest.approx(labels[190:].mean())
     assert np.isnan([row.precision.low, row.precision.high]).all()
     assert row.undefined == {

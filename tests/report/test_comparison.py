@@ -13,6 +13,7 @@ from patchscale.report.comparison import (
     compare,
     confidence_set,
     correct,
+    dm_test,
     holm,
 )
 
@@ -145,18 +146,29 @@ def test_the_test_of_diebold_and_mariano_uses_newey_and_wests_error():
     random = np.random.default_rng(0)
     model, benchmark = 0.6 + 0.1 * random.standard_normal((2, 250))
     gap = model - benchmark
-    n, lags, centred = 250, 19, gap - gap.mean()
+    n, lags, centred = 250, 5, gap - gap.mean()
     variance = centred @ centred / n
     for lag in range(1, lags + 1):
         variance += 2 * (1 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag]) / n
     error = np.sqrt(variance / (n - 1))  # n / (n - 1) for the small sample
-    row = against(model, benchmark, 1)
+    row = against(model, benchmark, 6)
+    assert row.block == 6  # the differences of independent days have shorter blocks
     assert row.dm == pytest.approx(gap.mean() / error)
     assert row.dm_p == pytest.approx(2 * t.sf(abs(gap.mean() / error), n - 1))
     assert row.vs_vol_logistic.value == pytest.approx(gap.mean())
     assert row.vs_vol_logistic.low < gap.mean() < row.vs_vol_logistic.high
     assert row.skill.value == pytest.approx(1 - model.mean() / benchmark.mean())
     assert row.skill.low < row.skill.value < row.skill.high
+
+
+def test_p_values_are_also_given_for_blocks_half_and_twice_as_long():
+    model, benchmark = daily(1), daily()
+    gap = model - benchmark
+    row = against(model, benchmark, 5)
+    assert row.block == 5
+    assert row.dm_p_half_block == dm_test(gap, 3)[1]
+    assert row.dm_p_twice_block == dm_test(gap, 10)[1]
+    assert len({row.dm_p, row.dm_p_half_block, row.dm_p_twice_block}) == 3
 
 
 def test_a_common_loss_of_days_does_not_hide_a_difference():

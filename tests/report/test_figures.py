@@ -16,7 +16,9 @@ from patchscale.study.params import Cell
 
 LABELS, P = (np.arange(50) % 3 == 0).astype(float), np.linspace(0.1, 0.9, 50)
 TEST = scores(LABELS, P, 0.3, 0.5, 1, {"seed0": P, "seed1": P / 2})
-SKILL = Difference(UNDEFINED, Estimate(0.02, -0.01, 0.05), -2.0, 0.01, dm_p_holm=0.03)
+SKILL = Difference(
+    UNDEFINED, Estimate(0.02, -0.01, 0.05), -2.0, 0.01, 3, 0.01, 0.02, dm_p_holm=0.03
+)
 DAYS = pd.bdate_range("2018-01-02", periods=5)
 GRID = {
     f"{budget}-{horizon}": Cell(

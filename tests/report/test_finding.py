@@ -11,7 +11,9 @@ SP, SIZES = "`sp500`", ["2M", "20M"]
 
 
 def cell(gap: float = -0.01, p: float = 0.5) -> Difference:
-    return Difference(Estimate(gap, gap - 0.1, gap + 0.1), UNDEFINED, 0.0, 0.01, dm_p_holm=p)
+    return Difference(
+        Estimate(gap, gap - 0.1, gap + 0.1), UNDEFINED, 0.0, 0.01, 3, 0.01, 0.02, dm_p_holm=p
+    )
 
 
 def effect(slope: float, p: float = 0.5, half: float = 0.02) -> SizeEffect:

@@ -37,14 +37,14 @@ def sure(losses: list[float]) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_mean_loss_of_a_size_is_over_days_and_seeds():
     tables = [daily(seeds=seeds) for seeds in (3, 1)]
-    point, draws = size_losses(tables, 1)
+    point, draws = size_losses(tables, 20)
     assert point == pytest.approx([table.mean() for table in tables])
     assert draws.shape == (DRAWS, 2)
 
 
 def test_one_seed_is_drawn_as_its_days_are():
     table = daily(seeds=1)
-    _, draws = size_losses([table], 1)
+    _, draws = size_losses([table], 20)
     theirs = StationaryBootstrap(20, table, seed=0).bootstrap(30)
     expected = [rows[0].mean() for rows, _ in theirs]
     assert draws[:30, 0] == pytest.approx(expected, abs=1e-6)
@@ -52,14 +52,14 @@ def test_one_seed_is_drawn_as_its_days_are():
 
 def test_days_are_drawn_for_all_sizes_together():
     table = daily(seeds=1)
-    _, draws = size_losses([table, table + 0.1], 1)
+    _, draws = size_losses([table, table + 0.1], 20)
     assert draws[:, 1] - draws[:, 0] == pytest.approx(np.full(DRAWS, 0.1), abs=1e-6)
 
 
 def test_only_seeds_that_differ_add_variance():
     one = daily(seeds=1)
     alike, apart = np.tile(one, 3), one + np.array([-0.1, 0.0, 0.1])
-    spread = [size_losses([table], 1)[1].std() for table in (one, alike, apart)]
+    spread = [size_losses([table], 20)[1].std() for table in (one, alike, apart)]
     assert spread[1] == pytest.approx(spread[0], rel=1e-3)
     # variance of a mean of three draws with replacement of three values
     added = np.array([-0.1, 0.0, 0.1]).var() / 3
@@ -68,7 +68,7 @@ def test_only_seeds_that_differ_add_variance():
 
 def test_seeds_of_two_sizes_are_drawn_apart():
     table = daily(seeds=3)
-    _, draws = size_losses([table, table], 1)
+    _, draws = size_losses([table, table], 20)
     assert not np.allclose(draws[:, 0], draws[:, 1], atol=1e-3)
 
 
@@ -86,7 +86,7 @@ def test_the_slope_is_that_of_a_least_squares_line_through_the_losses(sizes):
 
 def test_a_slope_within_the_noise_of_days_has_an_interval_over_zero():
     tables = [daily(level=0.6, seed=seed) for seed in range(4)]
-    found, p = slope(*size_losses(tables, 1), SIZES)
+    found, p = slope(*size_losses(tables, 20), SIZES)
     assert found.low < 0 < found.high
     assert p > 0.05
 
@@ -94,7 +94,7 @@ def test_a_slope_within_the_noise_of_days_has_an_interval_over_zero():
 def test_the_p_and_the_interval_of_a_slope_agree():
     for level in np.linspace(0.5, 0.7, 9):
         tables = [daily(seed=0, level=level), daily(seed=1)]
-        found, p = slope(*size_losses(tables, 1), SIZES[:2])
+        found, p = slope(*size_losses(tables, 20), SIZES[:2])
         assert (p < 0.05) == (found.low > 0 or found.high < 0)
 
 

@@ -94,6 +94,7 @@ def test_sizes_are_shown_for_test_and_validation_with_the_least_p_of_their_seeds
 SCORES = Scores(
     n=250,
     positives=54,
+    block=2,
     signals=11,
     precision=estimate(0.4),
     recall=estimate(0.25),
@@ -144,7 +145,7 @@ STRATEGY = Strategy(
     deflated_sharpe=0.02,
 )
 N_PARAMS = {"2M-h1": 1_998_017, "2B-h1": 2_000_123_456}
-DIFFERENCE = Difference(UNDEFINED, estimate(0.012, 0.01), -2.0, 0.03, dm_p_holm=0.24)
+DIFFERENCE = Difference(UNDEFINED, estimate(0.012, 0.01), -2.0, 0.03, 3, 0.02, 0.04, dm_p_holm=0.24)
 
 
 def judged(**changes: Any) -> Judgement:

@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from patchscale.backtest.bootstrap import UNDEFINED, Estimate, estimates, mean
+from patchscale.backtest.bootstrap import UNDEFINED, Estimate, block_length, estimates, mean
 
 SESSIONS_PER_YEAR = 252
 ROUNDING = 1e-6
@@ -36,7 +36,8 @@ def performance(returns: np.ndarray, horizon: int) -> Performance:
     """Return growth, risk and Sharpe ratio of daily returns, shape (n,)."""
     equity = np.cumprod(1 + returns)
     peak = np.maximum.accumulate(np.append(1.0, equity))[1:]
-    statistics = estimates(lambda days: {"sharpe": sharpe(returns, days)}, len(returns), horizon)
+    block = block_length(returns, horizon)
+    statistics = estimates(lambda days: {"sharpe": sharpe(returns, days)}, len(returns), block)
     ratio, error, probability = statistics["sharpe"], sharpe_error(returns), None
     undefined = {}
     if math.isnan(ratio.value) or error is None:

@@ -32,6 +32,11 @@ class Difference:
     dm: float
     """Statistic of Diebold and Mariano."""
     dm_p: float
+    block: int
+    """Mean block length in days, that of the daily differences."""
+    dm_p_half_block: float
+    """`dm_p` with blocks half as long, and twice as long."""
+    dm_p_twice_block: float
     dm_p_holm: float = math.nan
     """`dm_p` corrected for the number of cells; NaN for a baseline."""
 
@@ -149,32 +154,50 @@ def against(model: np.ndarray, benchmark: np.ndarray, horizon: int) -> Differenc
     """Return the difference of the losses of a model and of the benchmark.
 
     The test of Diebold and Mariano divides the mean difference by its Newey-West error; its
-    p-value is two-sided by Student's t.
+    p-value is two-sided by Student's t. With a mean block length of b days the error has b - 1
+    lags: its weights are then those of a bootstrap of such blocks, and it has the horizon - 1 lags
+    at least by which labels overlap.
 
     Parameters
     ----------
     model, benchmark
         Daily losses on the same days, shape (days,).
     horizon
-        Sets the mean block length, and with it the lags of the Newey-West error.
+        Least mean block length.
 
     References
     ----------
     Diebold and Mariano (1995), "Comparing Predictive Accuracy", J. Business & Economic Statistics.
     """
-    from statsmodels.regression.linear_model import OLS
-
     gap = model - benchmark
-    options = {"maxlags": block_length(horizon) - 1, "use_correction": True}
-    test = OLS(gap, np.ones(len(gap))).fit(cov_type="HAC", cov_kwds=options, use_t=True)
-    dm, p = (float(test.tvalues[0]), float(test.pvalues[0])) if gap.any() else (0.0, 1.0)
+    block = block_length(gap, horizon)
+    dm, p = dm_test(gap, block)
 
     def statistics(days: np.ndarray) -> dict[str, np.ndarray]:
         of_model, of_benchmark = mean(days, model), mean(days, benchmark)
         return {"vs_vol_logistic": of_model - of_benchmark, "skill": 1 - of_model / of_benchmark}
 
-    found = estimates(statistics, len(gap), horizon)
-    return Difference(found["vs_vol_logistic"], found["skill"], dm, p)
+    found = estimates(statistics, len(gap), block)
+    return Difference(
+        found["vs_vol_logistic"],
+        found["skill"],
+        dm=dm,
+        dm_p=p,
+        block=block,
+        dm_p_half_block=dm_test(gap, math.ceil(block / 2))[1],
+        dm_p_twice_block=dm_test(gap, 2 * block)[1],
+    )
+
+
+def dm_test(gap: np.ndarray, block: int) -> tuple[float, float]:
+    """Return statistic and p-value of Diebold and Mariano for daily differences, shape (days,)."""
+    from statsmodels.regression.linear_model import OLS
+
+    if not gap.any():
+        return 0.0, 1.0
+    options = {"maxlags": block - 1, "use_correction": True}
+    test = OLS(gap, np.ones(len(gap))).fit(cov_type="HAC", cov_kwds=options, use_t=True)
+    return float(test.tvalues[0]), float(test.pvalues[0])
 
 
 def holm(p_values: dict[str, float]) -> dict[str, float]:
@@ -198,7 +221,8 @@ def confidence_set(losses: pd.DataFrame, horizon: int) -> dict[str, float]:
     losses
         Daily losses, a column per forecast. Equal columns count as one forecast.
     horizon
-        Sets the mean block length.
+        Least mean block length. It is the longest that a forecast's difference from the mean of
+        all forecasts has.
 
     References
     ----------
@@ -209,11 +233,13 @@ def confidence_set(losses: pd.DataFrame, horizon: int) -> dict[str, float]:
     _, different, twin = np.unique(losses.round(12), axis=1, return_index=True, return_inverse=True)
     if len(different) == 1:
         return dict.fromkeys(map(str, losses), 1.0)
+    daily = losses.to_numpy()[:, different]
+    gaps = daily - daily.mean(axis=1, keepdims=True)
     found = MCS(
-        losses.to_numpy()[:, different],
+        daily,
         size=1 - CONFIDENCE,
         reps=DRAWS,
-        block_size=block_length(horizon),
+        block_size=max(block_length(gap, horizon) for gap in gaps.T),
         method="R",
         bootstrap="stationary",
         seed=SEED,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from patchscale.backtest.bootstrap import DRAWS, block_length
+from patchscale.backtest.bootstrap import DRAWS
 from patchscale.backtest.judge import BENCHMARK, Judgement
 from patchscale.backtest.returns import deflated_sharpe
 from patchscale.report import finding, tables
@@ -120,14 +120,18 @@ def one_line(text: str) -> str:
 
 def about_data(results: Results) -> str:
     """Return the paragraph on the data and the intervals."""
-    data, blocks = results.params.data, [block_length(h) for h in results.params.horizons.values()]
+    data = results.params.data
+    judged = [row for h in results.comparisons for row in results.forecasts_of(h).values() if row]
+    blocks = [scores.block for row in judged for scores in (row.val, row.test)]
     return one_line(f"""
         Data: `{results.params.dataset}`, {data.start} to {results.as_of}; validation from
         {data.validation_from}, test from {data.test_from}. Brackets are 95 % intervals:
-        {DRAWS:,} stationary-bootstrap samples of days, mean block {_span(blocks)}, the same for all
-        forecasts. Judged is the mean of a cell's seeds; what the seeds reach alone stands beside
-        it. What is undefined has its reason in [metrics/backtest/](../metrics/backtest); so has an
-        interval where more than 5 % of the samples have no such figure.
+        {DRAWS:,} stationary-bootstrap samples of days. The mean block length follows from the daily
+        losses, differences or returns themselves (Politis and White 2004) and is at least the
+        horizon; for losses it is {_span(blocks)} days. Judged is the mean of a cell's seeds; what
+        the seeds reach alone stands beside it. What is undefined has its reason in
+        [metrics/backtest/](../metrics/backtest); so has an interval where more than 5 % of the
+        samples have no such figure.
     """)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from patchscale.backtest.bootstrap import DRAWS, SEED, Estimate, drawn, mean, p_value
+from patchscale.backtest.bootstrap import DRAWS, SEED, Estimate, block_length, drawn, mean, p_value
 
 EXPONENTS = np.geomspace(0.02, 2.0, 47)
 """Exponents tried for the power law, from an almost flat curve to a steep one."""
@@ -68,9 +68,11 @@ def size_effect(losses: Sequence[np.ndarray], n_params: np.ndarray, horizon: int
     n_params
         Counted parameters, shape (sizes,).
     horizon
-        Sets the mean block length.
+        Least mean block length. The length is that of the daily slopes.
     """
-    point, draws = size_losses(losses, horizon)
+    by_size = np.column_stack([each.mean(axis=1) for each in losses])
+    block = block_length(by_size @ slope_weights(n_params), horizon)
+    point, draws = size_losses(losses, block)
     change, p = slope(point, draws, n_params)
     return SizeEffect(
         **vars(trend([each.mean(axis=0) for each in losses])),
@@ -82,15 +84,15 @@ def size_effect(losses: Sequence[np.ndarray], n_params: np.ndarray, horizon: int
     )
 
 
-def size_losses(losses: Sequence[np.ndarray], horizon: int) -> tuple[np.ndarray, np.ndarray]:
+def size_losses(losses: Sequence[np.ndarray], block: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean loss of each size, for the sample and for every draw of days and seeds.
 
     Parameters
     ----------
     losses
         For each size the daily losses of its seeds on the same days, shape (days, seeds).
-    horizon
-        Sets the mean block length.
+    block
+        Mean block length in days.
 
     Returns
     -------
@@ -100,14 +102,21 @@ def size_losses(losses: Sequence[np.ndarray], horizon: int) -> tuple[np.ndarray,
     columns = []
     for of_size in losses:
         seeds = of_size.shape[1]
-        by_seed = np.column_stack([_drawn_means(alone, horizon) for alone in of_size.T])
+        by_seed = np.column_stack([_drawn_means(alone, block) for alone in of_size.T])
         shares = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS) / seeds
         columns.append((by_seed * shares).sum(axis=1))
     return np.array([of_size.mean() for of_size in losses]), np.column_stack(columns)
 
 
-def _drawn_means(daily: np.ndarray, horizon: int) -> np.ndarray:
-    return drawn(lambda days: {"mean": mean(days, daily)}, len(daily), horizon)["mean"]
+def _drawn_means(daily: np.ndarray, block: int) -> np.ndarray:
+    return drawn(lambda days: {"mean": mean(days, daily)}, len(daily), block)["mean"]
+
+
+def slope_weights(n_params: np.ndarray) -> np.ndarray:
+    """Return the weights with which losses add up to their least-squares slope per tenfold N."""
+    x = np.log10(n_params)
+    weights: np.ndarray = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    return weights
 
 
 def slope(point: np.ndarray, draws: np.ndarray, n_params: np.ndarray) -> tuple[Estimate, float]:
@@ -120,8 +129,7 @@ def slope(point: np.ndarray, draws: np.ndarray, n_params: np.ndarray) -> tuple[E
     n_params
         Counted parameters, shape (sizes,).
     """
-    x = np.log10(n_params)
-    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    weights = slope_weights(n_params)
     of_draws = draws @ weights
     return Estimate.of(point @ weights, of_draws), p_value(of_draws)
 
