@@ -166,8 +166,8 @@ def precision_recall(labels: Array, p: Array) -> pd.DataFrame:
     )
 
 
-def choose_threshold(labels: Array, p: Array, rule: Threshold) -> tuple[float, int]:
-    """Return the best threshold by a rule, and the number of candidates.
+def choose_threshold(labels: Array, p: Array, rule: Threshold) -> float:
+    """Return the best threshold by a rule.
 
     Candidates are the distinct probabilities whose recall is at least `rule.min_recall`. The best
     has the highest precision, or the highest recall less false alarms (Youden 1950); ties go to
@@ -186,7 +186,7 @@ def choose_threshold(labels: Array, p: Array, rule: Threshold) -> tuple[float, i
         "precision": allowed["precision"],
         "youden": (allowed["recall"] - allowed["false_alarms"]).round(12),  # ties despite rounding
     }[rule.rule]
-    return float(allowed["threshold"].iloc[int(np.argmax(criterion))]), len(allowed)
+    return float(allowed["threshold"].iloc[int(np.argmax(criterion))])
 
 
 def at_threshold(labels: Array, p: Array, threshold: float, days: Array) -> dict[str, Array]:

@@ -25,7 +25,7 @@ from patchscale.report.scaling import SizeEffect, size_effect
 class Difference:
     """Loss of a forecast compared with that of the benchmark, on the same days."""
 
-    vs_vol_logistic: Estimate
+    vs_bar: Estimate
     """Mean difference of the losses; negative where the forecast is better."""
     skill: Estimate
     """Share of the benchmark's loss that is saved."""
@@ -51,12 +51,16 @@ class HorizonComparison:
     confidence_set: dict[str, float]
     """For each forecast its p-value in the model confidence set of the test days."""
     differences: dict[str, Difference]
-    """For each forecast but the benchmark, on the test days."""
+    """For each forecast but the benchmark, on the test days; a cell's is the ensemble of seeds."""
+    singles: dict[str, Difference]
+    """For each cell the losses of its single seeds on average."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the comparison as a JSON object."""
         forecasts = {
-            name: {"confidence_set_p": p} | flatten(self.differences.get(name, {}))
+            name: {"confidence_set_p": p}
+            | flatten(self.differences.get(name, {}))
+            | ({"single_seeds": flatten(self.singles[name])} if name in self.singles else {})
             for name, p in self.confidence_set.items()
         }
         empty: dict[str, Any] = {"test": {}, "val": {}}
@@ -94,9 +98,11 @@ def compare(
     test = [
         table[table["subset"] == "test"].set_index("date") for table in (*cells.values(), baselines)
     ]
-    of_cells = [table["log_loss"].rename(cell) for cell, table in zip(cells, test, strict=False)]
-    everything = pd.concat([*of_cells, test[-1].drop(columns="subset")], axis=1, sort=True)
+    rivals = test.pop().drop(columns="subset")
+    of_cells = [table["log_loss"].rename(cell) for cell, table in zip(cells, test, strict=True)]
+    everything = pd.concat([*of_cells, rivals], axis=1, sort=True)
     benchmark = everything[BENCHMARK].to_numpy()
+    alone = [table.filter(like="log_loss_seed").mean(axis=1) for table in test]
     return HorizonComparison(
         sizes=len(cells),
         effects=effects,
@@ -106,6 +112,10 @@ def compare(
             for name in map(str, everything)
             if name != BENCHMARK
         },
+        singles={
+            cell: against(losses.reindex(everything.index).to_numpy(), benchmark, horizon)
+            for cell, losses in zip(cells, alone, strict=True)
+        },
     )
 
 
@@ -114,7 +124,8 @@ def correct(
 ) -> dict[str, HorizonComparison]:
     """Return the comparisons with p-values corrected by Holm's method.
 
-    Slopes are corrected for the number of horizons, the tests of trained cells for their number.
+    Slopes are corrected for the number of horizons, the tests of trained cells for their number:
+    ensembles among themselves, and single seeds among themselves.
     """
     slopes = {
         subset: holm(
@@ -126,14 +137,8 @@ def correct(
         )
         for subset in JUDGED
     }
-    tests = holm(
-        {
-            cell: row.differences[cell].dm_p
-            for row in horizons.values()
-            for cell in cells
-            if cell in row.differences
-        }
-    )
+    ensembles = _holm_of_cells([row.differences for row in horizons.values()], cells)
+    singles = _holm_of_cells([row.singles for row in horizons.values()], cells)
     return {
         horizon: replace(
             row,
@@ -141,12 +146,20 @@ def correct(
                 subset: replace(effect, slope_p_holm=slopes[subset][horizon])
                 for subset, effect in row.effects.items()
             },
-            differences={
-                name: replace(found, dm_p_holm=tests[name]) if name in tests else found
-                for name, found in row.differences.items()
-            },
+            differences=_corrected(row.differences, ensembles),
+            singles=_corrected(row.singles, singles),
         )
         for horizon, row in horizons.items()
+    }
+
+
+def _holm_of_cells(rows: list[dict[str, Difference]], cells: list[str]) -> dict[str, float]:
+    return holm({cell: row[cell].dm_p for row in rows for cell in cells if cell in row})
+
+
+def _corrected(rows: dict[str, Difference], p: dict[str, float]) -> dict[str, Difference]:
+    return {
+        name: replace(row, dm_p_holm=p[name]) if name in p else row for name, row in rows.items()
     }
 
 
@@ -175,11 +188,11 @@ def against(model: np.ndarray, benchmark: np.ndarray, horizon: int) -> Differenc
 
     def statistics(days: np.ndarray) -> dict[str, np.ndarray]:
         of_model, of_benchmark = mean(days, model), mean(days, benchmark)
-        return {"vs_vol_logistic": of_model - of_benchmark, "skill": 1 - of_model / of_benchmark}
+        return {"vs_bar": of_model - of_benchmark, "skill": 1 - of_model / of_benchmark}
 
     found = estimates(statistics, len(gap), block)
     return Difference(
-        found["vs_vol_logistic"],
+        found["vs_bar"],
         found["skill"],
         dm=dm,
         dm_p=p,
