@@ -113,7 +113,7 @@ def skill_map(
     Parameters
     ----------
     budgets, horizons
-        Rows, biggest on top, and columns.
+        Rows, smallest on top, and columns.
     singles, ensembles
         Comparisons of each trained cell with the bar: single seeds on average, ensemble of seeds.
     path
@@ -136,7 +136,7 @@ def skill_map(
             [cells[f"{b}-{h}"].skill.value if f"{b}-{h}" in cells else np.nan for h in horizons]
             for b in rows
         ]
-        image = axis.pcolormesh(skills, cmap="PuOr", vmin=-reach, vmax=reach, edgecolor="white")
+        axis.pcolormesh(skills, cmap="PuOr", vmin=-reach, vmax=reach, edgecolor="white")
         for y, budget in enumerate(rows):
             for x, horizon in enumerate(horizons):
                 cell = cells.get(f"{budget}-{horizon}")
@@ -153,7 +153,6 @@ def skill_map(
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
         axis.set_title(f"{name}: log-loss saved against the bar\n95 % interval, * Holm p < 0.05")
-    figure.colorbar(image, ax=axes, format=lambda value, _: f"{value:+.0%}")
     margins(figure, bottom=0.3, top=0.5)
     save(figure, path)
 

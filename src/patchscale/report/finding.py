@@ -88,9 +88,11 @@ def finding(
             f"{market} measurably better at {_names(falls, 'no horizon')} and measurably worse at "
             f"{_names(rises, 'none')}"
         )
+    (better, worse), (better_alone, worse_alone) = map(_measurable, (ensembles, singles))
     compared = (
-        f"of the {len(ensembles)} transformers trained, {_compared(ensembles)} as an ensemble of "
-        f"seeds, and {_compared(singles)} as single seeds on average"
+        f"{better} of the {len(ensembles)} transformers trained forecast it measurably better than "
+        f"{WORDS[BENCHMARK]} and {worse} measurably worse as ensembles of seeds, {better_alone} "
+        f"and {worse_alone} as single seeds on average"
     )
     earned = [name for name, p in skill.items() if (p or 0) >= 1 - SIGNIFICANCE]
     seldom = len(ensembles) - len(skill)
@@ -102,13 +104,10 @@ def finding(
     return f"{size}; {compared}; and {traded}."
 
 
-def _compared(cells: dict[str, Difference]) -> str:
-    """Return which cells are measurably better than the bar, and which worse."""
-    known = {name: row for name, row in cells.items() if row.dm_p_holm < SIGNIFICANCE}
-    better = [name for name, row in known.items() if row.vs_bar.value < 0]
-    worse = [name for name, row in known.items() if row.vs_bar.value > 0]
-    said = f"{_names(better, 'none')} forecast it measurably better than {WORDS[BENCHMARK]}"
-    return said + (f" and {_names(worse, '')} measurably worse" if worse else "")
+def _measurable(cells: dict[str, Difference]) -> tuple[int, int]:
+    """Return how many cells are measurably better than the bar, and how many worse."""
+    known = [row.vs_bar.value for row in cells.values() if row.dm_p_holm < SIGNIFICANCE]
+    return sum(gap < 0 for gap in known), sum(gap > 0 for gap in known)
 
 
 def certainty(scope: Scope, effects: dict[str, SizeEffect], best: dict[str, str]) -> str:
@@ -133,8 +132,8 @@ def certainty(scope: Scope, effects: dict[str, SizeEffect], best: dict[str, str]
     if effects:
         seen = sorted(detectable(row.slope, len(effects)) for row in effects.values())
         said.append(
-            f"A change of log-loss of {seen[0]:.2f} to {seen[-1]:.2f} per tenfold N, by horizon, "
-            f"would have been seen with a power of {POWER:.0%}; a smaller one perhaps not."
+            f"A change of log-loss of {seen[0]:.3f} to {seen[-1]:.3f} per tenfold N, by horizon, "
+            f"would have been seen with a power of {100 * POWER:.0f} %; a smaller one perhaps not."
         )
     if scope.once:
         said.append(f"Trained with one seed: {', '.join(scope.once)}.")

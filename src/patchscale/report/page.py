@@ -55,7 +55,10 @@ def about_data(results: Results) -> str:
 
 def size_sections(results: Results) -> list[str]:
     """Return the sections on the change of the loss with size."""
-    fits = "; ".join(f"at {name} {row.power_law.says}" for name, row in results.effects.items())
+    said: dict[str, list[str]] = {}
+    for name, row in results.effects.items():
+        said.setdefault(row.power_law.says, []).append(name)
+    fits = "; ".join(f"at {', '.join(names)} {fit}" for fit, names in said.items())
     law = f"The law E + A N^-alpha on the test days: {fits}." if fits else ""
     return [
         "## Does the loss fall with size?",
