@@ -195,8 +195,8 @@ def headline(figures: dict[str, Any]) -> str:
     for name in ("precision", "recall", "auc", "log_loss", "brier_skill"):
         rows.append((name, with_interval(val, name), with_interval(test, name)))
     rows.append(("p_range", f"{val['p_range']:.3f}", f"{test['p_range']:.3f}"))
-    gap = with_interval(figures, "minus_vol_logistic")
-    rows.append(("log_loss minus volatility logistic", "", gap))
+    gap = with_interval(figures, "minus_bar")
+    rows.append(("log_loss minus the bar", "", gap))
     rows.append(("strategy: Sharpe", "", with_interval(strategy, "sharpe")))
     held = f"{strategy['total_return']:+.1%} (buy and hold {strategy['buy_and_hold']:+.1%})"
     rows.append((f"strategy: return of {strategy['trades']} trades", "", held))

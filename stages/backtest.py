@@ -29,7 +29,6 @@ def main(cell: str) -> None:
         read_split(paths.split(row.horizon), labels_of={"train", "val", "test"}),
         forward_adjust(read_bars(paths.raw(params.dataset, params.data.series))),
         Question(params.horizons[row.horizon], params.target, params.backtest),
-        search_trials=params.trials_of(params.source_of(row.budget)),
         source=str(predictions),
     )
     for kind in ("calibration", "equity", "precision_recall"):

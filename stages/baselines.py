@@ -45,13 +45,12 @@ def main(horizon: str) -> None:
             split,
             bars,
             question,
-            search_trials=0,
             source=f"baseline {name} of {horizon}",
         )
         figures[name] = flatten(judgement)
         losses[name] = tables["losses"]["log_loss"]
         if name == BENCHMARK:
-            write_plots(f"{name}-{horizon}", tables)
+            write_plots(f"bar-{horizon}", tables)
     write_json(paths.baseline_metrics(horizon), figures)
     write_arrow(paths.losses(f"baselines-{horizon}"), losses)
 

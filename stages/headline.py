@@ -25,7 +25,7 @@ SCORES = ("precision", "recall", "auc", "log_loss", "brier_skill", "ece")
 FACTS = ("n", "positives", "signals", "p_range", "collapsed")
 RETURNS = ("trades", "label_hit_rate", "win_rate", "exposure", "turnover", "total_return")
 RISKS = ("max_drawdown", "sharpe", "sharpe_low", "sharpe_high", "probabilistic_sharpe")
-TRIES = ("deflated_sharpe", "search_trials", "thresholds", "cost_bps", "sessions")
+RULES = ("cost_bps", "cash_rate", "sessions")
 
 
 def main() -> None:
@@ -61,11 +61,11 @@ def main() -> None:
             "threshold": judged["threshold"],
             "val": scores(judged["val"]),
             "test": scores(judged["test"]),
-            **flatten_estimate(f"minus_{BENCHMARK}", estimate),
-            "strategy": {name: strategy[name] for name in (*RETURNS, *RISKS, *TRIES)}
+            **flatten_estimate("minus_bar", estimate),
+            "strategy": {name: strategy[name] for name in (*RETURNS, *RISKS, *RULES)}
             | {"undefined": strategy["undefined"]}
             | {"buy_and_hold": strategy["buy_and_hold"]["total_return"]}
-            | {BENCHMARK: benchmark["strategy"]["total_return"]},
+            | {"bar": benchmark["strategy"]["total_return"]},
         },
     )
 
@@ -80,9 +80,9 @@ def scores(judged: dict[str, Any]) -> dict[str, Any]:
 
 
 def equity(cell: str, horizon: str) -> pd.DataFrame:
-    """Return the wealth of the cell, of holding the market and of the benchmark."""
-    benchmark = read_csv(paths.plot("equity", f"{BENCHMARK}-{horizon}"))
-    benchmark = benchmark[["date", "strategy"]].rename(columns={"strategy": BENCHMARK})
+    """Return the wealth of the cell, of holding the market and of the bar."""
+    benchmark = read_csv(paths.plot("equity", f"bar-{horizon}"))
+    benchmark = benchmark[["date", "strategy"]].rename(columns={"strategy": "bar"})
     wealth = read_csv(paths.plot("equity", cell))
     return wealth.merge(benchmark, on="date", validate="one_to_one")
 

@@ -8,7 +8,8 @@ from patchscale.backtest.flatten import restore
 from patchscale.backtest.judge import BENCHMARK, Judgement
 from patchscale.report import cell_figures, figures
 from patchscale.report.comparison import compare, correct
-from patchscale.report.page import Results, page
+from patchscale.report.page import page
+from patchscale.report.results import Results
 from patchscale.study import paths
 from patchscale.study.files import (
     read_arrow,
@@ -49,7 +50,6 @@ def main() -> None:
             read_losses(f"baselines-{horizon}", "prior"),
             ahead,
         )
-    judged = [*trained.values(), *(row for each in baselines.values() for row in each.values())]
     results = Results(
         params=params,
         n_params=n_params,
@@ -57,15 +57,15 @@ def main() -> None:
         baselines=baselines,
         comparisons=correct(comparisons, list(trained)),
         searched={cell: row for cell, row in found.items() if row["trials"]},
-        tried=sum(row["trials"] for row in found.values())
-        + sum(row.strategy.thresholds for row in judged),
         as_of=next(iter(baselines.values()))[BENCHMARK].data_as_of,
     )
     write_json(
         paths.SCALING,
         {
             "data_as_of": results.as_of,
-            "tried": results.tried,
+            "bar": BENCHMARK,
+            "strategies": results.strategies,
+            "lucky_sharpe": results.lucky_sharpe,
             "skill_p": results.skill,
             "horizons": {name: row.as_json() for name, row in results.comparisons.items()},
         },
@@ -94,10 +94,10 @@ def draw(results: Results) -> None:
     params, cells = results.params, list(results.trained)
 
     def tables(kind: str) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-        """Return the tables behind a kind of plot, of trained cells and of each benchmark."""
+        """Return the tables behind a kind of plot, of trained cells and of each horizon's bar."""
         return (
             {cell: read(paths.plot(kind, cell)) for cell in cells},
-            {h: read(paths.plot(kind, f"{BENCHMARK}-{h}")) for h in params.horizons},
+            {h: read(paths.plot(kind, f"bar-{h}")) for h in params.horizons},
         )
 
     test = {cell: row.test for cell, row in results.trained.items()}
@@ -113,7 +113,9 @@ def draw(results: Results) -> None:
     }
     grid, budgets, horizons = params.cells, list(params.budgets), list(params.horizons)
     figures.loss_vs_n(results.loss_panels(), paths.figure("loss_vs_n"))
-    figures.skill_map(budgets, horizons, results.differences, paths.figure("skill"))
+    figures.skill_map(
+        budgets, horizons, results.singles, results.differences, paths.figure("skill")
+    )
     figures.searches(searches, paths.figure("searches"))
     cell_figures.reliability(grid, *tables("calibration"), paths.figure("reliability"))
     cell_figures.precision_recall(

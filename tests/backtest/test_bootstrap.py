@@ -2,7 +2,7 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
-from arch.bootstrap import StationaryBootstrap
+from arch.bootstrap import StationaryBootstrap, optimal_block_length
 
 from patchscale.backtest.bootstrap import (
     CHUNK,
@@ -15,16 +15,17 @@ from patchscale.backtest.bootstrap import (
     interval,
     mean,
     mean_with_interval,
+    optimal_length,
     p_value,
     total,
 )
 
 
-def autoregressive(n: int, seed: int = 5) -> np.ndarray:
+def autoregressive(n: int, seed: int = 5, memory: float = 0.8) -> np.ndarray:
     noise = np.random.default_rng(seed).standard_normal(n)
     series = np.zeros(n)
     for day in range(1, n):
-        series[day] = 0.8 * series[day - 1] + noise[day]
+        series[day] = memory * series[day - 1] + noise[day]
     return series
 
 
@@ -49,8 +50,38 @@ def test_draws_are_read_only():
         counts(90, 20)[0][0, 0] = 1
 
 
-def test_blocks_are_never_shorter_than_20_days_nor_than_four_horizons():
-    assert [block_length(horizon) for horizon in (1, 5, 6, 20)] == [20, 20, 24, 80]
+@pytest.mark.parametrize("n", [12, 37, 250, 754])
+@pytest.mark.parametrize("memory", [0.0, 0.3, 0.8, 0.97, -0.5])
+def test_the_optimal_length_equals_that_of_arch(n, memory):
+    for seed in range(20):
+        series = autoregressive(n, seed, memory)
+        for daily in (series, series**2, (series > 0.8).astype(float)):
+            if np.ptp(daily):
+                theirs = optimal_block_length(daily)["stationary"].iloc[0]
+                assert optimal_length(daily) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_the_optimal_length_grows_with_memory_and_has_a_limit():
+    lengths = [optimal_length(autoregressive(754, memory=memory)) for memory in (0, 0.5, 0.9)]
+    assert lengths == sorted(lengths)
+    assert lengths[0] < 5 < 20 < lengths[2]
+    noise = np.random.default_rng(0).standard_normal(251)
+    assert optimal_length(np.diff(noise)) == 48  # 3 sqrt(n)
+    assert optimal_length(np.diff(noise[:61])) == 20  # n / 3
+
+
+@pytest.mark.parametrize("daily", [np.zeros(60), np.full(60, 0.1), np.ones(1), np.arange(2.0)])
+def test_days_without_a_change_need_no_blocks(daily):
+    assert optimal_length(daily) == 1
+
+
+def test_blocks_are_whole_days_and_never_shorter_than_the_horizon():
+    series = autoregressive(250)
+    length = optimal_length(series)
+    assert 5 < length < 30
+    assert block_length(series, 1) == np.ceil(length)
+    assert block_length(series, 60) == 60
+    assert block_length(np.zeros(250), 1) == 1
 
 
 def test_sums_and_means_weight_a_day_by_its_count():
@@ -59,11 +90,12 @@ def test_sums_and_means_weight_a_day_by_its_count():
     assert mean(days, values).tolist() == [3, 2]
 
 
-@pytest.mark.parametrize("horizon", [1, 10])
+@pytest.mark.parametrize("horizon", [1, 40])
 def test_the_interval_of_a_mean_equals_that_of_arch(horizon):
     series = autoregressive(400)
     found = mean_with_interval(series, horizon)
-    theirs = StationaryBootstrap(block_length(horizon), series, seed=0).conf_int(
+    block = block_length(series, horizon)
+    theirs = StationaryBootstrap(block, series, seed=0).conf_int(
         np.mean, reps=DRAWS, method="percentile"
     )
     assert found.value == pytest.approx(series.mean())
@@ -72,7 +104,7 @@ def test_the_interval_of_a_mean_equals_that_of_arch(horizon):
 
 def test_the_interval_is_wider_for_autocorrelated_days():
     series = autoregressive(400)
-    width = np.diff(interval(drawn(lambda days: {"x": mean(days, series)}, 400, 1)["x"]))
+    width = np.diff(interval(drawn(lambda days: {"x": mean(days, series)}, 400, 20)["x"]))
     assert width > 1.5 * 2 * 1.96 * series.std() / np.sqrt(400)
 
 
@@ -84,7 +116,7 @@ def test_two_series_of_the_same_days_share_their_draws():
     one, other = autoregressive(200, 1), autoregressive(200, 2)
 
     def draws(values: np.ndarray) -> np.ndarray:
-        return drawn(lambda days: {"x": mean(days, values)}, 200, 1)["x"]
+        return drawn(lambda days: {"x": mean(days, values)}, 200, 20)["x"]
 
     assert draws(one) - draws(other) == pytest.approx(draws(one - other), abs=1e-5)
     common = draws(one + other) - draws(other)
@@ -102,15 +134,15 @@ def rare(share: float):
 
 
 def test_an_interval_needs_19_of_20_draws():
-    held = estimates(rare(0.05), 50, 1)
+    held = estimates(rare(0.05), 50, 20)
     assert np.isfinite([held["x"].low, held["x"].high]).all()
-    lost = estimates(rare(0.051), 50, 1)["x"]
+    lost = estimates(rare(0.051), 50, 20)["x"]
     assert lost.value == 1.0
     assert np.isnan([lost.low, lost.high]).all()
 
 
 def test_an_undefined_statistic_has_no_interval():
-    row = estimates(lambda days: {"x": np.where(len(days) == 1, np.nan, days[:, 0])}, 50, 1)
+    row = estimates(lambda days: {"x": np.where(len(days) == 1, np.nan, days[:, 0])}, 50, 20)
     assert np.isnan(astuple(row["x"])).all()
 
 

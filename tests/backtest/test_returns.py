@@ -5,6 +5,7 @@ from skfolio import measures as oracle
 
 from patchscale.backtest.bootstrap import UNDEFINED, counts
 from patchscale.backtest.returns import (
+    deflated_sharpe,
     expected_best_sharpe,
     performance,
     probabilistic_sharpe,
@@ -31,10 +32,10 @@ def test_the_probabilistic_sharpe_ratio_is_skfolios(seed):
     )
 
 
-@pytest.mark.parametrize("tried", [1, 2, 30, 764, 14_323])
-def test_expected_best_sharpe_equals_that_of_skfolio(tried):
-    theirs = oracle.expected_max_sharpe_ratio(tried, trial_sharpe_ratio_std=(250 - 1) ** -0.5)
-    assert expected_best_sharpe(tried, 250) == pytest.approx(YEAR * theirs)
+@pytest.mark.parametrize("strategies", [1, 2, 30, 44, 764])
+def test_expected_best_sharpe_equals_that_of_skfolio(strategies):
+    theirs = oracle.expected_max_sharpe_ratio(strategies, trial_sharpe_ratio_std=(250 - 1) ** -0.5)
+    assert expected_best_sharpe(strategies, 250) == pytest.approx(YEAR * theirs)
 
 
 def test_the_deflated_sharpe_ratio_equals_that_of_skfolio():
@@ -43,8 +44,15 @@ def test_the_deflated_sharpe_ratio_equals_that_of_skfolio():
     # as spread out as the sampling error of zero skill over so many sessions
     ratios *= (len(returns) - 1) ** -0.5 / ratios.std(ddof=1)
     row = performance(returns, 1)
-    ours = probabilistic_sharpe(row.sharpe.value, row.sharpe_error, expected_best_sharpe(100, 250))
-    assert ours == pytest.approx(oracle.deflated_sharpe_ratio(returns, ratios))
+    assert deflated_sharpe(row, 100) == pytest.approx(oracle.deflated_sharpe_ratio(returns, ratios))
+
+
+def test_more_strategies_leave_less_to_skill():
+    row = performance(skewed(1), 1)
+    chances = [deflated_sharpe(row, strategies) for strategies in (1, 2, 44)]
+    assert chances[0] == row.probabilistic_sharpe
+    assert chances == sorted(chances, reverse=True)
+    assert deflated_sharpe(performance(np.zeros(60), 1), 44) is None
 
 
 def test_expected_best_sharpe_equals_a_simulation():
@@ -65,7 +73,7 @@ def test_the_sharpe_ratio_of_a_draw_is_that_of_its_days():
 
 def test_the_figures_of_returns_by_hand():
     returns = np.array([0.1, -0.5, 0.2])
-    row = performance(returns, 1)
+    row = performance(returns, 20)
     assert row.sessions == 3
     assert row.total_return == pytest.approx(1.1 * 0.5 * 1.2 - 1)
     assert row.cagr == pytest.approx(0.66 ** (252 / 3) - 1)

@@ -7,11 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchscale.backtest.bootstrap import UNDEFINED
-from patchscale.backtest.returns import (
-    deflated_sharpe,
-    expected_best_sharpe,
-    probabilistic_sharpe,
-)
 from patchscale.backtest.trading import (
     Question,
     Trade,
@@ -42,16 +37,17 @@ def on(bars: pd.DataFrame, *rows: int) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(bars["date"].iloc[list(rows)])
 
 
-def strategy(bars, p, horizon, target=UP, cost=0.0, first=0, searched=30):
+def strategy(bars, p, horizon, target=UP, cost=0.0, first=0, cash=0.0):
     rules = Backtest(
         threshold=Threshold(rule="precision", min_recall=0.1),
         cost_bps=cost,
+        cash_rate=cash,
         sensitivity_bps=[0.0, 10.0],
     )
     days = slice(first, first + len(p))
     label = touch_labels(bars, target, horizon)[days]
     test = pd.DataFrame({"date": bars["date"][days], "label": label, "p": p})
-    figures, tables = run_strategy(bars, test, Question(horizon, target, rules), 0.5, searched, 70)
+    figures, tables = run_strategy(bars, test, Question(horizon, target, rules), 0.5)
     return figures, tables["equity"], tables["trades"]
 
 
@@ -193,7 +189,6 @@ def test_no_signal_leaves_wealth_at_one_and_ratios_undefined(make_bars):
     for name in ("label_hit_rate", "touch_rate", "win_rate", "mean_trade_bps", "sharpe"):
         assert getattr(figures, name) is (UNDEFINED if name == "sharpe" else None)
         assert figures.undefined[name] == "no trade was made"
-    assert figures.deflated_sharpe is None
     assert figures.total_return == figures.max_drawdown == figures.turnover == 0
     assert (equity["strategy"] == 1).all()
     assert np.isfinite(figures.buy_and_hold.sharpe.value)
@@ -301,17 +296,40 @@ def test_a_strategy_is_set_against_holding_the_market_day_by_day(make_bars):
     assert figures.minus_buy_and_hold.low < gap < figures.minus_buy_and_hold.high
 
 
-def test_the_sharpe_ratio_is_deflated_by_settings_and_thresholds(make_bars):
+def test_cash_earns_its_rate_on_sessions_without_a_position_only(make_bars):
+    bars = make_bars(200, seed=3)
+    p = np.tile([0.9, 0.1, 0.1, 0.1, 0.1, 0.1], 25)
+    poor, without, trades_ = strategy(bars, p, 3, first=20)
+    rich, equity, same = strategy(bars, p, 3, first=20, cash=0.05)
+    assert same.equals(trades_)
+    out = round((1 - rich.exposure) * rich.sessions)
+    assert 50 < out < 150
+    assert 1 + rich.total_return == pytest.approx((1 + poor.total_return) * 1.05 ** (out / 252))
+    for bps, value in rich.total_return_at_bps.items():
+        grown = (1 + poor.total_return_at_bps[bps]) * 1.05 ** (out / 252)
+        assert 1 + value == pytest.approx(grown)
+    assert equity["buy_and_hold"].equals(without["buy_and_hold"])
+    assert rich.buy_and_hold.total_return == poor.buy_and_hold.total_return
+    assert (rich.cash_rate, poor.cash_rate) == (0.05, 0.0)
+
+
+def test_cash_alone_grows_by_its_rate_and_is_no_skill(make_bars):
+    bars = make_bars(300)
+    figures, equity, _ = strategy(bars, np.full(250, 0.1), 2, first=48, cash=0.05)
+    assert len(equity) == 252
+    assert figures.total_return == pytest.approx(0.05)
+    assert figures.sharpe is UNDEFINED
+    assert figures.probabilistic_sharpe is None
+    assert figures.undefined["sharpe"] == "no trade was made"
+
+
+def test_the_sharpe_ratio_is_of_returns_in_excess_of_cash(make_bars):
     bars = make_bars(200, seed=3)
     p = np.tile([0.9, 0.1, 0.1], 50)
-    figures, _, _ = strategy(bars, p, 3, first=20, searched=30)
-    assert (figures.search_trials, figures.thresholds) == (30, 70)
-    best = expected_best_sharpe(100, figures.sessions)
-    expected = probabilistic_sharpe(figures.sharpe.value, figures.sharpe_error, best)
-    assert figures.deflated_sharpe == deflated_sharpe(figures, 100) == expected
-    assert figures.deflated_sharpe < figures.probabilistic_sharpe
-    more, _, _ = strategy(bars, p, 3, first=20, searched=3000)
-    assert more.deflated_sharpe < figures.deflated_sharpe
+    figures, equity, _ = strategy(bars, p, 3, first=20, cash=0.05)
+    returns = np.diff(np.append(1.0, equity["strategy"])) / np.append(1.0, equity["strategy"])[:-1]
+    excess = returns - (1.05 ** (1 / 252) - 1)
+    assert figures.sharpe.value == pytest.approx(252**0.5 * excess.mean() / excess.std(ddof=1))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)

@@ -13,6 +13,7 @@ from patchscale.report.comparison import (
     compare,
     confidence_set,
     correct,
+    dm_test,
     holm,
 )
 
@@ -41,7 +42,7 @@ def cells() -> dict[str, pd.DataFrame]:
 def baselines() -> pd.DataFrame:
     table = losses(2)[["date", "subset"]]
     random = np.random.default_rng(3)
-    for name in ("prior", "vol_logistic", "boosting"):
+    for name in ("prior", "har_logistic", "boosting"):
         table[name] = 0.6 + 0.1 * random.standard_normal(len(table))
     return table
 
@@ -61,26 +62,33 @@ def test_sizes_are_compared_by_their_seeds_on_each_subset(cells, row):
             for table in cells.values()
         ]
         assert effect.slope.value == pytest.approx(means[1] - means[0])  # a tenfold apart
-        assert effect.trend == 1
     assert row.effects["test"].slope != row.effects["val"].slope
 
 
-def test_forecasts_are_compared_by_their_mean_probability_on_test_days(cells, baselines, row):
-    assert list(row.confidence_set) == [*cells, "prior", "vol_logistic", "boosting"]
+def test_ensembles_and_single_seeds_are_compared_with_the_bar_on_test_days(cells, baselines, row):
+    assert list(row.confidence_set) == [*cells, "prior", "har_logistic", "boosting"]
     assert list(row.differences) == [*cells, "prior", "boosting"]
     test = slice(DAYS["val"], None)
     expected = against(
-        cells["2M-h1"]["log_loss"][test].to_numpy(), baselines["vol_logistic"][test].to_numpy(), 1
+        cells["2M-h1"]["log_loss"][test].to_numpy(), baselines["har_logistic"][test].to_numpy(), 1
     )
     assert flatten(row.differences["2M-h1"]) == flatten(expected)
+    assert list(row.singles) == list(cells)
+    alone = cells["2M-h1"].filter(like="_seed")[test].mean(axis=1).to_numpy()
+    expected = against(alone, baselines["har_logistic"][test].to_numpy(), 1)
+    assert flatten(row.singles["2M-h1"]) == flatten(expected)
+    assert row.singles["2M-h1"].vs_bar.value > row.differences["2M-h1"].vs_bar.value
     assert row.confidence_set["20M-h1"] < 0.01
 
 
 def test_days_are_matched_by_date(cells, baselines, row):
     turned = {name: table.iloc[::-1] for name, table in cells.items()}
     again = compare(turned, N_PARAMS, baselines, 1)
-    assert astuple(again.differences["2M-h1"].vs_vol_logistic) == pytest.approx(
-        astuple(row.differences["2M-h1"].vs_vol_logistic)
+    assert astuple(again.differences["2M-h1"].vs_bar) == pytest.approx(
+        astuple(row.differences["2M-h1"].vs_bar)
+    )
+    assert astuple(again.singles["2M-h1"].vs_bar) == pytest.approx(
+        astuple(row.singles["2M-h1"].vs_bar)
     )
 
 
@@ -92,7 +100,7 @@ def test_one_size_has_no_effect_of_size(cells, baselines):
 
 def test_without_a_cell_the_baselines_are_still_compared(baselines):
     row = compare({}, {}, baselines, 1)
-    assert list(row.confidence_set) == ["prior", "vol_logistic", "boosting"]
+    assert list(row.confidence_set) == ["prior", "har_logistic", "boosting"]
 
 
 def test_slopes_are_corrected_for_the_horizons_and_cells_for_all_cells(cells, baselines, row):
@@ -112,6 +120,9 @@ def test_slopes_are_corrected_for_the_horizons_and_cells_for_all_cells(cells, ba
     for name, p in holm({name: every[name].dm_p for name in names}).items():
         assert every[name].dm_p_holm == p
     assert np.isnan(every["boosting"].dm_p_holm)
+    alone = {name: found for each in corrected.values() for name, found in each.singles.items()}
+    for name, p in holm({name: alone[name].dm_p for name in names}).items():
+        assert alone[name].dm_p_holm == p
 
 
 def test_a_comparison_in_json_has_a_record_for_each_forecast(cells, row):
@@ -123,10 +134,12 @@ def test_a_comparison_in_json_has_a_record_for_each_forecast(cells, row):
         "2M-h1": True,
         "20M-h1": True,
         "prior": False,
-        "vol_logistic": False,
+        "har_logistic": False,
         "boosting": False,
     }
-    assert list(forecasts["vol_logistic"]) == ["confidence_set_p"]
+    assert list(forecasts["har_logistic"]) == ["confidence_set_p"]
+    assert {"vs_bar", "dm_p_holm"} < forecasts["2M-h1"]["single_seeds"].keys()
+    assert "single_seeds" not in forecasts["boosting"]
     assert json.loads(json.dumps(whole, allow_nan=False)) == whole
 
 
@@ -145,32 +158,43 @@ def test_the_test_of_diebold_and_mariano_uses_newey_and_wests_error():
     random = np.random.default_rng(0)
     model, benchmark = 0.6 + 0.1 * random.standard_normal((2, 250))
     gap = model - benchmark
-    n, lags, centred = 250, 19, gap - gap.mean()
+    n, lags, centred = 250, 5, gap - gap.mean()
     variance = centred @ centred / n
     for lag in range(1, lags + 1):
         variance += 2 * (1 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag]) / n
     error = np.sqrt(variance / (n - 1))  # n / (n - 1) for the small sample
-    row = against(model, benchmark, 1)
+    row = against(model, benchmark, 6)
+    assert row.block == 6  # the differences of independent days have shorter blocks
     assert row.dm == pytest.approx(gap.mean() / error)
     assert row.dm_p == pytest.approx(2 * t.sf(abs(gap.mean() / error), n - 1))
-    assert row.vs_vol_logistic.value == pytest.approx(gap.mean())
-    assert row.vs_vol_logistic.low < gap.mean() < row.vs_vol_logistic.high
+    assert row.vs_bar.value == pytest.approx(gap.mean())
+    assert row.vs_bar.low < gap.mean() < row.vs_bar.high
     assert row.skill.value == pytest.approx(1 - model.mean() / benchmark.mean())
     assert row.skill.low < row.skill.value < row.skill.high
+
+
+def test_p_values_are_also_given_for_blocks_half_and_twice_as_long():
+    model, benchmark = daily(1), daily()
+    gap = model - benchmark
+    row = against(model, benchmark, 5)
+    assert row.block == 5
+    assert row.dm_p_half_block == dm_test(gap, 3)[1]
+    assert row.dm_p_twice_block == dm_test(gap, 10)[1]
+    assert len({row.dm_p, row.dm_p_half_block, row.dm_p_twice_block}) == 3
 
 
 def test_a_common_loss_of_days_does_not_hide_a_difference():
     random = np.random.default_rng(0)
     benchmark = 0.6 + 0.3 * random.standard_normal(250)
     row = against(benchmark - 0.02 + 0.01 * random.standard_normal(250), benchmark, 1)
-    assert row.vs_vol_logistic.high < 0
+    assert row.vs_bar.high < 0
     assert row.dm_p < 0.001
 
 
 def test_a_forecast_equal_to_the_benchmark_is_no_better_and_no_worse():
     benchmark = daily()
     row = against(benchmark, benchmark, 1)
-    assert (row.dm, row.dm_p, row.skill.value, row.vs_vol_logistic.value) == (0, 1, 0, 0)
+    assert (row.dm, row.dm_p, row.skill.value, row.vs_bar.value) == (0, 1, 0, 0)
 
 
 def test_equal_forecasts_are_one_in_the_confidence_set():

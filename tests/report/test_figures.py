@@ -16,7 +16,11 @@ from patchscale.study.params import Cell
 
 LABELS, P = (np.arange(50) % 3 == 0).astype(float), np.linspace(0.1, 0.9, 50)
 TEST = scores(LABELS, P, 0.3, 0.5, 1, {"seed0": P, "seed1": P / 2})
-SKILL = Difference(UNDEFINED, Estimate(0.02, -0.01, 0.05), -2.0, 0.01, dm_p_holm=0.03)
+SKILL = Difference(
+    UNDEFINED, Estimate(0.02, -0.01, 0.05), -2.0, 0.01, 3, 0.01, 0.02, dm_p_holm=0.03
+)
+ALONE = Difference(UNDEFINED, Estimate(-0.01, -0.04, 0.02), 1.0, 0.4, 3, 0.3, 0.5, dm_p_holm=0.06)
+SKILLS = ({"2M-h1": ALONE}, {"2M-h1": SKILL})
 DAYS = pd.bdate_range("2018-01-02", periods=5)
 GRID = {
     f"{budget}-{horizon}": Cell(
@@ -76,8 +80,8 @@ FIGURES: dict[str, Callable[[Path], None]] = {
     "loss_vs_n": lambda path: figures.loss_vs_n(loss_rows(1), path),
     "loss_vs_n, nothing trained": lambda path: figures.loss_vs_n(loss_rows(0), path),
     "loss_vs_n, one horizon": lambda path: figures.loss_vs_n({"h1": loss_rows(1)["h1"]}, path),
-    "skill": lambda path: figures.skill_map(["2M", "2B"], ["h1", "h5"], {"2M-h1": SKILL}, path),
-    "skill, nothing trained": lambda path: figures.skill_map(["2M"], ["h1"], {}, path),
+    "skill": lambda path: figures.skill_map(["2M", "2B"], ["h1", "h5"], *SKILLS, path),
+    "skill, nothing trained": lambda path: figures.skill_map(["2M"], ["h1"], {}, {}, path),
     "searches": lambda path: figures.searches(search_rows("COMPLETE"), path),
     "searches, trial 0 failed": lambda path: figures.searches(search_rows("FAIL"), path),
     "searches, none": lambda path: figures.searches({}, path),
@@ -111,8 +115,8 @@ def drawn(tmp_path: Path, name: str) -> list[str]:
 
 def test_a_size_that_was_not_run_is_labelled(tmp_path):
     assert drawn(tmp_path, "loss_vs_n").count("run") == 2  # below "not", once a horizon
-    assert drawn(tmp_path, "skill").count("not run") == 3
-    assert drawn(tmp_path, "skill, nothing trained").count("not run") == 1
+    assert drawn(tmp_path, "skill").count("not run") == 6  # on two maps
+    assert drawn(tmp_path, "skill, nothing trained").count("not run") == 2
     assert "no cell was trained" in drawn(tmp_path, "reliability, nothing trained")
 
 
@@ -126,11 +130,17 @@ def test_the_loss_is_drawn_with_every_baseline_and_n(tmp_path):
 
 def test_a_skill_has_its_interval_and_a_star_if_significant_after_correction(tmp_path):
     said = drawn(tmp_path, "skill")
-    assert "+2.0%*" in said
-    assert "[-1.0%, +5.0%]" in said
-    unsure = {"2M-h1": replace(SKILL, dm_p_holm=0.06)}
-    figures.skill_map(["2M"], ["h1"], unsure, tmp_path / "no.svg")
-    assert "+2.0%" in texts(tmp_path / "no.svg")
+    assert {"+2.0%*", "[-1.0%, +5.0%]"} < set(said)
+    assert {"-1.0%", "[-4.0%, +2.0%]"} < set(said)
+
+
+def test_skills_of_single_seeds_and_of_ensembles_are_on_maps_of_their_own(tmp_path):
+    said = drawn(tmp_path, "skill")
+    titles = [text for text in said if text.endswith(": log-loss saved against the bar")]
+    assert [title.partition(":")[0] for title in titles] == [
+        "single seeds on average",
+        "ensemble of seeds",
+    ]
 
 
 def test_every_trained_cell_has_a_panel_and_no_other(tmp_path):

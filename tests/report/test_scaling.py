@@ -1,20 +1,16 @@
 from dataclasses import astuple
-from itertools import permutations
 
 import numpy as np
 import pytest
 from arch.bootstrap import StationaryBootstrap
-from scipy.stats import mannwhitneyu
 
 from patchscale.backtest.bootstrap import DRAWS
 from patchscale.report.scaling import (
     EXPONENTS,
     PowerLaw,
-    Trend,
     power_law,
     size_losses,
     slope,
-    trend,
 )
 
 SIZES = np.array([2.01e6, 1.99e7, 2.02e8, 2.0e9])
@@ -37,14 +33,14 @@ def sure(losses: list[float]) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_mean_loss_of_a_size_is_over_days_and_seeds():
     tables = [daily(seeds=seeds) for seeds in (3, 1)]
-    point, draws = size_losses(tables, 1)
+    point, draws = size_losses(tables, 20)
     assert point == pytest.approx([table.mean() for table in tables])
     assert draws.shape == (DRAWS, 2)
 
 
 def test_one_seed_is_drawn_as_its_days_are():
     table = daily(seeds=1)
-    _, draws = size_losses([table], 1)
+    _, draws = size_losses([table], 20)
     theirs = StationaryBootstrap(20, table, seed=0).bootstrap(30)
     expected = [rows[0].mean() for rows, _ in theirs]
     assert draws[:30, 0] == pytest.approx(expected, abs=1e-6)
@@ -52,14 +48,14 @@ def test_one_seed_is_drawn_as_its_days_are():
 
 def test_days_are_drawn_for_all_sizes_together():
     table = daily(seeds=1)
-    _, draws = size_losses([table, table + 0.1], 1)
+    _, draws = size_losses([table, table + 0.1], 20)
     assert draws[:, 1] - draws[:, 0] == pytest.approx(np.full(DRAWS, 0.1), abs=1e-6)
 
 
 def test_only_seeds_that_differ_add_variance():
     one = daily(seeds=1)
     alike, apart = np.tile(one, 3), one + np.array([-0.1, 0.0, 0.1])
-    spread = [size_losses([table], 1)[1].std() for table in (one, alike, apart)]
+    spread = [size_losses([table], 20)[1].std() for table in (one, alike, apart)]
     assert spread[1] == pytest.approx(spread[0], rel=1e-3)
     # variance of a mean of three draws with replacement of three values
     added = np.array([-0.1, 0.0, 0.1]).var() / 3
@@ -68,7 +64,7 @@ def test_only_seeds_that_differ_add_variance():
 
 def test_seeds_of_two_sizes_are_drawn_apart():
     table = daily(seeds=3)
-    _, draws = size_losses([table, table], 1)
+    _, draws = size_losses([table, table], 20)
     assert not np.allclose(draws[:, 0], draws[:, 1], atol=1e-3)
 
 
@@ -86,7 +82,7 @@ def test_the_slope_is_that_of_a_least_squares_line_through_the_losses(sizes):
 
 def test_a_slope_within_the_noise_of_days_has_an_interval_over_zero():
     tables = [daily(level=0.6, seed=seed) for seed in range(4)]
-    found, p = slope(*size_losses(tables, 1), SIZES)
+    found, p = slope(*size_losses(tables, 20), SIZES)
     assert found.low < 0 < found.high
     assert p > 0.05
 
@@ -94,64 +90,8 @@ def test_a_slope_within_the_noise_of_days_has_an_interval_over_zero():
 def test_the_p_and_the_interval_of_a_slope_agree():
     for level in np.linspace(0.5, 0.7, 9):
         tables = [daily(seed=0, level=level), daily(seed=1)]
-        found, p = slope(*size_losses(tables, 1), SIZES[:2])
+        found, p = slope(*size_losses(tables, 20), SIZES[:2])
         assert (p < 0.05) == (found.low > 0 or found.high < 0)
-
-
-# trend
-
-
-def test_two_sizes_are_ranked_as_mann_and_whitney_do():
-    random = np.random.default_rng(1)
-    for shift in (0.0, 0.5, 2.0):
-        small, big = random.random(4), random.random(5) + shift
-        row = trend([small, big])
-        theirs = mannwhitneyu(big, small, method="exact")
-        assert row.trend_p == pytest.approx(theirs.pvalue)
-        assert row.trend == pytest.approx(2 * theirs.statistic / 20 - 1)
-
-
-def brute(losses: list[np.ndarray]) -> tuple[float, float]:
-    """Return Jonckheere's statistic scaled to [-1, 1] and its p over every permutation."""
-    sizes = [number for number, each in enumerate(losses) for _ in each]
-
-    def statistic(order: tuple[float, ...]) -> int:
-        return sum(
-            int(np.sign(order[j] - order[i]))
-            for i in range(len(order))
-            for j in range(len(order))
-            if sizes[i] < sizes[j]
-        )
-
-    everything = tuple(np.concatenate(losses).tolist())
-    found = statistic(everything)
-    pairs = statistic(tuple(sizes))
-    null = [statistic(order) for order in permutations(everything)]
-    return found / pairs, float(np.mean([abs(each) >= abs(found) for each in null]))
-
-
-def test_several_sizes_are_ranked_over_all_assignments_of_the_losses():
-    random = np.random.default_rng(2)
-    losses = [random.random(count) + 0.3 * number for number, count in enumerate((3, 2, 1, 1))]
-    row = trend(losses)
-    assert (row.trend, row.trend_p) == pytest.approx(brute(losses))
-
-
-def test_few_seeds_cannot_prove_an_order():
-    ordered = [np.array([0.6, 0.61, 0.62]), np.array([0.7, 0.71, 0.72])]
-    assert trend(ordered) == Trend(1.0, 0.1, 0.1)
-    assert trend(ordered[::-1]) == Trend(-1.0, 0.1, 0.1)
-    alone = [np.array([0.6]), np.array([0.7])]
-    assert trend(alone).trend_p == trend(alone).trend_least_p == 1
-
-
-def test_many_seeds_are_assigned_at_random_and_reproducibly():
-    losses = [daily(seeds=6, seed=seed)[0] for seed in range(4)]
-    row = trend(losses)
-    assert row == trend(losses)
-    assert 0 < row.trend_p <= 1
-    ordered = trend([np.arange(6.0) + 10 * size for size in range(4)])
-    assert (ordered.trend, ordered.trend_p) == (1, pytest.approx(1 / DRAWS))
 
 
 # power law

@@ -7,12 +7,15 @@ import pytest
 
 from patchscale.backtest.bootstrap import UNDEFINED, Estimate
 from patchscale.backtest.judge import Judgement
-from patchscale.backtest.returns import Performance
+from patchscale.backtest.returns import Performance, deflated_sharpe
 from patchscale.backtest.scores import Scores, SeedScores
 from patchscale.backtest.trading import Strategy
 from patchscale.report.comparison import Difference, HorizonComparison
+from patchscale.report.finding import WORDS
 from patchscale.report.scaling import PowerLaw, SizeEffect
 from patchscale.report.tables import (
+    bar_table,
+    blocks_table,
     calibration_table,
     forecasts_table,
     p_text,
@@ -55,22 +58,19 @@ def test_a_p_value_is_never_zero(p, text):
     assert p_text(p) == text
 
 
-def test_sizes_are_shown_for_test_and_validation_with_the_least_p_of_their_seeds():
+def test_sizes_are_shown_for_test_and_validation_with_their_seeds():
     found = SizeEffect(
         slope=estimate(-0.02, 0.01),
         slope_p=0.01,
         slope_p_holm=0.04,
         days=250,
         seeds=[3, 1],
-        trend=-1.0,
-        trend_p=0.5,
-        trend_least_p=0.5,
         power_law=PowerLaw(False, "three constants cannot be fitted to 2 sizes"),
     )
     effects = {"test": found, "val": replace(found, days=754)}
     horizons = {
-        "h1": HorizonComparison(2, effects, {}, {}),
-        "h5": HorizonComparison(1, {}, {}, {}),
+        "h1": HorizonComparison(2, effects, {}, {}, {}),
+        "h5": HorizonComparison(1, {}, {}, {}, {}),
     }
     rows = rows_of(sizes_table(horizons))
     assert [row[:2] for row in rows] == [
@@ -84,16 +84,15 @@ def test_sizes_are_shown_for_test_and_validation_with_the_least_p_of_their_seeds
         "250",
         "-0.0200 [-0.0300, -0.0100]",
         "0.010 (0.040)",
-        "-1.00, p 0.500 (least 0.500)",
-        "three constants cannot be fitted to 2 sizes",
     ]
     assert rows[1][3] == "754"
-    assert rows[2][2:] == ["1", "", "", "", "", "needs two sizes"]
+    assert rows[2][2:] == ["1", "", "needs two sizes", ""]
 
 
 SCORES = Scores(
     n=250,
     positives=54,
+    block=2,
     signals=11,
     precision=estimate(0.4),
     recall=estimate(0.25),
@@ -127,7 +126,7 @@ BUY_AND_HOLD = Performance(
 )
 STRATEGY = Strategy(
     **vars(BUY_AND_HOLD),
-    trades=9,
+    trades=30,
     signals=11,
     label_hit_rate=0.45,
     touch_rate=0.5,
@@ -136,15 +135,14 @@ STRATEGY = Strategy(
     exposure=0.04,
     turnover=22.1,
     cost_bps=2.0,
-    search_trials=30,
-    thresholds=734,
+    cash_rate=0.0,
     total_return_at_bps={"10": -0.02, "0": 0.01, "5": -0.005},
     buy_and_hold=BUY_AND_HOLD,
     minus_buy_and_hold=estimate(0.05),
-    deflated_sharpe=0.02,
 )
+SINGLE = Difference(UNDEFINED, estimate(-0.005, 0.01), 1.0, 0.4, 4, 0.3, 0.5, dm_p_holm=1.0)
 N_PARAMS = {"2M-h1": 1_998_017, "2B-h1": 2_000_123_456}
-DIFFERENCE = Difference(UNDEFINED, estimate(0.012, 0.01), -2.0, 0.03, dm_p_holm=0.24)
+DIFFERENCE = Difference(UNDEFINED, estimate(0.012, 0.01), -2.0, 0.03, 3, 0.02, 0.04, dm_p_holm=0.24)
 
 
 def judged(**changes: Any) -> Judgement:
@@ -157,7 +155,8 @@ def forecasts(
     differences: dict[str, Difference],
     confidence_set: dict[str, float],
 ) -> list[list[str]]:
-    comparison = HorizonComparison(2, {}, confidence_set, differences)
+    singles = {name: SINGLE for name in rows if name in N_PARAMS}
+    comparison = HorizonComparison(2, {}, confidence_set, differences, singles)
     return rows_of(forecasts_table(rows, N_PARAMS, comparison))
 
 
@@ -166,12 +165,13 @@ def test_a_forecast_shows_precision_recall_and_range_before_auc_each_with_its_in
     assert row == [
         "2M-h1",
         "1,998,017",
-        "3: 0.611 to 0.633",
+        "3: 0.622, 0.611 to 0.633",
         "0.40 [0.30, 0.50] of 11",
         "0.25 [0.15, 0.35]",
         "0.31",
         "0.550 [0.450, 0.650]",
         "0.610 [0.580, 0.640]",
+        "-0.5% [-1.5%, +0.5%] p 0.400 (1.000)",
         "+1.2% [+0.2%, +2.2%] p 0.030 (0.240)",
         "in, p 0.200",
     ]
@@ -180,13 +180,13 @@ def test_a_forecast_shows_precision_recall_and_range_before_auc_each_with_its_in
 def test_a_baseline_is_a_row_like_any_other():
     baseline = judged(seeds={})
     rows = forecasts(
-        {"boosting": baseline, "vol_logistic": baseline},
+        {"boosting": baseline, "har_logistic": baseline},
         {"boosting": replace(DIFFERENCE, dm_p_holm=nan)},
-        {"boosting": 0.2, "vol_logistic": 0.01},
+        {"boosting": 0.2, "har_logistic": 0.01},
     )
     assert rows[0][:3] == ["gradient boosting", "", ""]
-    assert rows[0][8] == "+1.2% [+0.2%, +2.2%] p 0.030"
-    assert rows[1][8:] == ["", "out, p 0.010"]
+    assert rows[0][8:10] == ["", "+1.2% [+0.2%, +2.2%] p 0.030"]
+    assert rows[1][8:] == ["", "", "out, p 0.010"]
 
 
 def test_undefined_and_collapsed_are_marked():
@@ -203,6 +203,20 @@ def test_a_cell_that_was_not_run_shows_no_number_but_its_parameters():
     assert re.findall(r"\d[\d,.]*", " ".join(row[1:])) == ["2,000,123,456"]
 
 
+def test_p_values_against_the_bar_are_shown_for_three_block_lengths():
+    (row,) = rows_of(blocks_table({"2M-h1": SINGLE}, {"2M-h1": DIFFERENCE}))
+    assert row == ["2M-h1", "4", "0.300 / 0.400 / 0.500", "3", "0.020 / 0.030 / 0.040"]
+
+
+def test_the_bar_is_shown_beside_its_rivals_on_validation_days():
+    better = judged(log_loss=estimate(0.5, 0.03))
+    horizons = {name: dict.fromkeys(WORDS, judged()) for name in ("h1", "h3")}
+    horizons["h3"] |= {"har_logistic": better}
+    rows = {row[0]: row[1:] for row in rows_of(bar_table(horizons))}
+    assert rows["the HAR logistic"] == ["0.5550", "0.610 [0.580, 0.640]", "0.500 [0.470, 0.530]"]
+    assert rows["the training prior"][0] == "0.6100"
+
+
 def test_calibration_shows_the_parts_of_the_brier_score():
     (row,) = rows_of(calibration_table({"2M-h1": SCORES}))
     assert row[:5] == [
@@ -216,20 +230,27 @@ def test_calibration_shows_the_parts_of_the_brier_score():
 
 
 def test_a_strategy_shows_every_cost_and_its_probabilities_of_skill():
-    text = strategies_table({"2M-h1": STRATEGY}, tried=1000)
+    text = strategies_table({"2M-h1": STRATEGY}, 44)
     assert "return at 0 / 5 / 10 bp a side" in text
     (row,) = rows_of(text)
     assert row == [
         "2M-h1",
-        "9 of 11",
+        "30 of 11",
         "0.45, 0.64",
         "4%, 22",
         "+1.0% / -0.5% / -2.0%",
         "+5.0% [-5.0%, +15.0%]",
         "0.40 [-0.60, 1.40]",
-        "0.61, 0.02 of 764, 0.00",
+        "0.61, 0.03",
         "-4.0%",
     ]
+    assert deflated_sharpe(STRATEGY, 44) == pytest.approx(0.03, abs=0.005)
+
+
+def test_fewer_than_30_trades_are_no_evidence_either_way():
+    seldom = replace(STRATEGY, trades=29)
+    (row,) = rows_of(strategies_table({"2M-h1": seldom}, 44))
+    assert row[7] == "0.61, 0.03 no evidence either way"
 
 
 def test_a_strategy_that_never_traded_has_no_sharpe_and_no_hit_rate():
@@ -242,10 +263,14 @@ def test_a_strategy_that_never_traded_has_no_sharpe_and_no_hit_rate():
         sharpe=UNDEFINED,
         sharpe_error=None,
         probabilistic_sharpe=None,
-        deflated_sharpe=None,
     )
-    (row,) = rows_of(strategies_table({"2M-h1": nothing}, tried=1000))
-    assert (row[1], row[2], row[6], row[7]) == ("0 of 0", "", "no trade", "")
+    (row,) = rows_of(strategies_table({"2M-h1": nothing}, 44))
+    assert (row[1], row[2], row[6], row[7]) == (
+        "0 of 0",
+        "",
+        "no trade",
+        "no evidence either way",
+    )
 
 
 SEARCH = {

@@ -16,8 +16,8 @@ from patchscale.backtest.trading import Question, Strategy, run_strategy
 from patchscale.study.errors import InputError
 
 JUDGED = ("val", "test")
-BENCHMARK = "vol_logistic"
-"""Baseline against which every cell is compared, in figures and plots."""
+BENCHMARK = "har_logistic"
+"""The bar: the baseline against which every cell is compared, in figures and plots."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,6 @@ def judge(
     bars: pd.DataFrame,
     question: Question,
     *,
-    search_trials: int,
     source: str,
 ) -> tuple[Judgement, dict[str, pd.DataFrame]]:
     """Return the figures of a forecast and the tables behind its plots.
@@ -54,8 +53,6 @@ def judge(
         Adjusted bars.
     question
         Meaning of the label, threshold rule and costs.
-    search_trials
-        Trials from which a search chose the forecast's settings.
     source
         Name of the forecast in error messages.
 
@@ -76,7 +73,7 @@ def judge(
     labels = {name: part["label"].to_numpy() for name, part in parts.items()}
     p = {name: part["p"].to_numpy() for name, part in parts.items()}
     try:
-        threshold, thresholds = choose_threshold(labels["val"], p["val"], question.rules.threshold)
+        threshold = choose_threshold(labels["val"], p["val"], question.rules.threshold)
     except ValueError as error:
         raise InputError(f"{source}: no threshold can be chosen on validation: {error}") from None
     losses = joined[["date", "subset"]].assign(
@@ -95,9 +92,7 @@ def judge(
         scores(labels[name], p[name], prior, threshold, question.horizon, seeds[name])
         for name in JUDGED
     )
-    strategy, tables = run_strategy(
-        bars, parts["test"], question, threshold, search_trials, thresholds
-    )
+    strategy, tables = run_strategy(bars, parts["test"], question, threshold)
     data_as_of = f"{bars['date'].iloc[-1]:%Y-%m-%d}"
     return Judgement(data_as_of, threshold, prior, val, test, strategy), tables | {
         "calibration": calibration(labels["test"], p["test"], question.horizon),

@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from patchscale.backtest.bootstrap import UNDEFINED, Estimate, estimates, mean
+from patchscale.backtest.bootstrap import UNDEFINED, Estimate, block_length, estimates, mean
 
 SESSIONS_PER_YEAR = 252
 ROUNDING = 1e-6
@@ -25,19 +25,24 @@ class Performance:
     """Annualised with 252 sessions, as are the Sharpe ratio and its error."""
     max_drawdown: float
     sharpe: Estimate
-    """Against a rate of zero."""
+    """Of the returns in excess of what cash earns, as are the next two."""
     sharpe_error: float | None
     probabilistic_sharpe: float | None
     undefined: dict[str, str]
     """Reason of each figure, and `interval of` a figure, that is undefined."""
 
 
-def performance(returns: np.ndarray, horizon: int) -> Performance:
-    """Return growth, risk and Sharpe ratio of daily returns, shape (n,)."""
+def performance(returns: np.ndarray, horizon: int, cash: float = 0.0) -> Performance:
+    """Return growth, risk and Sharpe ratio of daily returns, shape (n,).
+
+    The Sharpe ratio is that of the returns in excess of `cash`, what cash earns a session. Cash
+    alone is thereby no skill.
+    """
     equity = np.cumprod(1 + returns)
     peak = np.maximum.accumulate(np.append(1.0, equity))[1:]
-    statistics = estimates(lambda days: {"sharpe": sharpe(returns, days)}, len(returns), horizon)
-    ratio, error, probability = statistics["sharpe"], sharpe_error(returns), None
+    block, excess = block_length(returns, horizon), returns - cash
+    statistics = estimates(lambda days: {"sharpe": sharpe(excess, days)}, len(returns), block)
+    ratio, error, probability = statistics["sharpe"], sharpe_error(excess), None
     undefined = {}
     if math.isnan(ratio.value) or error is None:
         ratio, error = UNDEFINED, None
@@ -76,9 +81,9 @@ def sharpe_error(returns: np.ndarray) -> float | None:
     For a session it is sqrt((1 - skew SR + (kurtosis - 1) / 4 SR^2) / (n - 1)), for independent
     days of any distribution (Mertens 2002). The bootstrap interval does not assume independence.
     """
-    centred = returns - returns.mean()
-    if not centred.any():
+    if np.ptp(returns) == 0:
         return None
+    centred = returns - returns.mean()
     ratio = returns.mean() / returns.std(ddof=1)
     z = centred / returns.std()
     variance = 1 - (z**3).mean() * ratio + ((z**4).mean() - 1) / 4 * ratio**2
@@ -98,27 +103,28 @@ def probabilistic_sharpe(ratio: float, error: float, benchmark: float = 0.0) -> 
     return NORMAL.cdf((ratio - benchmark) / error)
 
 
-def expected_best_sharpe(tried: int, sessions: int) -> float:
-    """Return the expected annualised Sharpe ratio of the best of `tried` strategies without skill.
+def expected_best_sharpe(strategies: int, sessions: int) -> float:
+    """Return the annualised Sharpe ratio that luck alone gives the best of several strategies.
 
+    What is counted are the strategies judged on the same sessions. Settings and thresholds that
+    validation rejected were never traded there, so that luck in these sessions chose none of them.
     The strategies are assumed to be independent, each with the sampling error of zero skill,
-    1 / sqrt(n - 1) a session: the settings that a search tried were never traded on the test
-    year, so the spread of their Sharpe ratios is unknown. The best of strategies that resemble
-    each other has a lower ratio, so that this benchmark is too high rather than too low.
+    1 / sqrt(n - 1) a session. The best of strategies that resemble each other has a lower ratio,
+    so that this benchmark is too high rather than too low.
     """
-    if tried < 2:
+    if strategies < 2:
         return 0.0
-    best = (1 - np.euler_gamma) * NORMAL.inv_cdf(1 - 1 / tried)
-    best += np.euler_gamma * NORMAL.inv_cdf(1 - 1 / (tried * np.e))
+    best = (1 - np.euler_gamma) * NORMAL.inv_cdf(1 - 1 / strategies)
+    best += np.euler_gamma * NORMAL.inv_cdf(1 - 1 / (strategies * np.e))
     return float(best * np.sqrt(SESSIONS_PER_YEAR / (sessions - 1)))
 
 
-def deflated_sharpe(strategy: Performance, tried: int) -> float | None:
-    """Return the probability that a strategy, the best of `tried`, has skill.
+def deflated_sharpe(strategy: Performance, strategies: int) -> float | None:
+    """Return the probability that a strategy, the best of so many, has skill.
 
     It is None where the strategy has no Sharpe ratio.
     """
     if strategy.sharpe_error is None:
         return None
-    benchmark = expected_best_sharpe(tried, strategy.sessions)
+    benchmark = expected_best_sharpe(strategies, strategy.sessions)
     return probabilistic_sharpe(strategy.sharpe.value, strategy.sharpe_error, benchmark)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from patchscale.backtest.bootstrap import Estimate, estimates, mean, total
+from patchscale.backtest.bootstrap import Estimate, block_length, estimates, mean, total
 from patchscale.backtest.ranked import Array, Ranked, counts_above, ratio
 from patchscale.study.params import Threshold
 
@@ -32,6 +32,8 @@ class Scores:
 
     n: int
     positives: int
+    block: int
+    """Mean block length of the intervals in days, that of the daily log-losses."""
     signals: int
     """Days whose probability reaches the threshold."""
     precision: Estimate
@@ -124,7 +126,7 @@ def calibration_scores(ranked: Ranked, days: Array) -> dict[str, Array]:
 
 def calibration(labels: Array, p: Array, horizon: int) -> pd.DataFrame:
     """Return `predicted, observed, observed_low, observed_high, n` of each bin."""
-    ranked = Ranked.of(labels, p)
+    ranked, block = Ranked.of(labels, p), block_length(log_losses(labels, p), horizon)
 
     def observed(days: Array) -> dict[str, Array]:
         sorted_days = np.take(days, ranked.order, axis=1)
@@ -133,7 +135,7 @@ def calibration(labels: Array, p: Array, horizon: int) -> pd.DataFrame:
         hits = np.add.reduceat(positives, ranked.bins, axis=1)
         return {str(number): share for number, share in enumerate(ratio(hits, n).T)}
 
-    shares = estimates(observed, len(p), horizon).values()
+    shares = estimates(observed, len(p), block).values()
     parts = np.split(ranked.p, ranked.bins[1:])
     return pd.DataFrame(
         {
@@ -164,8 +166,8 @@ def precision_recall(labels: Array, p: Array) -> pd.DataFrame:
     )
 
 
-def choose_threshold(labels: Array, p: Array, rule: Threshold) -> tuple[float, int]:
-    """Return the best threshold by a rule, and the number of candidates.
+def choose_threshold(labels: Array, p: Array, rule: Threshold) -> float:
+    """Return the best threshold by a rule.
 
     Candidates are the distinct probabilities whose recall is at least `rule.min_recall`. The best
     has the highest precision, or the highest recall less false alarms (Youden 1950); ties go to
@@ -184,7 +186,7 @@ def choose_threshold(labels: Array, p: Array, rule: Threshold) -> tuple[float, i
         "precision": allowed["precision"],
         "youden": (allowed["recall"] - allowed["false_alarms"]).round(12),  # ties despite rounding
     }[rule.rule]
-    return float(allowed["threshold"].iloc[int(np.argmax(criterion))]), len(allowed)
+    return float(allowed["threshold"].iloc[int(np.argmax(criterion))])
 
 
 def at_threshold(labels: Array, p: Array, threshold: float, days: Array) -> dict[str, Array]:
@@ -225,12 +227,12 @@ def scores(
     threshold
         Lowest probability at which a day is called.
     horizon
-        Sessions looked ahead; sets the mean block length of the bootstrap.
+        Sessions looked ahead, the least mean block length of the bootstrap.
     seeds
         Probabilities of each seed whose mean is the forecast, shape (n,).
     """
     losses, squares = log_losses(labels, p), (p - labels) ** 2
-    ranked = Ranked.of(labels, p)
+    ranked, block = Ranked.of(labels, p), block_length(losses, horizon)
 
     def statistics(days: Array) -> dict[str, Array]:
         brier = mean(days, squares)
@@ -245,11 +247,12 @@ def scores(
         }
 
     signals, positives = int((p >= threshold).sum()), int(labels.sum())
-    row = estimates(statistics, len(labels), horizon)
+    row = estimates(statistics, len(labels), block)
     span = float(p.max() - p.min())
     return Scores(
         n=len(labels),
         positives=positives,
+        block=block,
         signals=signals,
         **row,
         p_min=float(p.min()),

@@ -2,7 +2,8 @@
 
 A signal after the close of t buys at the open of t+1. The position is closed at the first touch
 of close[t] * (1 + theta): at that price, or at the open if it is beyond. A position without a
-touch is closed at the close of t+H. There is one position at a time, with costs on each side.
+touch is closed at the close of t+H. There is one position at a time, with costs on each side. Cash
+earns a rate while there is none.
 With `target.side: down` everything is mirrored (short positions).
 """
 
@@ -17,13 +18,14 @@ from patchscale.backtest.returns import (
     SESSIONS_PER_YEAR,
     SHARPES,
     Performance,
-    deflated_sharpe,
     performance,
 )
 from patchscale.study.params import Backtest, Target
 
 BP = 1e-4
 TRADES = ["signal", "entry", "exit", "p", "entry_price", "exit_price", "touched", "gain"]
+FEW_TRADES = 30
+"""With fewer trades the returns of a strategy are no evidence of skill or of its absence."""
 OF_TRADES = ("label_hit_rate", "touch_rate", "win_rate", "mean_trade_bps")
 
 
@@ -54,14 +56,12 @@ class Strategy(Performance):
     """Purchases and sales a year, in units of the capital."""
     cost_bps: float
     """Cost of each side in basis points."""
-    search_trials: int
-    thresholds: int
-    """Candidates among which the threshold was chosen."""
+    cash_rate: float
+    """What cash earns a year on sessions without a position."""
     total_return_at_bps: dict[str, float]
     buy_and_hold: Performance
     minus_buy_and_hold: Estimate
     """Mean difference of the daily returns, a year."""
-    deflated_sharpe: float | None
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,20 @@ def trades(
 
 
 def daily_returns(
-    bars: pd.DataFrame, done: Sequence[Trade], first: int, cost_bps: float, side: int = 1
+    bars: pd.DataFrame,
+    done: Sequence[Trade],
+    first: int,
+    cost_bps: float,
+    side: int = 1,
+    cash: float = 0.0,
 ) -> np.ndarray:
     """Return the strategy's return on each session from row `first` on; `(len(bars) - first,)`.
 
-    Positions are marked to the close; `cost_bps` is charged at the entry and at the exit.
+    Positions are marked to the close; `cost_bps` is charged at the entry and at the exit. A session
+    without a position earns `cash`.
     """
     closes = bars["close"].to_numpy()
-    growth = np.ones(len(bars))
+    growth = np.full(len(bars), 1 + cash)
     for trade in done:
         between = closes[trade.entry : trade.exit]
         marks = np.concatenate([[trade.entry_price], between, [trade.exit_price]])
@@ -132,7 +138,7 @@ def daily_returns(
         value = marks / marks[0] if side > 0 else 2 - marks / marks[0]
         value[1:] *= 1 - cost_bps * BP
         value[-1] *= 1 - cost_bps * BP
-        growth[trade.entry : trade.exit + 1] *= value[1:] / value[:-1]
+        growth[trade.entry : trade.exit + 1] = value[1:] / value[:-1]
     return growth[first:] - 1
 
 
@@ -170,8 +176,6 @@ def run_strategy(
     test: pd.DataFrame,
     question: Question,
     threshold: float,
-    search_trials: int,
-    thresholds: int,
 ) -> tuple[Strategy, dict[str, pd.DataFrame]]:
     """Backtest `p >= threshold` over the test dates.
 
@@ -185,9 +189,6 @@ def run_strategy(
         Meaning of the label, and costs.
     threshold
         Chosen on validation.
-    search_trials, thresholds
-        Numbers of settings and of thresholds from which this strategy was chosen; their sum
-        deflates its Sharpe ratio.
 
     Returns
     -------
@@ -199,16 +200,17 @@ def run_strategy(
     called = test[test["p"] >= threshold]
     done = trades(bars, pd.DatetimeIndex(called["date"]), target, horizon)
     first = int(np.searchsorted(bars["date"].to_numpy(), test["date"].to_numpy()[0]))
-    returns = daily_returns(bars, done, first, rules.cost_bps, side)
+    cash = (1 + rules.cash_rate) ** (1 / SESSIONS_PER_YEAR) - 1
+    returns = daily_returns(bars, done, first, rules.cost_bps, side, cash)
     held = buy_and_hold(bars, first, rules.cost_bps)
     table = trades_table(bars, done, test, rules.cost_bps, side)
     in_market = np.zeros(len(bars), dtype=bool)
     for trade in done:
         in_market[trade.entry : trade.exit + 1] = True
     n = len(done)
-    own = performance(returns, horizon)
+    own = performance(returns, horizon, cash)
     if not n:
-        reasons = dict.fromkeys((*OF_TRADES, *SHARPES, "deflated_sharpe"), "no trade was made")
+        reasons = dict.fromkeys((*OF_TRADES, *SHARPES), "no trade was made")
         own = replace(own, undefined=reasons)
     strategy = Strategy(
         **vars(own),
@@ -221,15 +223,13 @@ def run_strategy(
         exposure=float(in_market[first:].mean()),
         turnover=2 * n * SESSIONS_PER_YEAR / len(returns),
         cost_bps=rules.cost_bps,
-        search_trials=search_trials,
-        thresholds=thresholds,
+        cash_rate=rules.cash_rate,
         total_return_at_bps={
-            f"{bps:g}": float(np.prod(1 + daily_returns(bars, done, first, bps, side)) - 1)
+            f"{bps:g}": float(np.prod(1 + daily_returns(bars, done, first, bps, side, cash)) - 1)
             for bps in rules.sensitivity_bps
         },
-        buy_and_hold=performance(held, horizon),
+        buy_and_hold=performance(held, horizon, cash),
         minus_buy_and_hold=mean_with_interval(SESSIONS_PER_YEAR * (returns - held), horizon),
-        deflated_sharpe=deflated_sharpe(own, search_trials + thresholds),
     )
     equity = pd.DataFrame(
         {

@@ -9,6 +9,7 @@ import pandas as pd
 
 from patchscale.backtest.judge import BENCHMARK
 from patchscale.backtest.scores import Scores
+from patchscale.report.finding import WORDS
 from patchscale.report.style import (
     BASELINES,
     BLUE,
@@ -25,6 +26,7 @@ Grid = dict[str, Cell]
 Tables = dict[str, pd.DataFrame]
 CELL: Style = {"color": BLUE}
 BENCHMARK_STYLE = BASELINES[BENCHMARK]
+BENCHMARK_NAME = WORDS[BENCHMARK]
 
 
 def reliability(grid: Grid, cells: Tables, benchmarks: Tables, path: Path) -> None:
@@ -37,7 +39,7 @@ def reliability(grid: Grid, cells: Tables, benchmarks: Tables, path: Path) -> No
     cells
         For each trained cell its calibration table.
     benchmarks
-        For each horizon that of the volatility logistic.
+        For each horizon that of the bar.
     path
         File of the figure.
     """
@@ -54,7 +56,7 @@ def reliability(grid: Grid, cells: Tables, benchmarks: Tables, path: Path) -> No
 
     marks: dict[str, Style] = {
         "PatchTST, 95 % interval": CELL | {"marker": "o", "linestyle": ""},
-        "volatility logistic": BENCHMARK_STYLE,
+        BENCHMARK_NAME: BENCHMARK_STYLE,
         "calibrated": {"color": GREY, "linewidth": 0.6},
     }
     _panels(grid, cells, draw, marks, "predicted share", "observed share", path, unit=True)
@@ -88,7 +90,7 @@ def precision_recall(
 
     marks: dict[str, Style] = {
         "PatchTST": CELL,
-        "volatility logistic": BENCHMARK_STYLE,
+        BENCHMARK_NAME: BENCHMARK_STYLE,
         "at the threshold frozen on validation": {"color": GREY, "marker": "o", "linestyle": ""},
         "share of positives": {"color": GREY, "linestyle": ":"},
     }
@@ -124,7 +126,7 @@ def equity(grid: Grid, cells: Tables, benchmarks: Tables, trades: Tables, path: 
         "PatchTST": CELL,
         "entry": CELL | {"marker": "^", "linestyle": ""},
         "exit": CELL | {"marker": "v", "linestyle": "", "mfc": "white"},
-        "volatility logistic": BENCHMARK_STYLE,
+        BENCHMARK_NAME: BENCHMARK_STYLE,
         "buy and hold": {"color": GREY, "linewidth": 0.8},
     }
     _panels(grid, cells, draw, marks, "", "wealth", path)

@@ -25,13 +25,18 @@ from patchscale.report.scaling import SizeEffect, size_effect
 class Difference:
     """Loss of a forecast compared with that of the benchmark, on the same days."""
 
-    vs_vol_logistic: Estimate
+    vs_bar: Estimate
     """Mean difference of the losses; negative where the forecast is better."""
     skill: Estimate
     """Share of the benchmark's loss that is saved."""
     dm: float
     """Statistic of Diebold and Mariano."""
     dm_p: float
+    block: int
+    """Mean block length in days, that of the daily differences."""
+    dm_p_half_block: float
+    """`dm_p` with blocks half as long, and twice as long."""
+    dm_p_twice_block: float
     dm_p_holm: float = math.nan
     """`dm_p` corrected for the number of cells; NaN for a baseline."""
 
@@ -46,12 +51,16 @@ class HorizonComparison:
     confidence_set: dict[str, float]
     """For each forecast its p-value in the model confidence set of the test days."""
     differences: dict[str, Difference]
-    """For each forecast but the benchmark, on the test days."""
+    """For each forecast but the benchmark, on the test days; a cell's is the ensemble of seeds."""
+    singles: dict[str, Difference]
+    """For each cell the losses of its single seeds on average."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the comparison as a JSON object."""
         forecasts = {
-            name: {"confidence_set_p": p} | flatten(self.differences.get(name, {}))
+            name: {"confidence_set_p": p}
+            | flatten(self.differences.get(name, {}))
+            | ({"single_seeds": flatten(self.singles[name])} if name in self.singles else {})
             for name, p in self.confidence_set.items()
         }
         empty: dict[str, Any] = {"test": {}, "val": {}}
@@ -89,9 +98,11 @@ def compare(
     test = [
         table[table["subset"] == "test"].set_index("date") for table in (*cells.values(), baselines)
     ]
-    of_cells = [table["log_loss"].rename(cell) for cell, table in zip(cells, test, strict=False)]
-    everything = pd.concat([*of_cells, test[-1].drop(columns="subset")], axis=1, sort=True)
+    rivals = test.pop().drop(columns="subset")
+    of_cells = [table["log_loss"].rename(cell) for cell, table in zip(cells, test, strict=True)]
+    everything = pd.concat([*of_cells, rivals], axis=1, sort=True)
     benchmark = everything[BENCHMARK].to_numpy()
+    alone = [table.filter(like="log_loss_seed").mean(axis=1) for table in test]
     return HorizonComparison(
         sizes=len(cells),
         effects=effects,
@@ -101,6 +112,10 @@ def compare(
             for name in map(str, everything)
             if name != BENCHMARK
         },
+        singles={
+            cell: against(losses.reindex(everything.index).to_numpy(), benchmark, horizon)
+            for cell, losses in zip(cells, alone, strict=True)
+        },
     )
 
 
@@ -109,7 +124,8 @@ def correct(
 ) -> dict[str, HorizonComparison]:
     """Return the comparisons with p-values corrected by Holm's method.
 
-    Slopes are corrected for the number of horizons, the tests of trained cells for their number.
+    Slopes are corrected for the number of horizons, the tests of trained cells for their number:
+    ensembles among themselves, and single seeds among themselves.
     """
     slopes = {
         subset: holm(
@@ -121,14 +137,8 @@ def correct(
         )
         for subset in JUDGED
     }
-    tests = holm(
-        {
-            cell: row.differences[cell].dm_p
-            for row in horizons.values()
-            for cell in cells
-            if cell in row.differences
-        }
-    )
+    ensembles = _holm_of_cells([row.differences for row in horizons.values()], cells)
+    singles = _holm_of_cells([row.singles for row in horizons.values()], cells)
     return {
         horizon: replace(
             row,
@@ -136,12 +146,20 @@ def correct(
                 subset: replace(effect, slope_p_holm=slopes[subset][horizon])
                 for subset, effect in row.effects.items()
             },
-            differences={
-                name: replace(found, dm_p_holm=tests[name]) if name in tests else found
-                for name, found in row.differences.items()
-            },
+            differences=_corrected(row.differences, ensembles),
+            singles=_corrected(row.singles, singles),
         )
         for horizon, row in horizons.items()
+    }
+
+
+def _holm_of_cells(rows: list[dict[str, Difference]], cells: list[str]) -> dict[str, float]:
+    return holm({cell: row[cell].dm_p for row in rows for cell in cells if cell in row})
+
+
+def _corrected(rows: dict[str, Difference], p: dict[str, float]) -> dict[str, Difference]:
+    return {
+        name: replace(row, dm_p_holm=p[name]) if name in p else row for name, row in rows.items()
     }
 
 
@@ -149,32 +167,50 @@ def against(model: np.ndarray, benchmark: np.ndarray, horizon: int) -> Differenc
     """Return the difference of the losses of a model and of the benchmark.
 
     The test of Diebold and Mariano divides the mean difference by its Newey-West error; its
-    p-value is two-sided by Student's t.
+    p-value is two-sided by Student's t. With a mean block length of b days the error has b - 1
+    lags: its weights are then those of a bootstrap of such blocks, and it has the horizon - 1 lags
+    at least by which labels overlap.
 
     Parameters
     ----------
     model, benchmark
         Daily losses on the same days, shape (days,).
     horizon
-        Sets the mean block length, and with it the lags of the Newey-West error.
+        Least mean block length.
 
     References
     ----------
     Diebold and Mariano (1995), "Comparing Predictive Accuracy", J. Business & Economic Statistics.
     """
-    from statsmodels.regression.linear_model import OLS
-
     gap = model - benchmark
-    options = {"maxlags": block_length(horizon) - 1, "use_correction": True}
-    test = OLS(gap, np.ones(len(gap))).fit(cov_type="HAC", cov_kwds=options, use_t=True)
-    dm, p = (float(test.tvalues[0]), float(test.pvalues[0])) if gap.any() else (0.0, 1.0)
+    block = block_length(gap, horizon)
+    dm, p = dm_test(gap, block)
 
     def statistics(days: np.ndarray) -> dict[str, np.ndarray]:
         of_model, of_benchmark = mean(days, model), mean(days, benchmark)
-        return {"vs_vol_logistic": of_model - of_benchmark, "skill": 1 - of_model / of_benchmark}
+        return {"vs_bar": of_model - of_benchmark, "skill": 1 - of_model / of_benchmark}
 
-    found = estimates(statistics, len(gap), horizon)
-    return Difference(found["vs_vol_logistic"], found["skill"], dm, p)
+    found = estimates(statistics, len(gap), block)
+    return Difference(
+        found["vs_bar"],
+        found["skill"],
+        dm=dm,
+        dm_p=p,
+        block=block,
+        dm_p_half_block=dm_test(gap, math.ceil(block / 2))[1],
+        dm_p_twice_block=dm_test(gap, 2 * block)[1],
+    )
+
+
+def dm_test(gap: np.ndarray, block: int) -> tuple[float, float]:
+    """Return statistic and p-value of Diebold and Mariano for daily differences, shape (days,)."""
+    from statsmodels.regression.linear_model import OLS
+
+    if not gap.any():
+        return 0.0, 1.0
+    options = {"maxlags": block - 1, "use_correction": True}
+    test = OLS(gap, np.ones(len(gap))).fit(cov_type="HAC", cov_kwds=options, use_t=True)
+    return float(test.tvalues[0]), float(test.pvalues[0])
 
 
 def holm(p_values: dict[str, float]) -> dict[str, float]:
@@ -198,7 +234,8 @@ def confidence_set(losses: pd.DataFrame, horizon: int) -> dict[str, float]:
     losses
         Daily losses, a column per forecast. Equal columns count as one forecast.
     horizon
-        Sets the mean block length.
+        Least mean block length. It is the longest that a forecast's difference from the mean of
+        all forecasts has.
 
     References
     ----------
@@ -209,11 +246,13 @@ def confidence_set(losses: pd.DataFrame, horizon: int) -> dict[str, float]:
     _, different, twin = np.unique(losses.round(12), axis=1, return_index=True, return_inverse=True)
     if len(different) == 1:
         return dict.fromkeys(map(str, losses), 1.0)
+    daily = losses.to_numpy()[:, different]
+    gaps = daily - daily.mean(axis=1, keepdims=True)
     found = MCS(
-        losses.to_numpy()[:, different],
+        daily,
         size=1 - CONFIDENCE,
         reps=DRAWS,
-        block_size=block_length(horizon),
+        block_size=max(block_length(gap, horizon) for gap in gaps.T),
         method="R",
         bootstrap="stationary",
         seed=SEED,

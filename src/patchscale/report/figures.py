@@ -40,7 +40,7 @@ class LossPanel:
 
 
 def loss_vs_n(rows: dict[str, LossPanel], path: Path) -> None:
-    """Draw test log-loss against N, a panel per horizon: each seed, their mean forecast, baselines.
+    """Draw test log-loss against N, a panel per horizon: each seed, their ensemble, baselines.
 
     Parameters
     ----------
@@ -87,7 +87,11 @@ def loss_vs_n(rows: dict[str, LossPanel], path: Path) -> None:
     same_height(axes)
     axes[0].set_ylabel("test log-loss (lower is better)")
     marks: dict[str, Style] = {
-        "PatchTST, mean of seeds, 95 % interval": {"color": BLUE, "marker": "o", "linestyle": ""},
+        "PatchTST, ensemble of seeds, 95 % interval": {
+            "color": BLUE,
+            "marker": "o",
+            "linestyle": "",
+        },
         "one seed": {"color": BLUE, "marker": "_", "linestyle": "", "alpha": 0.6},
         **{name.replace("_", " "): style for name, style in BASELINES.items()},
     }
@@ -98,45 +102,57 @@ def loss_vs_n(rows: dict[str, LossPanel], path: Path) -> None:
 
 
 def skill_map(
-    budgets: list[str], horizons: list[str], cells: dict[str, Difference], path: Path
+    budgets: list[str],
+    horizons: list[str],
+    singles: dict[str, Difference],
+    ensembles: dict[str, Difference],
+    path: Path,
 ) -> None:
-    """Draw each cell's skill over the volatility logistic on a map of budgets and horizons.
+    """Draw each cell's skill over the bar on two maps of budgets and horizons.
 
     Parameters
     ----------
     budgets, horizons
-        Rows, biggest on top, and columns.
-    cells
-        Comparison of each trained cell with the volatility logistic.
+        Rows, smallest on top, and columns.
+    singles, ensembles
+        Comparisons of each trained cell with the bar: single seeds on average, ensemble of seeds.
     path
         File of the figure.
     """
-    figure, grid = panels(1, 1, (1.6 * len(horizons) + 1.2, 0.75 * len(budgets) + 1.2))
-    axis = grid[0, 0]
+    size = (3.2 * len(horizons) + 1.6, 0.75 * len(budgets) + 1.2)
+    figure, (axes,) = panels(1, 2, size, sharey=True)
     rows = budgets[::-1]
-    skills = [
-        [cells[f"{b}-{h}"].skill.value if f"{b}-{h}" in cells else np.nan for h in horizons]
-        for b in rows
+    ends = [
+        end
+        for of in (singles, ensembles)
+        for row in of.values()
+        for end in (row.skill.low, row.skill.high)
     ]
-    ends = [end for cell in cells.values() for end in (cell.skill.low, cell.skill.high)]
     reach = max(map(abs, ends), default=0.01)  # skills within the intervals get pale colours
-    image = axis.pcolormesh(skills, cmap="PuOr", vmin=-reach, vmax=reach, edgecolor="white")
-    for y, budget in enumerate(rows):
-        for x, horizon in enumerate(horizons):
-            cell = cells.get(f"{budget}-{horizon}")
-            if cell is None:
-                text, colour = "not run", GREY
-            else:
-                skill, mark = cell.skill, "*" if cell.dm_p_holm < SIGNIFICANCE else ""
-                text = f"{skill.value:+.1%}{mark}\n[{skill.low:+.1%}, {skill.high:+.1%}]"
-                colour = "black" if abs(skill.value) < 0.6 * reach else "white"
-            axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, fontsize=8)
-    axis.set_xticks(np.arange(len(horizons)) + 0.5, horizons)
-    axis.set_yticks(np.arange(len(rows)) + 0.5, rows)
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axis, format=lambda value, _: f"{value:+.0%}")
-    axis.set_title("log-loss saved against the volatility logistic\n95 % interval, * Holm p < 0.05")
+    for axis, name, cells in zip(
+        axes, ("single seeds on average", "ensemble of seeds"), (singles, ensembles), strict=True
+    ):
+        skills = [
+            [cells[f"{b}-{h}"].skill.value if f"{b}-{h}" in cells else np.nan for h in horizons]
+            for b in rows
+        ]
+        axis.pcolormesh(skills, cmap="PuOr", vmin=-reach, vmax=reach, edgecolor="white")
+        for y, budget in enumerate(rows):
+            for x, horizon in enumerate(horizons):
+                cell = cells.get(f"{budget}-{horizon}")
+                if cell is None:
+                    text, colour = "not run", GREY
+                else:
+                    skill, mark = cell.skill, "*" if cell.dm_p_holm < SIGNIFICANCE else ""
+                    text = f"{skill.value:+.1%}{mark}\n[{skill.low:+.1%}, {skill.high:+.1%}]"
+                    colour = "black" if abs(skill.value) < 0.6 * reach else "white"
+                centre = {"ha": "center", "va": "center", "fontsize": 8}
+                axis.text(x + 0.5, y + 0.5, text, color=colour, **centre)
+        axis.set_xticks(np.arange(len(horizons)) + 0.5, horizons)
+        axis.set_yticks(np.arange(len(rows)) + 0.5, rows)
+        axis.tick_params(length=0)
+        axis.spines[:].set_visible(False)
+        axis.set_title(f"{name}: log-loss saved against the bar\n95 % interval, * Holm p < 0.05")
     margins(figure, bottom=0.3, top=0.5)
     save(figure, path)
 

@@ -2,11 +2,16 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from statistics import NormalDist
 
+from patchscale.backtest.bootstrap import Estimate
+from patchscale.backtest.judge import BENCHMARK
 from patchscale.report.comparison import Difference
 from patchscale.report.scaling import SizeEffect
 
 SIGNIFICANCE = 0.05
+POWER = 0.8
+NORMAL = NormalDist()
 WORDS = {
     "prior": "the training prior",
     "persistence": "persistence",
@@ -14,6 +19,8 @@ WORDS = {
     "har_logistic": "the HAR logistic",
     "boosting": "gradient boosting",
 }
+SIMPLE = ("prior", "persistence", "vol_logistic", "har_logistic")
+"""Rivals among which the bar is chosen: boosting has chosen its trees on the validation days."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +40,17 @@ class Scope:
     searched: Collection[str]
     """Budgets whose settings a search chose."""
     cells: int
-    tried: int
-    """Settings and thresholds."""
+    strategies: int
+    """Strategies that are judged on the test days."""
+    lucky_sharpe: float
+    """Sharpe ratio that luck alone gives the best of them."""
 
 
 def finding(
     market: str,
     budgets: list[str],
-    cells: dict[str, Difference],
+    ensembles: dict[str, Difference],
+    singles: dict[str, Difference],
     skill: dict[str, float | None],
     effects: dict[str, SizeEffect],
 ) -> str:
@@ -52,15 +62,15 @@ def finding(
         Name of the series.
     budgets
         Trained sizes, smallest first.
-    cells
-        For each trained cell its comparison with the volatility logistic.
+    ensembles, singles
+        For each trained cell the comparisons with the bar of its ensemble of seeds and of its
+        single seeds on average.
     skill
-        For each trained cell the Sharpe ratio deflated by all that the study tried, None without
-        trades.
+        Deflated Sharpe ratio of each trained cell that traded often enough to tell.
     effects
         For each horizon with two sizes the effect of size on the test days.
     """
-    if not cells:
+    if not ensembles:
         return "No cell has been trained, so nothing can be said yet."
     sure = {name: row for name, row in effects.items() if row.slope_p_holm < SIGNIFICANCE}
     falls = [name for name, row in sure.items() if row.slope.value < 0]
@@ -78,20 +88,26 @@ def finding(
             f"{market} measurably better at {_names(falls, 'no horizon')} and measurably worse at "
             f"{_names(rises, 'none')}"
         )
-    known = {name: row for name, row in cells.items() if row.dm_p_holm < SIGNIFICANCE}
-    better = [name for name, row in known.items() if row.vs_vol_logistic.value < 0]
-    worse = [name for name, row in known.items() if row.vs_vol_logistic.value > 0]
+    (better, worse), (better_alone, worse_alone) = map(_measurable, (ensembles, singles))
     compared = (
-        f"{_names(better, 'none')} of the {len(cells)} transformers trained forecasts it "
-        f"measurably better than a regression on recent volatility"
+        f"{better} of the {len(ensembles)} transformers trained forecast it measurably better than "
+        f"{WORDS[BENCHMARK]} and {worse} measurably worse as ensembles of seeds, {better_alone} "
+        f"and {worse_alone} as single seeds on average"
     )
-    if worse:
-        compared += f" and {_names(worse, '')} measurably worse"
     earned = [name for name, p in skill.items() if (p or 0) >= 1 - SIGNIFICANCE]
+    seldom = len(ensembles) - len(skill)
     traded = (
         f"trading on {_names(earned, 'none')} of them earned more after costs than luck explains"
     )
+    if seldom:
+        traded += f", {seldom} of them having traded too seldom to tell"
     return f"{size}; {compared}; and {traded}."
+
+
+def _measurable(cells: dict[str, Difference]) -> tuple[int, int]:
+    """Return how many cells are measurably better than the bar, and how many worse."""
+    known = [row.vs_bar.value for row in cells.values() if row.dm_p_holm < SIGNIFICANCE]
+    return sum(gap < 0 for gap in known), sum(gap > 0 for gap in known)
 
 
 def certainty(scope: Scope, effects: dict[str, SizeEffect], best: dict[str, str]) -> str:
@@ -110,13 +126,14 @@ def certainty(scope: Scope, effects: dict[str, SizeEffect], best: dict[str, str]
         f"How sure: the test is {scope.days} days up to {scope.as_of}, "
         f"{scope.positives} of them positive by horizon. Measurably means p < 0.05 after "
         f"Holm's correction for {len(effects)} slopes and {scope.cells} cells; what trading "
-        f"earned is set against the best of {scope.tried:,} settings and thresholds tried."
+        f"earned is set against the Sharpe ratio of {scope.lucky_sharpe:.1f} that luck alone gives "
+        f"the best of {scope.strategies} strategies."
     ]
     if effects:
-        widths = sorted((row.slope.high - row.slope.low) / 2 for row in effects.values())
+        seen = sorted(detectable(row.slope, len(effects)) for row in effects.values())
         said.append(
-            f"A change of log-loss smaller than {widths[0]:.2f} to {widths[-1]:.2f} per tenfold N "
-            f"could not have been seen."
+            f"A change of log-loss of {seen[0]:.3f} to {seen[-1]:.3f} per tenfold N, by horizon, "
+            f"would have been seen with a power of {100 * POWER:.0f} %; a smaller one perhaps not."
         )
     if scope.once:
         said.append(f"Trained with one seed: {', '.join(scope.once)}.")
@@ -135,6 +152,15 @@ def certainty(scope: Scope, effects: dict[str, SizeEffect], best: dict[str, str]
             f"{', '.join(rest)}: a difference between sizes may be one of tuning."
         )
     return " ".join(said)
+
+
+def detectable(estimate: Estimate, tests: int) -> float:
+    """Return the effect that a test finds with a power of 80 %, the strictest of Holm's tests.
+
+    The error of the estimate is taken from its 95 % interval, as if it were normal.
+    """
+    error = (estimate.high - estimate.low) / 2 / NORMAL.inv_cdf(1 - SIGNIFICANCE / 2)
+    return error * (NORMAL.inv_cdf(1 - SIGNIFICANCE / (2 * tests)) + NORMAL.inv_cdf(POWER))
 
 
 def _names(names: list[str], nothing: str) -> str:

@@ -1,97 +1,15 @@
 """Page docs/results.md: the finding, its certainty, and every figure with its interval."""
 
-from dataclasses import dataclass
-from typing import Any
-
-from patchscale.backtest.bootstrap import DRAWS, block_length
-from patchscale.backtest.judge import BENCHMARK, Judgement
-from patchscale.backtest.returns import deflated_sharpe
+from patchscale.backtest.bootstrap import DRAWS
+from patchscale.backtest.judge import BENCHMARK
+from patchscale.backtest.trading import FEW_TRADES
 from patchscale.report import finding, tables
-from patchscale.report.comparison import Difference, HorizonComparison
-from patchscale.report.figures import LossPanel
-from patchscale.report.scaling import SizeEffect
-from patchscale.study.params import Params
+from patchscale.report.results import Results
 
 RULES = {
     "precision": "highest precision on validation",
     "youden": "highest recall less false alarms on validation",
 }
-
-
-@dataclass(frozen=True)
-class Results:
-    """All figures that the report shows."""
-
-    params: Params
-    n_params: dict[str, int]
-    """Counted parameters of every cell."""
-    trained: dict[str, Judgement]
-    """Judgements of the trained cells."""
-    baselines: dict[str, dict[str, Judgement]]
-    """For each horizon the judgements of its baselines."""
-    comparisons: dict[str, HorizonComparison]
-    searched: dict[str, dict[str, Any]]
-    """For each search that was made its figures in metrics/hpo."""
-    tried: int
-    """Settings and thresholds of all searches and strategies."""
-    as_of: str
-
-    @property
-    def effects(self) -> dict[str, SizeEffect]:
-        """Effect of size on the test days, for each horizon with two sizes."""
-        rows = self.comparisons.items()
-        return {horizon: row.effects["test"] for horizon, row in rows if row.effects}
-
-    @property
-    def skill(self) -> dict[str, float | None]:
-        """Sharpe ratio of each trained cell, deflated by all that the study tried."""
-        rows = self.trained.items()
-        return {cell: deflated_sharpe(row.strategy, self.tried) for cell, row in rows}
-
-    @property
-    def differences(self) -> dict[str, Difference]:
-        """Comparison of each trained cell with the benchmark."""
-        horizons = {cell: self.params.cells[cell].horizon for cell in self.trained}
-        return {cell: self.comparisons[h].differences[cell] for cell, h in horizons.items()}
-
-    @property
-    def trained_budgets(self) -> list[str]:
-        """Budgets with trained cells, smallest first."""
-        return list(dict.fromkeys(self.params.cells[cell].budget for cell in self.trained))
-
-    @property
-    def searched_budgets(self) -> set[str]:
-        """Budgets whose settings a search chose."""
-        searched = {self.params.cells[cell].budget for cell in self.searched}
-        return {name for name in self.params.budgets if self.params.source_of(name) in searched}
-
-    def cells_of(self, horizon: str) -> dict[str, Judgement | None]:
-        """Return the judgements of a horizon's cells, None of a cell that is not trained."""
-        rows = self.params.cells.items()
-        return {cell: self.trained.get(cell) for cell, row in rows if row.horizon == horizon}
-
-    def forecasts_of(self, horizon: str) -> dict[str, Judgement | None]:
-        """Return the judgements of a horizon's cells, as `cells_of` does, and of its baselines."""
-        base = self.baselines[horizon]
-        return self.cells_of(horizon) | {name: base[name] for name in finding.WORDS}
-
-    def loss_panels(self) -> dict[str, LossPanel]:
-        """Return the panel of each horizon in the figure of loss against size."""
-        panels = {}
-        for horizon, ahead in self.params.horizons.items():
-            base = {name: row.test for name, row in self.baselines[horizon].items()}
-            cells = [
-                (self.params.cells[cell].budget, self.n_params[cell], row)
-                for cell, row in self.cells_of(horizon).items()
-            ]
-            panels[horizon] = LossPanel(
-                sessions=ahead,
-                n=base[BENCHMARK].n,
-                cells=[(budget, n_params, row.test) for budget, n_params, row in cells if row],
-                absent=[(budget, n_params) for budget, n_params, row in cells if not row],
-                baselines={name: test.log_loss.value for name, test in base.items()},
-            )
-        return panels
 
 
 def page(results: Results) -> str:
@@ -103,6 +21,7 @@ def page(results: Results) -> str:
         about_data(results),
         "![Test log-loss against parameters](../plots/loss_vs_n.svg)",
         *size_sections(results),
+        *bar_sections(results),
         *forecast_sections(results),
         *calibration_sections(results),
         *trading_sections(results),
@@ -120,29 +39,58 @@ def one_line(text: str) -> str:
 
 def about_data(results: Results) -> str:
     """Return the paragraph on the data and the intervals."""
-    data, blocks = results.params.data, [block_length(h) for h in results.params.horizons.values()]
+    data = results.params.data
+    judged = [row for h in results.comparisons for row in results.forecasts_of(h).values() if row]
+    blocks = [scores.block for row in judged for scores in (row.val, row.test)]
     return one_line(f"""
         Data: `{results.params.dataset}`, {data.start} to {results.as_of}; validation from
         {data.validation_from}, test from {data.test_from}. Brackets are 95 % intervals:
-        {DRAWS:,} stationary-bootstrap samples of days, mean block {_span(blocks)}, the same for all
-        forecasts. Judged is the mean of a cell's seeds; what the seeds reach alone stands beside
-        it. What is undefined has its reason in [metrics/backtest/](../metrics/backtest); so has an
-        interval where more than 5 % of the samples have no such figure.
+        {DRAWS:,} stationary-bootstrap samples of days. The mean block length follows from the daily
+        losses, differences or returns themselves (Politis and White 2004) and is at least the
+        horizon; for losses it is {_span(blocks)} days. What is undefined has its reason in
+        [metrics/backtest/](../metrics/backtest); so has an interval where more than 5 % of the
+        samples have no such figure.
     """)
 
 
 def size_sections(results: Results) -> list[str]:
     """Return the sections on the change of the loss with size."""
+    said: dict[str, list[str]] = {}
+    for name, row in results.effects.items():
+        said.setdefault(row.power_law.says, []).append(name)
+    fits = "; ".join(f"at {', '.join(names)} {fit}" for fit, names in said.items())
+    law = f"The law E + A N^-alpha on the test days: {fits}." if fits else ""
     return [
         "## Does the loss fall with size?",
         tables.sizes_table(results.comparisons),
-        one_line("""
+        one_line(f"""
             The change is a least-squares line through the mean losses of single seeds; its samples
-            draw days and seeds anew. Holm's correction is for the horizons. Jonckheere and Terpstra
-            rank the seeds: -1 where every seed of a bigger size has the lower loss, beside the
-            smallest p that so few seeds can give. Early stopping looked at the validation days, so
-            their losses are too good.
+            draw days and seeds anew. Where a size has one seed, the noise of seeds is not in it.
+            Holm's correction is for the horizons. A training that may stop early looks at the
+            validation days, whose losses are then too good. {law}
         """),
+    ]
+
+
+def bar_sections(results: Results) -> list[str]:
+    """Return the sections on the bar and how it was chosen."""
+    losses = {
+        name: sum(row[name].val.log_loss.value for row in results.baselines.values())
+        for name in finding.SIMPLE
+    }
+    lower = [finding.WORDS[name] for name in losses if losses[name] < losses[BENCHMARK]]
+    if lower:
+        chosen = f"though on these days {' and '.join(lower)} had a lower mean log-loss"
+    else:
+        chosen = "the simple rival of lowest mean log-loss on the validation days"
+    return [
+        "## The bar",
+        one_line(f"""
+            What a transformer has to beat is {finding.WORDS[BENCHMARK]}, {chosen}. The test days
+            had no part in this choice. Gradient boosting is no candidate: it chose its number of
+            trees on these validation days.
+        """),
+        tables.bar_table(results.baselines),
     ]
 
 
@@ -170,7 +118,12 @@ def the_finding(results: Results) -> str:
     """Return the finding in one sentence."""
     market = f"`{results.params.data.series}`"
     return finding.finding(
-        market, results.trained_budgets, results.differences, results.skill, results.effects
+        market,
+        results.trained_budgets,
+        results.differences,
+        results.singles,
+        results.evidence,
+        results.effects,
     )
 
 
@@ -195,7 +148,8 @@ def how_sure(results: Results) -> str:
         once=[name for name in results.trained_budgets if budgets[name].run.seeds == 1],
         searched=results.searched_budgets,
         cells=len(results.trained),
-        tried=results.tried,
+        strategies=results.strategies,
+        lucky_sharpe=results.lucky_sharpe,
     )
     return finding.certainty(scope, results.effects, lowest)
 
@@ -219,19 +173,34 @@ def forecast_sections(results: Results) -> list[str]:
             ),
         ]
     explained = f"""
-        Precision and recall are at the threshold frozen on validation: {RULES[rule.rule]} at a
-        recall of at least {rule.min_recall:.0%}. p range is the span of the probabilities; below
-        0.2 it is called collapsed. Skill is the share of the volatility logistic's log-loss that is
-        saved, with p of Diebold and Mariano's test, in brackets corrected for all
-        {len(results.trained)} cells by Holm. The confidence set holds the best forecast with 95 %
-        probability. Gradient boosting has as many trees as are best on validation, as transformers
-        have epochs.
+        Judged is the ensemble, the mean probability of a cell's seeds. Two columns are of single
+        seeds instead: their log-losses, and the skill of the mean of these. Precision and recall
+        are at the threshold frozen on validation: {RULES[rule.rule]} at a recall of at least
+        {rule.min_recall:.0%}. p range is the span of the probabilities; below 0.2 it is called
+        collapsed. Skill is the share of the bar's log-loss that is saved, with p of Diebold and
+        Mariano's test, in brackets corrected for all {len(results.trained)} cells by Holm,
+        ensembles and single seeds each for themselves. The confidence set holds the best ensemble
+        or rival with 95 % probability. Gradient boosting has as many trees as are best on
+        validation.
     """
     return [
         *sections,
         one_line(explained),
-        "![Skill over the volatility logistic](../plots/skill.svg)",
+        *block_sections(results),
+        "![Skill over the bar](../plots/skill.svg)",
         "![Precision and recall](../plots/precision_recall.svg)",
+    ]
+
+
+def block_sections(results: Results) -> list[str]:
+    """Return the folded table of p-values at other block lengths; nothing without a cell."""
+    if not results.trained:
+        return []
+    return [
+        "<details><summary>Do the p-values depend on the block length?</summary>",
+        "Lengths are in days; the p-values of Diebold and Mariano are not corrected here.",
+        tables.blocks_table(results.singles, results.differences),
+        "</details>",
     ]
 
 
@@ -249,16 +218,19 @@ def trading_sections(results: Results) -> list[str]:
         {tables.with_interval(held.sharpe, ".2f")}, max drawdown {held.max_drawdown:.1%}. A
         signal after the close of t is traded at the open of t+1 and left at the first touch of the
         target or at the close of t+H; Sharpe and drawdown are at {first.cost_bps:g} bp a side.
-        The label is measured from the close, the trade from the next open: hence the label hit rate
-        beside the trades won. The probability of skill is the probabilistic Sharpe ratio, then
-        deflated by the settings and thresholds tried for that strategy, then by all
-        {results.tried:,} of the study; 0.95 would be evidence. Tries are taken for independent,
-        which asks for too much. An index level cannot be bought: these are gross of financing and
-        tracking.
+        Cash earns {first.cash_rate:.2%} a year on sessions without a position; the Sharpe ratio is
+        that of returns in excess of cash. The label is measured from the close, the trade from the
+        next open: hence the label hit rate beside the trades won. The probability of skill is the
+        probabilistic Sharpe ratio, then the deflated one; 0.95 would be evidence. With fewer than
+        {FEW_TRADES} trades neither is evidence either way. Deflated means as the best of the
+        {results.strategies} strategies judged on these sessions, those of trained cells and of
+        baselines: luck alone gives the best of so many a Sharpe ratio of
+        {results.lucky_sharpe:.2f}. They are taken for independent, which asks for too much. An
+        index level cannot be bought: these are gross of financing and tracking.
     """
     return [
         f"## What trading it was worth, {first.sessions} sessions to {results.as_of}",
-        tables.strategies_table(rows, results.tried),
+        tables.strategies_table(rows, results.strategies),
         one_line(explained),
         "![Wealth in the test year](../plots/equity.svg)",
     ]

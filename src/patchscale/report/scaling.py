@@ -5,27 +5,15 @@ are seeds, never trials or days.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from patchscale.backtest.bootstrap import DRAWS, SEED, Estimate, drawn, mean, p_value
+from patchscale.backtest.bootstrap import DRAWS, SEED, Estimate, block_length, drawn, mean, p_value
 
 EXPONENTS = np.geomspace(0.02, 2.0, 47)
 """Exponents tried for the power law, from an almost flat curve to a steep one."""
-
-
-@dataclass(frozen=True)
-class Trend:
-    """Test of Jonckheere and Terpstra that losses are ordered by size."""
-
-    trend: float
-    """From -1, every seed of a bigger size has the lower loss, to 1."""
-    trend_p: float
-    """Two-sided."""
-    trend_least_p: float
-    """Smallest p-value that the number of seeds allows."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +31,7 @@ class PowerLaw:
 
 
 @dataclass(frozen=True)
-class SizeEffect(Trend):
+class SizeEffect:
     """Effect of the number of parameters on the loss, on the days of one subset."""
 
     days: int
@@ -58,7 +46,7 @@ class SizeEffect(Trend):
 
 
 def size_effect(losses: Sequence[np.ndarray], n_params: np.ndarray, horizon: int) -> SizeEffect:
-    """Return slope, trend and power law of the losses of single seeds.
+    """Return slope and power law of the losses of single seeds.
 
     Parameters
     ----------
@@ -68,12 +56,13 @@ def size_effect(losses: Sequence[np.ndarray], n_params: np.ndarray, horizon: int
     n_params
         Counted parameters, shape (sizes,).
     horizon
-        Sets the mean block length.
+        Least mean block length. The length is that of the daily slopes.
     """
-    point, draws = size_losses(losses, horizon)
+    by_size = np.column_stack([each.mean(axis=1) for each in losses])
+    block = block_length(by_size @ slope_weights(n_params), horizon)
+    point, draws = size_losses(losses, block)
     change, p = slope(point, draws, n_params)
     return SizeEffect(
-        **vars(trend([each.mean(axis=0) for each in losses])),
         days=len(losses[0]),
         seeds=[each.shape[1] for each in losses],
         slope=change,
@@ -82,15 +71,15 @@ def size_effect(losses: Sequence[np.ndarray], n_params: np.ndarray, horizon: int
     )
 
 
-def size_losses(losses: Sequence[np.ndarray], horizon: int) -> tuple[np.ndarray, np.ndarray]:
+def size_losses(losses: Sequence[np.ndarray], block: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean loss of each size, for the sample and for every draw of days and seeds.
 
     Parameters
     ----------
     losses
         For each size the daily losses of its seeds on the same days, shape (days, seeds).
-    horizon
-        Sets the mean block length.
+    block
+        Mean block length in days.
 
     Returns
     -------
@@ -100,14 +89,21 @@ def size_losses(losses: Sequence[np.ndarray], horizon: int) -> tuple[np.ndarray,
     columns = []
     for of_size in losses:
         seeds = of_size.shape[1]
-        by_seed = np.column_stack([_drawn_means(alone, horizon) for alone in of_size.T])
+        by_seed = np.column_stack([_drawn_means(alone, block) for alone in of_size.T])
         shares = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS) / seeds
         columns.append((by_seed * shares).sum(axis=1))
     return np.array([of_size.mean() for of_size in losses]), np.column_stack(columns)
 
 
-def _drawn_means(daily: np.ndarray, horizon: int) -> np.ndarray:
-    return drawn(lambda days: {"mean": mean(days, daily)}, len(daily), horizon)["mean"]
+def _drawn_means(daily: np.ndarray, block: int) -> np.ndarray:
+    return drawn(lambda days: {"mean": mean(days, daily)}, len(daily), block)["mean"]
+
+
+def slope_weights(n_params: np.ndarray) -> np.ndarray:
+    """Return the weights with which losses add up to their least-squares slope per tenfold N."""
+    x = np.log10(n_params)
+    weights: np.ndarray = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    return weights
 
 
 def slope(point: np.ndarray, draws: np.ndarray, n_params: np.ndarray) -> tuple[Estimate, float]:
@@ -120,57 +116,9 @@ def slope(point: np.ndarray, draws: np.ndarray, n_params: np.ndarray) -> tuple[E
     n_params
         Counted parameters, shape (sizes,).
     """
-    x = np.log10(n_params)
-    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    weights = slope_weights(n_params)
     of_draws = draws @ weights
     return Estimate.of(point @ weights, of_draws), p_value(of_draws)
-
-
-def trend(losses: Sequence[np.ndarray]) -> Trend:
-    """Return the Jonckheere-Terpstra test that losses are ordered by size.
-
-    The null distribution is that of all assignments of the losses to the sizes, or of 10,000
-    random ones if there are more.
-
-    Parameters
-    ----------
-    losses
-        For each size, ascending, the mean loss of each seed; shape (seeds,).
-
-    References
-    ----------
-    Jonckheere (1954), "A Distribution-Free k-Sample Test Against Ordered Alternatives", Biometrika.
-    """
-    loss = np.concatenate(losses)
-    size = np.repeat(np.arange(len(losses)), [len(each) for each in losses])
-    assignments = math.factorial(len(loss)) // math.prod(
-        math.factorial(len(each)) for each in losses
-    )
-    if assignments <= DRAWS:
-        assigned = np.array(list(_arrangements(size.tolist())))
-    else:
-        assigned = np.random.default_rng(SEED).permuted(np.tile(size, (DRAWS, 1)), axis=1)
-        assigned[0] = size
-    above = np.sign(loss[:, None] - loss)
-    agreement = (np.sign(assigned[:, :, None] - assigned[:, None, :]) * above).sum(axis=(1, 2))
-    pairs = np.sign(abs(size[:, None] - size)).sum()
-    found = (np.sign(size[:, None] - size) * above).sum()
-    return Trend(
-        trend=float(found / pairs),
-        trend_p=float((abs(agreement) >= abs(found)).mean()),
-        trend_least_p=min(1.0, 2 / assignments),
-    )
-
-
-def _arrangements(values: list[int]) -> Iterator[list[int]]:
-    """Yield the distinct orders of the values."""
-    if not values:
-        yield []
-    for first in sorted(set(values)):
-        rest = values.copy()
-        rest.remove(first)
-        for others in _arrangements(rest):
-            yield [first, *others]
 
 
 def power_law(point: np.ndarray, draws: np.ndarray, n_params: np.ndarray) -> PowerLaw:

@@ -8,7 +8,7 @@ from patchscale.backtest.bootstrap import Estimate
 from patchscale.backtest.judge import Judgement
 from patchscale.backtest.returns import deflated_sharpe
 from patchscale.backtest.scores import Scores, SeedScores
-from patchscale.backtest.trading import Strategy
+from patchscale.backtest.trading import FEW_TRADES, Strategy
 from patchscale.report.comparison import Difference, HorizonComparison
 from patchscale.report.finding import SIGNIFICANCE, WORDS
 
@@ -38,7 +38,7 @@ def sizes_table(horizons: dict[str, HorizonComparison]) -> str:
     for horizon, row in horizons.items():
         for subset, where in (("test", "test"), ("val", "validation")):
             if subset not in row.effects:
-                rows.append([horizon, where, str(row.sizes), *[""] * 4, "needs two sizes"])
+                rows.append([horizon, where, str(row.sizes), "", "needs two sizes", ""])
                 continue
             found = row.effects[subset]
             rows.append(
@@ -49,9 +49,6 @@ def sizes_table(horizons: dict[str, HorizonComparison]) -> str:
                     str(found.days),
                     with_interval(found.slope, "+.4f"),
                     f"{p_text(found.slope_p)} ({p_text(found.slope_p_holm)})",
-                    f"{found.trend:+.2f}, p {p_text(found.trend_p)} "
-                    f"(least {p_text(found.trend_least_p)})",
-                    found.power_law.says,
                 ]
             )
     return table(
@@ -62,11 +59,19 @@ def sizes_table(horizons: dict[str, HorizonComparison]) -> str:
             "n",
             "change of log-loss per tenfold N",
             "p (Holm)",
-            "Jonckheere-Terpstra over seeds",
-            "E + A N^-alpha",
         ],
         rows,
     )
+
+
+def bar_table(baselines: dict[str, dict[str, Judgement]]) -> str:
+    """Return the table of the baselines' log-losses at each horizon, and of their means."""
+    rows = []
+    for name, words in WORDS.items():
+        losses = [row[name].val.log_loss for row in baselines.values()]
+        mean = sum(loss.value for loss in losses) / len(losses)
+        rows.append([words, f"{mean:.4f}", *map(with_interval, losses)])
+    return table(["validation log-loss", "mean", *baselines], rows)
 
 
 def forecasts_table(
@@ -89,7 +94,7 @@ def forecasts_table(
     for name, judged in forecasts.items():
         size = f"{n_params[name]:,}" if name in n_params else ""
         if judged is None:
-            lines.append([name, size, "not run", *[""] * 7])
+            lines.append([name, size, "not run", *[""] * 8])
             continue
         test, chance = judged.test, comparison.confidence_set[name]
         lines.append(
@@ -102,6 +107,7 @@ def forecasts_table(
                 f"{test.p_range:.2f}{' collapsed' if test.collapsed else ''}",
                 with_interval(test.auc),
                 with_interval(test.log_loss),
+                _skill(comparison.singles.get(name)),
                 _skill(comparison.differences.get(name)),
                 f"{'in' if chance >= SIGNIFICANCE else 'out'}, p {p_text(chance)}",
             ]
@@ -110,13 +116,14 @@ def forecasts_table(
         [
             "forecast",
             "N",
-            "seeds: log-loss of each alone",
+            "single seeds: mean log-loss, range",
             "precision of signals",
             "recall",
             "p range",
             "AUC",
-            "log-loss",
-            "skill over the volatility logistic, p (Holm)",
+            "log-loss of the ensemble or rival",
+            "skill of single seeds over the bar, p (Holm)",
+            "skill of the ensemble or rival, p (Holm)",
             "confidence set",
         ],
         lines,
@@ -131,9 +138,23 @@ def _skill(found: Difference | None) -> str:
 
 
 def _seeds(seeds: dict[str, SeedScores]) -> str:
-    losses = sorted(scores.log_loss for scores in seeds.values())
-    ends = losses if len(losses) < 2 else [losses[0], losses[-1]]
-    return f"{len(losses)}: {' to '.join(f'{loss:.3f}' for loss in ends)}" if losses else ""
+    losses = [scores.log_loss for scores in seeds.values()]
+    if not losses:
+        return ""
+    spread = f", {min(losses):.3f} to {max(losses):.3f}" if len(losses) > 1 else ""
+    return f"{len(losses)}: {sum(losses) / len(losses):.3f}{spread}"
+
+
+def blocks_table(singles: dict[str, Difference], ensembles: dict[str, Difference]) -> str:
+    """Return the table of each cell's p-values against the bar at three block lengths."""
+
+    def of(row: Difference) -> list[str]:
+        p = (row.dm_p_half_block, row.dm_p, row.dm_p_twice_block)
+        return [str(row.block), " / ".join(map(p_text, p))]
+
+    rows = [[cell, *of(singles[cell]), *of(ensembles[cell])] for cell in singles]
+    p = "p at half / once / twice"
+    return table(["cell", "block of single seeds", p, "block of the ensemble", p], rows)
 
 
 def calibration_table(rows: dict[str, Scores]) -> str:
@@ -167,20 +188,21 @@ def calibration_table(rows: dict[str, Scores]) -> str:
     )
 
 
-def strategies_table(rows: dict[str, Strategy], tried: int) -> str:
+def strategies_table(rows: dict[str, Strategy], judged: int) -> str:
     """Return the table of the strategies' trades and returns.
 
-    Their Sharpe ratios are deflated by their own tries, and by all `tried` of the study.
+    Their Sharpe ratios are deflated by the number of strategies judged on the same sessions.
     """
     costs = sorted(next(iter(rows.values())).total_return_at_bps, key=float)
     lines = []
     for name, row in rows.items():
         skill = (
-            f"{row.probabilistic_sharpe:.2f}, {row.deflated_sharpe:.2f} of "
-            f"{row.search_trials + row.thresholds}, {deflated_sharpe(row, tried):.2f}"
-            if row.trades
+            f"{row.probabilistic_sharpe:.2f}, {deflated_sharpe(row, judged):.2f}"
+            if row.sharpe_error is not None
             else ""
         )
+        if row.trades < FEW_TRADES:
+            skill = f"{skill} no evidence either way".strip()
         lines.append(
             [
                 name,
@@ -203,7 +225,7 @@ def strategies_table(rows: dict[str, Strategy], tried: int) -> str:
             f"return at {' / '.join(costs)} bp a side",
             "mean return a year minus buy and hold",
             "Sharpe",
-            "probability of skill: alone, of its own tries, of all",
+            "probability of skill: alone, as the best of all",
             "max drawdown",
         ],
         lines,

@@ -260,10 +260,11 @@ class Threshold(Section):
 
 
 class Backtest(Section):
-    """Threshold rule, and costs per side in basis points."""
+    """Threshold rule, costs per side in basis points, and what cash earns a year."""
 
     threshold: Threshold
     cost_bps: Cost
+    cash_rate: Share
     sensitivity_bps: list[Cost]
 
 
