@@ -21,6 +21,8 @@ CHECKED = Path("data/params.checked")
 HEADLINE = Path("metrics/headline.json")
 SCALING = Path("metrics/scaling.json")
 SCALING_CSV = Path("plots/scaling.csv")
+VERDICT = Path("metrics/verdict.json")
+VERDICT_CSV = Path("plots/verdict.csv")
 RESULTS = Path("docs/results.md")
 
 
@@ -105,6 +107,11 @@ def card(cell: str) -> Path:
 def predictions(cell: str) -> Path:
     """Return the path of the probabilities of validation and test dates, without labels."""
     return Path(f"data/predictions/{safe(cell)}.arrow")
+
+
+def walk(name: str) -> Path:
+    """Return the path of the probabilities of a budget, or of `baselines`, in the test years."""
+    return Path(f"data/walk/{safe(name)}.arrow")
 
 
 def train_metrics(cell: str) -> Path:
