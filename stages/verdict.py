@@ -17,8 +17,8 @@ from patchscale.verdict.forecasts import (
     with_labels,
 )
 from patchscale.verdict.losses import Size, yearly
-from patchscale.verdict.result import judge
-from patchscale.verdict.tables import table
+from patchscale.verdict.result import Verdict, judge, no_verdict
+from patchscale.verdict.tables import COLUMNS, table
 
 DECIMALS = 12
 
@@ -33,6 +33,9 @@ def main() -> None:
     }
     path = paths.walk("baselines")
     forecasts = read_forecasts(path, RIVALS)
+    if forecasts.empty:
+        write(no_verdict(list(params.budgets)), pd.DataFrame(columns=COLUMNS))
+        return
     refuse_gaps(forecasts, list(params.horizons))
     forecasts = with_labels(path, forecasts, labels)
     bar, baselines = choose_bar(forecasts), yearly(forecasts)
@@ -48,15 +51,19 @@ def main() -> None:
             mean_parameters(params, budget),
             yearly(with_labels(path, with_ensemble(walked), labels)),
         )
-    write_json(paths.VERDICT, flatten(judge(sizes, not_walked, baselines, bar)))
-    write_csv(paths.VERDICT_CSV, table(sizes, baselines, bar), DECIMALS)
+    write(judge(sizes, not_walked, baselines, bar), table(sizes, baselines, bar))
+
+
+def write(verdict: Verdict, rows: pd.DataFrame) -> None:
+    write_json(paths.VERDICT, flatten(verdict))
+    write_csv(paths.VERDICT_CSV, rows, DECIMALS)
 
 
 def refuse_gaps(baselines: pd.DataFrame, horizons: list[str]) -> None:
-    """Refuse baselines that lack a horizon in a year, or all of them."""
+    """Refuse baselines that lack a horizon in a year."""
     pairs = baselines[["horizon", "year"]].drop_duplicates()
     years = pairs["year"].nunique()
-    if not years or set(pairs["horizon"]) != set(horizons) or len(pairs) != years * len(horizons):
+    if set(pairs["horizon"]) != set(horizons) or len(pairs) != years * len(horizons):
         raise InputError(
             f"{paths.walk('baselines')}: {len(pairs)} of horizon and year; each of "
             f"{', '.join(horizons)} is needed in every test year; `dvc repro` makes them"

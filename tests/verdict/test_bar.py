@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import log_loss
-from walked import RIVALS, forecasts_of, labels_of
+from verdict_study import RIVALS, forecasts_of, labels_of
 
 from patchscale.verdict.bar import choose_bar
 

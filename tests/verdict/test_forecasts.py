@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from walked import forecasts_of, labels_of
+from verdict_study import forecasts_of, labels_of
 
 from patchscale.study.errors import InputError
 from patchscale.study.files import write_arrow

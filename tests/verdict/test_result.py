@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import log_loss
-from walked import EIGHT, N_PARAMS, RIVALS, forecasts_of, labels_of
+from verdict_study import EIGHT, N_PARAMS, RIVALS, forecasts_of, labels_of
 
 from patchscale.backtest.flatten import flatten, restore
 from patchscale.verdict.bar import Bar, choose_bar

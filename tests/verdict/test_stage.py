@@ -11,11 +11,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import ROOT
-from walked import EIGHT, walked_study
+from verdict_study import EIGHT, walked_study
 
+from patchscale.backtest.flatten import restore
 from patchscale.study import paths
 from patchscale.study.errors import InputError
 from patchscale.study.files import read_arrow, write_arrow
+from patchscale.verdict.result import Verdict, no_verdict
 
 SEEDS = {"20K": 3, "200K": 2, "2M": 3, "20M": 1}
 NOISE = {"20K": 0.3, "200K": 0.5, "2M": 0.6, "20M": 1.0}
@@ -121,9 +123,23 @@ def test_a_budget_that_lacks_years_is_named_with_them(study, monkeypatch):
     assert recomputed(study).returncode == 0
 
 
-def test_labels_of_purged_days_of_the_fixed_division_are_read(study):
-    """Other years' test days lie there; without their labels the stage would refuse them."""
-    assert "purged" in set(read_arrow(study / paths.split("h1"))["contiguous"])
+def test_a_study_without_test_years_has_an_empty_verdict(study, monkeypatch):
+    for name in ("baselines", *SEEDS):
+        change(study / paths.walk(name), lambda table: table[:0])
+    verdict = judged(study, monkeypatch)
+    assert (verdict["years"], verdict["bar"], verdict["primary"]) == ([], None, None)
+    assert verdict["not_walked"] == ["20K", "200K", "2M", "20M", "200M", "2B"]
+    assert restore(Verdict, verdict) == no_verdict(verdict["not_walked"])
+    assert pd.read_csv(paths.VERDICT_CSV).empty
+    assert recomputed(study).returncode == 0
+
+
+def test_test_days_that_the_fixed_division_purges_are_judged(study, monkeypatch):
+    split, walk = read_arrow(study / paths.split("h1")), read_arrow(study / paths.walk("2M"))
+    purged = split[split["contiguous"] == "purged"]["date"]
+    assert purged.isin(walk[walk["subset"] == "test"]["date"]).all()
+    judged(study, monkeypatch)
+    assert (pd.read_csv(paths.VERDICT_CSV)["n"] == 40).all()
 
 
 @pytest.mark.parametrize(
@@ -131,7 +147,6 @@ def test_labels_of_purged_days_of_the_fixed_division_are_read(study):
     [
         ("2M", lambda t: t.drop(t.index[3]), "data/walk/2M.arrow: other days than those"),
         ("2M", lambda t: t.assign(p_seed0=2.0), "data/walk/2M.arrow: p_seed0: a probability"),
-        ("baselines", lambda t: t[:0], "data/walk/baselines.arrow: 0 of horizon and year; each"),
         (
             "baselines",
             lambda t: t[(t["year"] != 2009) | (t["horizon"] != "h2")],

@@ -74,6 +74,11 @@ def hpo(cell: str, name: str) -> Path:
     return best(cell).with_name(name)
 
 
+def walk(name: str) -> Path:
+    """Return the path of the probabilities of all test years, of a budget or of the baselines."""
+    return Path(f"data/walk/{safe(name)}.arrow")
+
+
 def costs(cell: str) -> Path:
     """Return the path of the seconds and memory of a search's trials (ignored by git)."""
     return Path(f"runs/hpo-{safe(cell)}/costs.arrow")
@@ -107,11 +112,6 @@ def card(cell: str) -> Path:
 def predictions(cell: str) -> Path:
     """Return the path of the probabilities of validation and test dates, without labels."""
     return Path(f"data/predictions/{safe(cell)}.arrow")
-
-
-def walk(name: str) -> Path:
-    """Return the path of the probabilities of a budget, or of `baselines`, in the test years."""
-    return Path(f"data/walk/{safe(name)}.arrow")
 
 
 def train_metrics(cell: str) -> Path:

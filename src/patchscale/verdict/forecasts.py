@@ -27,7 +27,7 @@ def read_forecasts(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 
     Returns
     -------
-    The table in order of horizon, year and date; without rows if the budget is not walked.
+    The table in order of horizon, year and date; without rows where nothing is walked.
 
     Raises
     ------
@@ -52,7 +52,8 @@ def read_forecasts(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
         raise InputError(f"{path}: subset: val or test is needed, with forecasts; {RESTORE}")
     if table.duplicated(["horizon", "year", "date"]).any():
         raise InputError(f"{path}: date: a day of a year occurs twice; {RESTORE}")
-    return table.sort_values(["horizon", "year", "date"], ignore_index=True)
+    ordered = table.sort_values(["horizon", "year", "date"], ignore_index=True)
+    return ordered.astype(dict.fromkeys(names, "float64"))
 
 
 def refuse_other_days(path: Path, table: pd.DataFrame, baselines: pd.DataFrame) -> None:

@@ -36,7 +36,8 @@ class Verdict:
 
     years: list[int]
     """The test years."""
-    bar: Bar
+    bar: Bar | None
+    """None without test years, as all that follows is then empty."""
     not_walked: list[str]
     """Budgets without any test year."""
     missing: dict[str, list[int]]
@@ -51,6 +52,11 @@ class Verdict:
     calibration: dict[str, dict[str, float]]
     """For each year the base rate and the mean probability of the bar and of each budget, means
     over horizons."""
+
+
+def no_verdict(budgets: list[str]) -> Verdict:
+    """Return the verdict of a study without test years."""
+    return Verdict([], None, budgets, {}, None, {}, {}, {SINGLE: {}, ENSEMBLE: {}}, {})
 
 
 def judge(
