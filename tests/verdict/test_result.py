@@ -111,6 +111,12 @@ def test_a_size_without_all_years_is_listed_and_left_out_of_the_primary_test(dro
     assert ("2M" in verdict.calibration["2008"]) == (2008 not in missing)
 
 
+def test_every_baseline_shows_its_loss_of_the_test_years(verdict):
+    for name in RIVALS:
+        losses = [mean_losses(BASELINES, name, horizon) for horizon in HORIZONS]
+        assert verdict.baselines[name] == pytest.approx(np.mean(losses))
+
+
 @pytest.mark.parametrize("names", [[], ["2M"]])
 def test_fewer_than_two_sizes_have_no_slope(names):
     verdict = judge({name: SIZES[name] for name in names}, ["2B"], RIVAL, BAR)

@@ -38,6 +38,8 @@ class Verdict:
     """The test years."""
     bar: Bar | None
     """None without test years, as all that follows is then empty."""
+    baselines: dict[str, float]
+    """Log-loss of every baseline in the test years, mean over horizons and years, nats."""
     not_walked: list[str]
     """Budgets without any test year."""
     missing: dict[str, list[int]]
@@ -56,7 +58,7 @@ class Verdict:
 
 def no_verdict(budgets: list[str]) -> Verdict:
     """Return the verdict of a study without test years."""
-    return Verdict([], None, budgets, {}, None, {}, {}, {SINGLE: {}, ENSEMBLE: {}}, {})
+    return Verdict([], None, {}, budgets, {}, None, {}, {}, {SINGLE: {}, ENSEMBLE: {}}, {})
 
 
 def judge(
@@ -103,6 +105,7 @@ def judge(
     return Verdict(
         years=years,
         bar=bar,
+        baselines={str(name): float(loss) for name, loss in baselines.losses.mean().items()},
         not_walked=not_walked,
         missing=missing,
         primary=primary,
