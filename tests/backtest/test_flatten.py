@@ -77,3 +77,14 @@ def test_a_record_is_restored_from_its_json():
 def test_null_is_restored_as_undefined():
     row = flatten(Record(3, UNDEFINED, PART, {}, {}))
     assert all(map(math.isnan, astuple(restore(Record, row).skill)))
+
+
+@dataclass(frozen=True)
+class Optional:
+    part: Part | None
+    auc: float | None
+
+
+def test_a_record_that_may_be_absent_is_restored():
+    for whole in (Optional(PART, 0.5), Optional(None, None)):
+        assert restore(Optional, json.loads(json.dumps(flatten(whole)))) == whole

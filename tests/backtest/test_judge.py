@@ -215,14 +215,14 @@ def calls(name: str) -> Iterator[tuple[str, ast.Call, str]]:
                 yield path.relative_to(ROOT).as_posix(), node, around
 
 
-def test_only_baselines_and_backtest_read_test_labels():
+def test_only_baselines_backtest_and_verdict_read_test_labels():
     readers = set()
     for path, call, _ in calls("read_split"):
         (labels_of,) = [word.value for word in call.keywords if word.arg == "labels_of"]
         assert isinstance(labels_of, ast.Set), f"{path}: spell the subsets out, for this scan"
         if "test" in ast.literal_eval(labels_of):
             readers.add(path)
-    assert readers == {"stages/baselines.py", "stages/backtest.py"}
+    assert readers == {"stages/baselines.py", "stages/backtest.py", "stages/verdict.py"}
 
 
 def test_split_files_are_read_through_read_split_only():

@@ -8,6 +8,7 @@ from imports import LIBRARY, imported
 FLOORS = (
     {"study"},
     {"bars", "model", "features", "split", "backtest"},
+    {"verdict"},
     {"check", "download", "train", "report", "baselines"},
     {"runtime", "verify"},
     {"hpo", "fanout"},

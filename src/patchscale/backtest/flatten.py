@@ -6,6 +6,7 @@ with a default is left out while it has that default.
 
 import math
 from dataclasses import fields, is_dataclass
+from types import UnionType
 from typing import Any, TypeVar, get_args
 
 from patchscale.backtest.bootstrap import Estimate
@@ -55,7 +56,9 @@ def restore(kind: type[Record], row: dict[str, Any]) -> Record:
 
 
 def _restored(kind: Any, value: Any) -> Any:
-    if is_dataclass(kind):
+    if isinstance(kind, UnionType) and value is not None:  # a record or None
+        kind = get_args(kind)[0]
+    if is_dataclass(kind) and value is not None:
         return restore(kind, value)  # type: ignore[arg-type]
     if isinstance(value, dict):
         return {key: _restored(get_args(kind)[1], each) for key, each in value.items()}

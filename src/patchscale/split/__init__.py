@@ -2,5 +2,5 @@
 
 Reads data/raw/.
 Writes data/split/.
-Imported by the stages split, baselines and backtest, and by `train`.
+Imported by the stages split, baselines, backtest and verdict, and by `train`.
 """

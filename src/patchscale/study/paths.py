@@ -21,6 +21,8 @@ CHECKED = Path("data/params.checked")
 HEADLINE = Path("metrics/headline.json")
 SCALING = Path("metrics/scaling.json")
 SCALING_CSV = Path("plots/scaling.csv")
+VERDICT = Path("metrics/verdict.json")
+VERDICT_CSV = Path("plots/verdict.csv")
 RESULTS = Path("docs/results.md")
 
 
@@ -70,6 +72,11 @@ def best(cell: str) -> Path:
 def hpo(cell: str, name: str) -> Path:
     """Return the path of another output of a search, such as trials.arrow or history.csv."""
     return best(cell).with_name(name)
+
+
+def walk(name: str) -> Path:
+    """Return the path of the probabilities of all test years, of a budget or of the baselines."""
+    return Path(f"data/walk/{safe(name)}.arrow")
 
 
 def costs(cell: str) -> Path:

@@ -23,7 +23,7 @@ from patchscale.verify.records import DIFFERS, REPRODUCED, UNAVAILABLE, WITHIN, 
 from patchscale.verify.strict_lock import shortened
 
 DATA_STAGES = ("check", "download", "features", "split", "hpo", "train")
-JUDGING_STAGES = ("baselines", "backtest", "headline", "report")
+JUDGING_STAGES = ("baselines", "backtest", "headline", "verdict", "report")
 RETRAIN_TOLERANCE = 0.005
 """Largest difference of a cell's validation log-loss where other bits were trained: ten times what
 one or two threads and bfloat16 or float32 make of 2M-h1 (at most 0.0004 a seed; docs/LOG.md)."""

@@ -1,0 +1,114 @@
+"""Recompute the verdict from forecasts and labels, without any code of the study.
+
+    python3 dev.py -- python benchmarks/recompute_verdict.py
+
+The bar, the table of all years, the primary test with its interval, and the test of each cell are
+made with pandas, NumPy and SciPy alone, and compared with metrics/verdict.json and
+plots/verdict.csv. The exit code is 1 if a figure differs by more than 1e-9.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import linregress, permutation_test
+
+TOLERANCE = 1e-9
+RIVALS = ["prior", "persistence", "vol_logistic", "har_logistic"]
+KEYS = ["horizon", "year"]
+
+
+def daily(name: str) -> pd.DataFrame:
+    """Return the losses of each forecast in a file of data/walk, and column `label`."""
+    table = pd.read_feather(f"data/walk/{name}.arrow")
+    labels = [
+        pd.read_feather(f"data/split/{horizon}.arrow")[["date", "label"]].assign(horizon=horizon)
+        for horizon in table["horizon"].unique()
+    ]
+    if not labels:
+        return table
+    table = table.merge(pd.concat(labels), on=["horizon", "date"], validate="many_to_one")
+    seeds = [column for column in table if column.startswith("p_seed")]
+    if seeds:
+        table["ensemble"] = table[seeds].mean(axis=1)
+    for column in table.columns.difference([*KEYS, "date", "subset", "label"]):
+        chance = np.where(table["label"] == 1, table[column], 1 - table[column])
+        table[column] = -np.log(np.clip(chance, 1e-12, None))
+    return table
+
+
+def p_value(values: np.ndarray) -> float:
+    """Return the p-value of the exact two-sided sign-flip test of mean zero."""
+    if len(values) < 2:
+        return 1.0  # SciPy refuses one year
+    test = permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    return float(test.pvalue)
+
+
+def limit(values: np.ndarray, outside: float) -> float:
+    """Return the end of the 95 % interval between a rejected mean and the observed one."""
+    inside = values.mean()
+    for _ in range(60):
+        middle = (inside + outside) / 2
+        if p_value(values - middle) > 0.05:
+            inside = middle
+        else:
+            outside = middle
+    return float(inside)
+
+
+def main() -> int:
+    """Return 1 if a figure differs."""
+    verdict = json.loads(Path("metrics/verdict.json").read_text(encoding="utf-8"))
+    baselines, pairs = daily("baselines"), []
+    if baselines.empty:
+        print("no test years")
+        return int(bool(verdict["years"]))
+    first = (baselines["year"] == baselines["year"].min()) & (baselines["subset"] == "val")
+    bar = str(baselines[first].groupby("horizon")[RIVALS].mean().mean().idxmin())
+    test = baselines[baselines["subset"] == "test"]
+    bars, years = test.groupby(KEYS)[bar].mean(), test["year"].nunique()
+    table = pd.read_csv("plots/verdict.csv").set_index(["budget", *KEYS])
+    sizes, rows = {}, 0
+    for name in sorted(path.stem for path in Path("data/walk").glob("*.arrow")):
+        walked = daily(name)
+        if name == "baselines" or walked.empty:
+            continue
+        groups = walked[walked["subset"] == "test"].groupby(KEYS)
+        losses = groups[[column for column in walked if column.startswith("p_seed")]].mean()
+        kinds = {"single_seeds": losses.mean(axis=1), "ensemble": groups["ensemble"].mean()}
+        for kind, loss in kinds.items():
+            gaps = (loss - bars).dropna()
+            theirs = table.loc[name]
+            pairs += list(zip(gaps, theirs[f"{kind}_minus_bar"].reindex(gaps.index), strict=True))
+            pairs += list(zip(loss, theirs[f"log_loss_{kind}"].reindex(loss.index), strict=True))
+            for horizon, gap in gaps.groupby("horizon"):
+                cell = verdict["cells"][kind][f"{name}-{horizon}"]
+                pairs += [(gap.mean(), cell["mean"]), (p_value(gap.to_numpy()), cell["p"])]
+        rows += len(losses)
+        if len(losses) == len(bars):
+            cards = Path("metrics/cards").glob(f"{name}-*.json")
+            n_params = np.mean([json.loads(card.read_text())["n_params"] for card in cards])
+            sizes[np.log10(n_params)] = kinds["single_seeds"].groupby("year").mean()
+    if len(sizes) > 1:
+        frame = pd.DataFrame(sizes)
+        slopes = np.array([linregress(frame.columns, losses).slope for losses in frame.to_numpy()])
+        found = verdict["primary"]
+        pairs += [(slopes.mean(), found["mean"]), (p_value(slopes), found["p"])]
+        pairs += list(
+            zip(slopes, (found["slopes"][str(year)] for year in frame.index), strict=True)
+        )
+        if years > 5:
+            span = np.ptp(slopes) + 1e-6
+            pairs.append((limit(slopes, slopes.min() - span), found["mean_low"]))
+            pairs.append((limit(slopes, slopes.max() + span), found["mean_high"]))
+    worst = max((abs(mine - theirs) for mine, theirs in pairs), default=0.0)
+    same = bar == verdict["bar"]["name"] and rows == len(table) and worst <= TOLERANCE
+    print(f"{len(pairs)} figures of {years} years, bar {bar}: largest difference {worst:.1e}")
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main() if Path("dvc.yaml").exists() else "run it in the repository's root")

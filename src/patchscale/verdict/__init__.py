@@ -1,0 +1,6 @@
+"""Stage verdict: whether the loss changes with size, and who is better than the bar, over years.
+
+Reads data/walk/, data/split/ and metrics/cards/.
+Writes metrics/verdict.json and plots/verdict.csv.
+Imported by the stages verdict and report.
+"""

@@ -1,0 +1,192 @@
+"""The verdict: what the walk-forward test years say of size, and of the networks and the bar."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from patchscale.verdict.bar import Bar
+from patchscale.verdict.effects import RandomEffects, random_effects, seed_variances
+from patchscale.verdict.forecasts import ENSEMBLE
+from patchscale.verdict.losses import SINGLE, Sizes, Yearly, over_horizons
+from patchscale.verdict.sign_flip import Corrected, corrected, sign_flip
+from patchscale.verdict.slope import SlopeTest, slope_test, slope_weights
+from patchscale.verdict.tables import calibration
+
+
+@dataclass(frozen=True)
+class SizeVerdict:
+    """A size over the years in which it is walked at all horizons; means over horizons."""
+
+    n_params: float
+    seeds: int
+    log_loss_single_seeds: float
+    log_loss_ensemble: float
+    single_seeds: Corrected
+    """Loss of single seeds on average, less that of the bar; Holm over sizes."""
+    ensemble: Corrected
+    """Loss of the mean probability of the seeds, less that of the bar; Holm over sizes."""
+    effects: RandomEffects
+    """Of `single_seeds`."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All of metrics/verdict.json."""
+
+    years: list[int]
+    """The test years."""
+    bar: Bar | None
+    """None without test years, as all that follows is then empty."""
+    baselines: dict[str, float]
+    """Log-loss of every baseline in the test years, mean over horizons and years, nats."""
+    not_walked: list[str]
+    """Budgets without any test year."""
+    missing: dict[str, list[int]]
+    """Test years that a walked budget lacks at one horizon or more: it is not in `primary`."""
+    primary: SlopeTest | None
+    """The one primary test, mean over horizons and seeds; None with fewer than two sizes."""
+    horizons: dict[str, Corrected]
+    """Slope of each horizon; Holm over horizons."""
+    sizes: dict[str, SizeVerdict]
+    cells: dict[str, dict[str, Corrected]]
+    """Difference to the bar of each cell, of `single_seeds` and of `ensemble`; Holm over cells."""
+    calibration: dict[str, dict[str, float]]
+    """For each year the base rate and the mean probability of the bar and of each budget, means
+    over horizons."""
+
+
+def no_verdict(budgets: list[str]) -> Verdict:
+    """Return the verdict of a study without test years."""
+    return Verdict([], None, {}, budgets, {}, None, {}, {}, {SINGLE: {}, ENSEMBLE: {}}, {})
+
+
+def judge(
+    sizes: Sizes,
+    not_walked: list[str],
+    baselines: Yearly,
+    bar: Bar,
+) -> Verdict:
+    """Return the verdict.
+
+    Parameters
+    ----------
+    sizes
+        The walked budgets, by name.
+    not_walked
+        The others.
+    baselines
+        Losses of the baselines, which have all horizons and years.
+    bar
+        The rival to compare with.
+    """
+    n_horizons, bars = len(baselines.losses.groupby("horizon")), baselines.losses[bar.name]
+    years = sorted(set(baselines.losses.index.get_level_values("year")))
+    whole = {name: over_horizons(size.seeds, n_horizons) for name, size in sizes.items()}
+    missing = {
+        name: lacking
+        for name, rows in whole.items()
+        if (lacking := [year for year in years if year not in rows.index])
+    }
+    complete = {name: size.n_params for name, size in sizes.items() if name not in missing}
+    complete = dict(sorted(complete.items(), key=lambda item: item[1]))
+    has_slope = len(set(complete.values())) > 1
+    primary, horizons = None, {}
+    if has_slope:
+        losses = {name: whole[name].to_numpy() for name in complete}
+        primary = slope_test(losses, list(complete.values()), years)
+        horizons = horizon_slopes(sizes, complete)
+    gaps = {
+        kind: {
+            name: size.loss(kind) - bars.reindex(size.seeds.index) for name, size in sizes.items()
+        }
+        for kind in (SINGLE, ENSEMBLE)
+    }
+    return Verdict(
+        years=years,
+        bar=bar,
+        baselines={str(name): float(loss) for name, loss in baselines.losses.mean().items()},
+        not_walked=not_walked,
+        missing=missing,
+        primary=primary,
+        horizons=horizons,
+        sizes=size_verdicts(sizes, gaps, n_horizons),
+        cells={kind: cell_tests(rows) for kind, rows in gaps.items()},
+        calibration=calibration(sizes, baselines, bar, n_horizons),
+    )
+
+
+def horizon_slopes(sizes: Sizes, complete: Mapping[str, float]) -> dict[str, Corrected]:
+    """Return the slope test of each horizon; their mean is the slope of the primary test.
+
+    Parameters
+    ----------
+    sizes
+        The walked budgets.
+    complete
+        Counted parameters of those that enter.
+    """
+    weights = slope_weights(list(complete.values()))
+    losses = pd.concat([sizes[name].loss(SINGLE) for name in complete], axis=1)
+    slopes = pd.Series(losses.to_numpy() @ weights, index=losses.index)
+    return corrected(
+        {str(name): sign_flip(of_years) for name, of_years in slopes.groupby("horizon")}
+    )
+
+
+Gaps = Mapping[str, "pd.Series[float]"]
+"""For each size its loss less that of the bar; index of horizon and year."""
+
+
+def size_verdicts(sizes: Sizes, gaps: Mapping[str, Gaps], horizons: int) -> dict[str, SizeVerdict]:
+    """Return the sizes that have at least one year with all horizons.
+
+    Parameters
+    ----------
+    sizes
+        The walked budgets.
+    gaps
+        Differences to the bar, of `single_seeds` and of `ensemble`.
+    horizons
+        Number of horizons.
+    """
+    losses = {
+        name: rows
+        for name, size in sizes.items()
+        if len(rows := over_horizons(size.yearly.losses, horizons))
+    }
+    seeds = {name: rows.drop(columns=ENSEMBLE).to_numpy() for name, rows in losses.items()}
+    variances = seed_variances(list(seeds.values()))
+    of_years = {
+        kind: {name: over_horizons(rows[name], horizons) for name in losses}
+        for kind, rows in gaps.items()
+    }
+    tests = {
+        kind: corrected({name: sign_flip(gap) for name, gap in rows.items()})
+        for kind, rows in of_years.items()
+    }
+    return {
+        name: SizeVerdict(
+            n_params=sizes[name].n_params,
+            seeds=(n := alone.shape[1]),
+            log_loss_single_seeds=float(alone.mean()),
+            log_loss_ensemble=float(losses[name][ENSEMBLE].mean()),
+            single_seeds=tests[SINGLE][name],
+            ensemble=tests[ENSEMBLE][name],
+            effects=random_effects(
+                of_years[SINGLE][name].to_numpy(), None if variance is None else variance / n
+            ),
+        )
+        for (name, alone), variance in zip(seeds.items(), variances, strict=True)
+    }
+
+
+def cell_tests(gaps: Gaps) -> dict[str, Corrected]:
+    """Return the test of each cell against the bar, over the years that it has."""
+    return corrected(
+        {
+            f"{name}-{horizon}": sign_flip(of_years)
+            for name, gap in gaps.items()
+            for horizon, of_years in gap.groupby("horizon")
+        }
+    )

@@ -1,0 +1,154 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import log_loss
+from verdict_study import EIGHT, N_PARAMS, RIVALS, forecasts_of, labels_of
+
+from patchscale.backtest.flatten import flatten, restore
+from patchscale.verdict.bar import Bar, choose_bar
+from patchscale.verdict.forecasts import with_ensemble
+from patchscale.verdict.losses import Size, Yearly, yearly
+from patchscale.verdict.result import Verdict, judge
+from patchscale.verdict.tables import COLUMNS, table
+
+HORIZONS = ["h1", "h3"]
+LABELS = labels_of(HORIZONS, EIGHT)
+NOISE = {"20K": 0.3, "2M": 0.7, "20M": 1.1}
+SEEDS = {"20K": 3, "2M": 2, "20M": 1}
+
+
+def labelled(forecasts: pd.DataFrame) -> pd.DataFrame:
+    return forecasts.merge(LABELS, on=["horizon", "date"])
+
+
+def walked(name: str, drop: str = "") -> pd.DataFrame:
+    """Return the labelled forecasts of a budget, without the rows of a query."""
+    names = {f"p_seed{seed}": NOISE[name] for seed in range(SEEDS[name])}
+    table = with_ensemble(forecasts_of(LABELS, EIGHT, names, seed=len(name) + SEEDS[name]))
+    return labelled(table.drop(table.query(drop).index) if drop else table)
+
+
+BASELINES = labelled(forecasts_of(LABELS, EIGHT, dict.fromkeys(RIVALS, 0.9)))
+BAR: Bar = choose_bar(BASELINES)
+RIVAL: Yearly = yearly(BASELINES)
+SIZES = {name: Size(N_PARAMS[name], yearly(walked(name))) for name in NOISE}
+
+
+def mean_losses(forecasts: pd.DataFrame, name: str, horizon: str) -> list[float]:
+    """Return scikit-learn's log-loss of a forecast in each test year of a horizon."""
+    rows = forecasts[(forecasts["subset"] == "test") & (forecasts["horizon"] == horizon)]
+    return [log_loss(of_year["label"], of_year[name]) for _, of_year in rows.groupby("year")]
+
+
+@pytest.fixture(scope="module")
+def verdict() -> Verdict:
+    return judge(SIZES, ["200M"], RIVAL, BAR)
+
+
+def test_the_primary_slope_is_the_mean_of_the_slopes_of_the_horizons(verdict):
+    assert verdict.primary.sizes == list(NOISE)
+    assert verdict.primary.mean.value == pytest.approx(
+        np.mean([row.mean.value for row in verdict.horizons.values()])
+    )
+    assert verdict.primary.years == 8
+    assert verdict.primary.p == 2 / 2**8  # every year is worse with more noise
+    assert verdict.primary.higher == 8
+
+
+def test_single_seeds_and_their_ensemble_are_judged_apart(verdict):
+    forecasts = walked("20K")
+    for horizon in HORIZONS:
+        theirs = np.array(mean_losses(BASELINES, BAR.name, horizon))
+        alone = np.mean([mean_losses(forecasts, f"p_seed{k}", horizon) for k in range(3)], axis=0)
+        together = np.array(mean_losses(forecasts, "ensemble", horizon))
+        single, ensemble = (
+            verdict.cells[kind][f"20K-{horizon}"] for kind in ("single_seeds", "ensemble")
+        )
+        assert single.mean.value == pytest.approx((alone - theirs).mean())
+        assert ensemble.mean.value == pytest.approx((together - theirs).mean())
+        assert ensemble.mean.value < single.mean.value
+    assert verdict.sizes["20K"].ensemble.mean.value < verdict.sizes["20K"].single_seeds.mean.value
+
+
+def test_one_seed_is_its_own_ensemble(verdict):
+    row = verdict.sizes["20M"]
+    assert row.seeds == 1
+    assert row.single_seeds.mean == row.ensemble.mean
+    assert row.log_loss_single_seeds == row.log_loss_ensemble
+    assert row.effects.between_seeds is not None  # pooled from the other sizes
+
+
+def test_the_difference_of_a_size_is_the_mean_over_its_horizons(verdict):
+    for kind in ("single_seeds", "ensemble"):
+        cells = [verdict.cells[kind][f"2M-{horizon}"].mean.value for horizon in HORIZONS]
+        assert getattr(verdict.sizes["2M"], kind).mean.value == pytest.approx(np.mean(cells))
+
+
+def test_the_differences_to_the_bar_are_corrected_for_sizes_and_horizons(verdict):
+    rows = verdict.cells["single_seeds"]
+    assert len(rows) == 6
+    smallest = min(rows.values(), key=lambda row: row.p)
+    assert smallest.p_holm == pytest.approx(min(1, 6 * smallest.p))
+    assert all(row.p_holm >= row.p for row in rows.values())
+    assert all(row.p_holm <= 1 for row in verdict.horizons.values())
+
+
+@pytest.mark.parametrize(
+    ("drop", "missing"),
+    [("year == 2009", [2009]), ("year > 2012", [2013, 2014]), ("horizon == 'h3'", list(EIGHT))],
+)
+def test_a_size_without_all_years_is_listed_and_left_out_of_the_primary_test(drop, missing):
+    sizes = SIZES | {"2M": Size(2e6, yearly(walked("2M", drop)))}
+    verdict = judge(sizes, [], RIVAL, BAR)
+    assert verdict.missing == {"2M": missing}
+    assert verdict.primary.sizes == ["20K", "20M"]
+    assert verdict.primary.years == 8
+    present = verdict.sizes["2M"].single_seeds.years if "2M" in verdict.sizes else 0
+    assert present == 8 - len(missing)
+    assert verdict.cells["ensemble"]["2M-h1"].years == (8 if "horizon" in drop else present)
+    assert ("2M" in verdict.calibration["2008"]) == (2008 not in missing)
+
+
+def test_every_baseline_shows_its_loss_of_the_test_years(verdict):
+    for name in RIVALS:
+        losses = [mean_losses(BASELINES, name, horizon) for horizon in HORIZONS]
+        assert verdict.baselines[name] == pytest.approx(np.mean(losses))
+
+
+@pytest.mark.parametrize("names", [[], ["2M"]])
+def test_fewer_than_two_sizes_have_no_slope(names):
+    verdict = judge({name: SIZES[name] for name in names}, ["2B"], RIVAL, BAR)
+    assert verdict.primary is None
+    assert verdict.horizons == {}
+    assert list(verdict.sizes) == names
+    assert verdict.not_walked == ["2B"]
+
+
+def test_calibration_compares_the_mean_probability_of_a_year_with_its_base_rate(verdict):
+    days = walked("2M").query("subset == 'test' and year == 2010")
+    row = verdict.calibration["2010"]
+    assert row["base_rate"] == pytest.approx(days["label"].mean())
+    assert row["2M"] == pytest.approx(days[["p_seed0", "p_seed1"]].to_numpy().mean())
+    assert set(row) == {"base_rate", BAR.name, *NOISE}
+
+
+def test_the_verdict_is_json_and_back(verdict):
+    for each in (verdict, judge({}, [], RIVAL, BAR)):
+        row = json.loads(json.dumps(flatten(each), allow_nan=False))
+        assert restore(Verdict, row) == each
+
+
+def test_the_table_has_a_row_for_each_budget_horizon_and_year():
+    rows = table(SIZES, RIVAL, BAR)
+    assert list(rows) == COLUMNS
+    assert len(rows) == 3 * 2 * 8
+    assert not rows.duplicated(["budget", "horizon", "year"]).any()
+    assert (rows["n"] == 40).all()
+    days = LABELS[(LABELS["horizon"] == "h3") & (LABELS["date"].dt.year == 2011)]
+    one = rows.query("budget == '2M' and horizon == 'h3' and year == 2011").iloc[0]
+    assert one["positives"] == days["label"].sum()
+    assert one["log_loss_bar"] == pytest.approx(mean_losses(BASELINES, BAR.name, "h3")[4])
+    assert one["ensemble_minus_bar"] == one["log_loss_ensemble"] - one["log_loss_bar"]
+    assert list(table({}, RIVAL, BAR)) == COLUMNS
