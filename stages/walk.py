@@ -25,8 +25,7 @@ from patchscale.runtime.checkpoint import Checkpoint, fingerprint, resume_path
 from patchscale.runtime.lockfile import file_lock
 from patchscale.runtime.pool import Pool, concurrency, pool
 from patchscale.runtime.replica import Replica
-from patchscale.split.table import read_split
-from patchscale.split.walk import read_walk
+from patchscale.split.walk import DAYS, no_forecasts, read_walk, years_searched
 from patchscale.study import paths
 from patchscale.study.errors import InputError
 from patchscale.study.files import read_sealed, write_arrow, write_json, write_sealed
@@ -74,6 +73,7 @@ def main(budget: str) -> None:
         for year in years
         for job in jobs_of(params, budget, horizon, year, folder)
     ]
+    seen = years_searched(paths.split(horizon) for horizon in params.horizons)
     with file_lock(resume_path(f"walk-{budget}.lock")):
         done = {job.result: found for job in jobs if (found := kept(job)) is not None}
         waiting = [job for job in jobs if job.result not in done]
@@ -85,7 +85,7 @@ def main(budget: str) -> None:
             {
                 "walked": bool(jobs),
                 "seeds": seeds,
-                "settings_saw_year": saw(params, years) if jobs else {},
+                "settings_saw_year": {str(year): year in seen for year in years if jobs},
             },
         )
         shutil.rmtree(folder, ignore_errors=True)
@@ -215,33 +215,12 @@ def probabilities(replica: Replica) -> list[float]:
 
 def table_of(jobs: list[Job], done: dict[Path, list[float]]) -> pd.DataFrame:
     """Return `horizon, year, date, subset` and a column of probabilities for each seed."""
-    nothing = {"horizon": "str", "year": "int64", "date": "datetime64[ns]", "subset": "str"}
-    nothing["p_seed0"] = "float64"
-    if not jobs:
-        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in nothing.items()})
     years: dict[tuple[str, int], pd.DataFrame] = {}
     for job in jobs:
-        days = job.replica.inputs.judged.reset_index(drop=True)
-        table = years.setdefault((job.horizon, job.year), days)
+        days = job.replica.inputs.judged.assign(horizon=job.horizon, year=job.year)
+        table = years.setdefault((job.horizon, job.year), days[list(DAYS)])
         table[f"p_seed{job.replica.seed}"] = done[job.result]
-    tables = [days.assign(horizon=horizon, year=year) for (horizon, year), days in years.items()]
-    whole = pd.concat(tables, ignore_index=True)
-    return whole[
-        [*list(nothing)[:4], *(name for name in map(str, whole) if name.startswith("p_seed"))]
-    ]
-
-
-def saw(params: Params, years: list[int]) -> dict[str, bool]:
-    """Tell for each test year whether settings were chosen on labels of days in it.
-
-    These are the training and validation days of the division on which searches are made.
-    """
-    seen: set[int] = set()
-    for horizon in params.horizons:
-        split = read_split(paths.split(horizon), labels_of=(), division="scattered")
-        used = split.loc[split["subset"].isin(("train", "val")), "date"]
-        seen |= set(used.dt.year)
-    return {str(year): year in seen for year in years}
+    return pd.concat(years.values()) if years else no_forecasts(["p_seed0"])
 
 
 if __name__ == "__main__":

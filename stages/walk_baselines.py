@@ -7,7 +7,7 @@ import pandas as pd
 
 from patchscale.bars import forward_adjust, read_bars
 from patchscale.baselines import forecasts, regressors
-from patchscale.split.walk import read_walk
+from patchscale.split.walk import DAYS, no_forecasts, read_walk
 from patchscale.study import paths
 from patchscale.study.files import write_arrow
 from patchscale.study.params import Params, load_params
@@ -19,12 +19,9 @@ NAMES = ("prior", "persistence", "vol_logistic", "har_logistic", "boosting")
 
 def main() -> None:
     params = load_params()
-    nothing = {"horizon": "str", "year": "int64", "date": "datetime64[ns]", "subset": "str"}
-    nothing |= dict.fromkeys(NAMES, "float64")
-    empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in nothing.items()})
     tables = [walked(params, horizon) for horizon in params.horizons] if params.walk_years else []
-    table = pd.concat(tables, ignore_index=True) if tables else empty
-    write_arrow(paths.walk("baselines"), table[list(nothing)])
+    table = pd.concat(tables) if tables else no_forecasts(NAMES)
+    write_arrow(paths.walk("baselines"), table[[*DAYS, *NAMES]])
 
 
 def walked(params: Params, horizon: str) -> pd.DataFrame:
@@ -38,7 +35,7 @@ def walked(params: Params, horizon: str) -> pd.DataFrame:
     context = params.window.context_length
     inputs = regressors(bars, vix, features, kinds, context, params.target, ahead)
     years = [forecasts(split, inputs).assign(year=year) for year, split in splits.items()]
-    return pd.concat(years, ignore_index=True).assign(horizon=horizon)
+    return pd.concat(years).assign(horizon=horizon)
 
 
 if __name__ == "__main__":

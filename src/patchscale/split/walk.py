@@ -3,6 +3,7 @@
 It stands apart from `split.dates`, so that only what it does itself makes a walk stale.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,15 @@ import pandas as pd
 from patchscale.split.table import SUBSETS, read_split
 from patchscale.study.errors import InputError
 from patchscale.study.params import Split
+
+DAYS = {"horizon": "str", "year": "int64", "date": "datetime64[ns]", "subset": "str"}
+"""First columns, with their types, of a table of forecasts of all test years."""
+
+
+def no_forecasts(names: Iterable[str]) -> pd.DataFrame:
+    """Return a table of forecasts without rows, given the columns of probabilities."""
+    kinds = DAYS | dict.fromkeys(names, "float64")
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
 
 
 def in_order(dates: pd.Series, starts: tuple[str, str], horizon: int) -> np.ndarray:
@@ -87,3 +97,16 @@ def read_walk(path: Path, year: int, horizon: int, rules: Split) -> pd.DataFrame
         )
     table["label"] = table["label"].where(subset.isin(("train", "val")))
     return table.reset_index(drop=True)
+
+
+def years_searched(files: Iterable[Path]) -> set[int]:
+    """Return the years with days on whose labels settings were chosen, given the split files.
+
+    These are the training and validation days of the scattered division, on which searches are
+    made.
+    """
+    found: set[int] = set()
+    for path in files:
+        split = read_split(path, labels_of=(), division="scattered")
+        found |= set(split.loc[split["subset"].isin(("train", "val")), "date"].dt.year)
+    return found
