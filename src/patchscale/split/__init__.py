@@ -2,5 +2,6 @@
 
 Reads data/raw/.
 Writes data/split/.
-Imported by the stages split, baselines and backtest, and by `train`.
+Imported by the stages split, baselines, backtest, walk and walk_baselines, and by `train`
+and `verify`.
 """
