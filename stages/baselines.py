@@ -6,13 +6,7 @@ from patchscale.backtest.flatten import flatten
 from patchscale.backtest.judge import BENCHMARK, judge
 from patchscale.backtest.trading import Question
 from patchscale.bars import forward_adjust, read_bars
-from patchscale.baselines import (
-    boosting_inputs,
-    forecasts,
-    har_inputs,
-    persistence_inputs,
-    volatility_inputs,
-)
+from patchscale.baselines import forecasts, regressors
 from patchscale.split.table import read_split
 from patchscale.study import paths
 from patchscale.study.files import write_arrow, write_csv, write_json
@@ -29,15 +23,9 @@ def main(horizon: str) -> None:
     vix = read_bars(paths.raw(params.dataset, data.volatility)) if data.volatility else None
     split = read_split(paths.split(horizon), labels_of={"train", "val", "test"})
     features, kinds = read_features(tier, split["date"])
-    table = forecasts(
-        split,
-        {
-            "persistence": persistence_inputs(bars, question.target, question.horizon),
-            "vol_logistic": volatility_inputs(bars, vix),
-            "har_logistic": har_inputs(bars),
-            "boosting": boosting_inputs(features, kinds, params.window.context_length),
-        },
-    )
+    context, ahead = params.window.context_length, question.horizon
+    inputs = regressors(bars, vix, features, kinds, context, question.target, ahead)
+    table = forecasts(split, inputs)
     figures, losses = {}, table[["date", "subset"]].copy()
     for name in table.columns[2:]:
         judgement, tables = judge(

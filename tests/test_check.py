@@ -225,6 +225,53 @@ def test_boundaries_out_of_order_are_refused(tmp_path: Path, key: str, day: str)
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        (
+            "datasets/gspc/walk",
+            {"first": 2002, "last": 2018},
+            "datasets.gspc.walk.first: 2002 is not allowed; "
+            "the data from 1999-01-04 to 2018-12-31 allow 2003 to 2018",
+        ),
+        (
+            "datasets/spy/walk",
+            {"first": 2007, "last": 2026},
+            "datasets.spy.walk.last: 2026 is not allowed; "
+            "the data from 1993-01-29 to 2025-12-31 allow 1997 to 2025",
+        ),
+        (
+            "datasets/gspc/start",
+            "2013-01-02",
+            "datasets.gspc.walk.first: 2007 is not allowed; "
+            "the data from 2013-01-02 to 2018-12-31 allow 2017 to 2018",
+        ),
+        (
+            "datasets/csv/start",
+            "2014-12-01",
+            "datasets.csv.walk.first: 2007 is not allowed; "
+            "the data from 2014-12-01 to 2018-12-31 allow no year (walk: null)",
+        ),
+        (
+            "walk/years",
+            [2016, 2019],
+            "walk.years: 2019 is not allowed; datasets.gspc.walk allows 2007 to 2018",
+        ),
+    ],
+)
+def test_a_test_year_without_enough_data_is_refused(
+    tmp_path: Path, key: str, value: object, shown: str
+) -> None:
+    assert refusal(write_study(tmp_path, (f"params/{key}", value))) == f"params.yaml: {shown}"
+
+
+def test_without_a_range_no_test_year_is_allowed_and_none_is_needed(tmp_path: Path) -> None:
+    none = ("params/datasets/gspc/walk", None)
+    checked(write_study(tmp_path, none))
+    line = refusal(write_study(tmp_path, none, ("params/walk/years", [2016])))
+    assert line == "params.yaml: walk.years: 2016 is not allowed; datasets.gspc.walk allows no year"
+
+
+@pytest.mark.parametrize(
     "change", [("params/budgets/2M/settings", "table"), ("params/hpo/trials", 0)]
 )
 def test_values_outside_the_space_are_allowed_without_a_search(

@@ -130,6 +130,7 @@ def tiny_params(**rules: object) -> Params:
             "trained": True,
             "start": start,
             "run": run,
+            "walk": 0,
         }
     }
     raw["train"] |= {"batch_size": 64}

@@ -22,6 +22,8 @@ DATES = {
     "test_from": "2012-01-03",
 }
 """Nine years of bars, which pass the size gates of the split."""
+WALK = {"first": 2011, "last": 2012}
+"""Test years of the toy study."""
 SPACE = {
     "d_model": [16, 24],
     "n_layers": [1, 2],
@@ -39,8 +41,9 @@ def toy_params(
     """Return a params.yaml with tiny budgets; the smallest is searched and published."""
     params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
     smallest = next(iter(budgets))
-    params["datasets"]["gspc"] |= DATES
-    params["datasets"]["csv"] |= DATES
+    params["datasets"]["gspc"] |= DATES | {"walk": {**WALK}}
+    params["datasets"]["csv"] |= DATES | {"walk": {**WALK}}
+    params["walk"] = {"years": [WALK["last"]]}
     params["features"]["tiers"] = ["a20"]
     params["horizons"] = horizons
     params["window"]["context_length"] = 20
@@ -56,6 +59,7 @@ def toy_params(
                 "threads": 1,
                 "precision": "32-true" if name == smallest else "bf16-mixed",
             },
+            "walk": 1 if name == smallest else 0,
         }
         for name, n_params in budgets.items()
     }

@@ -95,6 +95,34 @@ def boosting_inputs(
     return pd.DataFrame({"date": features["date"], **inputs})
 
 
+def regressors(
+    bars: pd.DataFrame,
+    vix: pd.DataFrame | None,
+    features: pd.DataFrame,
+    kinds: dict[str, str],
+    context_length: int,
+    target: Target,
+    horizon: int,
+) -> dict[str, pd.DataFrame]:
+    """Return `date` and the regressors of every baseline that has some, by its name.
+
+    Parameters
+    ----------
+    bars, vix
+        Adjusted bars; bars of the volatility index, if there is one.
+    features, kinds, context_length
+        As `boosting_inputs` takes them.
+    target, horizon
+        Definition of the label, and sessions until its end.
+    """
+    return {
+        "persistence": persistence_inputs(bars, target, horizon),
+        "vol_logistic": volatility_inputs(bars, vix),
+        "har_logistic": har_inputs(bars),
+        "boosting": boosting_inputs(features, kinds, context_length),
+    }
+
+
 def logistic(inputs: pd.DataFrame, split: pd.DataFrame) -> np.ndarray:
     """Return the probabilities of an unpenalised logistic regression, one for each row of `split`.
 
@@ -152,9 +180,12 @@ def forecasts(split: pd.DataFrame, inputs: dict[str, pd.DataFrame]) -> pd.DataFr
     -------
     Table of the validation and test dates.
     """
+    from threadpoolctl import threadpool_limits
+
     train = split["subset"] == "train"
     table = split[["date", "subset"]].assign(prior=split.loc[train, "label"].mean())
-    for name, regressors in inputs.items():
-        fit = boosting if name == "boosting" else logistic
-        table[name] = fit(regressors, split)
+    with threadpool_limits(1):  # on busy cores several threads take up to 40 times as long
+        for name, columns in inputs.items():
+            fit = boosting if name == "boosting" else logistic
+            table[name] = fit(columns, split)
     return table[split["subset"].isin(["val", "test"])].reset_index(drop=True)

@@ -6,14 +6,16 @@ grid.yaml and space.yaml, before any stage touches an output.
 
 import os
 from collections.abc import Collection
+from datetime import date, timedelta
 from pathlib import Path
 
-from patchscale.features.tiers import TIERS, tier_features
+from patchscale.features.tiers import TIERS, WARM_UP, tier_features
 from patchscale.model.size import BYTES_PER_WEIGHT, solve_d_ff
 from patchscale.study import paths
 from patchscale.study.errors import InputError, shown
-from patchscale.study.params import Dataset, Params, Space
+from patchscale.study.params import Dataset, Params, Space, Split
 
+SESSIONS_PER_YEAR = 252
 SAMPLES_PER_EPOCH = 4000
 """Training dates of a data set, roughly; used to estimate the cost of an untrained budget."""
 
@@ -36,6 +38,8 @@ def check(params: Params, space: Space) -> None:
     _check_window(params)
     for name, data in params.datasets.items():
         _check_dataset(data, f"datasets.{name}")
+        _check_range(data, params.split, f"datasets.{name}.walk")
+    _check_years(params)
     _check_inputs(params)
     _check_tiers(params)
     _check_first_trials(params, space)
@@ -132,6 +136,39 @@ def _check_dataset(data: Dataset, key: str) -> None:
             f"start < validation_from < test_from < end must hold; found "
             f"{data.start}, {data.validation_from}, {data.test_from}, {data.end}",
         )
+
+
+def _check_range(data: Dataset, split: Split, key: str) -> None:
+    """Refuse a range of test years that ends after the data or begins with too few before it.
+
+    A test year needs the warm-up of the features, the longest context and `split.min_samples`
+    training dates before its validation year.
+    """
+    if data.walk is None:
+        return
+    sessions = WARM_UP + split.longest_context + split.min_samples
+    ready = date.fromisoformat(data.start) + timedelta(days=sessions * 365.25 / SESSIONS_PER_YEAR)
+    earliest = ready.year + 2 if (ready.month, ready.day) > (1, 1) else ready.year + 1
+    latest = date.fromisoformat(data.end).year
+    for name, year in (("first", data.walk.first), ("last", data.walk.last)):
+        if not earliest <= year <= latest:
+            raise _wrong(
+                f"{key}.{name}",
+                f"{year} is not allowed; the data from {data.start} to {data.end} allow "
+                + (f"{earliest} to {latest}" if earliest <= latest else "no year (walk: null)"),
+            )
+
+
+def _check_years(params: Params) -> None:
+    """Refuse test years outside the range of the data set."""
+    whole = params.data.walk
+    for year in params.walk.years:
+        if whole is None or not whole.first <= year <= whole.last:
+            allowed = f"{whole.first} to {whole.last}" if whole else "no year"
+            raise _wrong(
+                "walk.years",
+                f"{year} is not allowed; datasets.{params.dataset}.walk allows {allowed}",
+            )
 
 
 def _check_inputs(params: Params) -> None:

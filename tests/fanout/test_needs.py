@@ -33,6 +33,20 @@ def test_a_training_needs_its_threads_and_the_memory_of_its_weights(params: Para
     assert not cell.is_search
 
 
+def test_a_walk_needs_the_threads_and_memory_of_a_training_for_each_horizon(
+    params: Params,
+) -> None:
+    jobs = {
+        name: with_needs(params, 0, Job(name, "", Path("log")))
+        for name in ("walk@20M", "walk@2B", "walk_baselines")
+    }
+    budget = params.budgets["20M"]
+    assert jobs["walk@20M"].cpus == budget.run.threads * len(params.horizons)
+    assert jobs["walk@20M"].memory > 20 * budget.n_params * len(params.horizons)
+    for name in ("walk@2B", "walk_baselines"):  # 2B is not walked
+        assert (jobs[name].cpus, jobs[name].memory) == (1, PROCESS_BYTES)
+
+
 def test_a_duration_is_that_of_the_last_run_or_of_another_training_by_size(
     params: Params,
 ) -> None:

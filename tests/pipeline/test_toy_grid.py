@@ -14,7 +14,8 @@ import pytest
 import yaml
 from toy import BUDGETS, DATES, HORIZONS, Study, toy_params, toy_repository
 
-from patchscale.study.files import digest
+from patchscale.study import paths
+from patchscale.study.files import digest, read_arrow
 
 GRID = {**BUDGETS, "3K": 18000}
 
@@ -27,57 +28,95 @@ def stages(kind: str, budgets: tuple[str, ...] = tuple(GRID), horizons: str = "h
 VERIFY = [sys.executable, "-m", "patchscale.verify"]
 SEARCH = {f"hpo@{budget}-h1" for budget in GRID}
 TRAIN, BACKTEST = stages("train"), stages("backtest")
+WALKS = {f"walk@{budget}" for budget in GRID}
+RIVALS = {"walk_baselines"}
 SPLIT, BASELINES = {"split@h1", "split@h3"}, {"baselines@h1", "baselines@h3"}
 # File, key, new value, and the stages that this change makes stale directly. `check` reads all
 # three files and is stale after every change. A stage further down runs only if the bytes that it
 # reads change. No search depends on `trained`, `seeds` or `processes`: they do not change it.
 STALE: list[tuple[str, str, Any, set[str]]] = [
-    ("params.yaml", "dataset", "ixic", {"download", "features@a20"} | SPLIT | BASELINES | BACKTEST),
+    (
+        "params.yaml",
+        "dataset",
+        "ixic",
+        {"download", "features@a20"} | SPLIT | BASELINES | BACKTEST | WALKS | RIVALS,
+    ),
     ("params.yaml", "datasets.gspc.end", "2012-12-28", {"download"} | SPLIT),
     ("params.yaml", "datasets.gspc.calendar", "XNAS", {"download", "features@a20"} | SPLIT),
+    (
+        "params.yaml",
+        "datasets.gspc.walk",
+        {"first": 2012, "last": 2012},
+        {"download"} | SPLIT | WALKS | RIVALS,
+    ),
     ("params.yaml", "datasets.ixic.end", "2018-12-28", set()),
-    ("params.yaml", "features.tier", "a25", SEARCH | TRAIN | BASELINES),
+    (
+        "params.yaml",
+        "features.tier",
+        "a25",
+        SEARCH | TRAIN | BASELINES | WALKS | RIVALS | {"settings"},
+    ),
     ("params.yaml", "features.tiers", ["a20", "a25"], {"features@a25"}),
     (
         "params.yaml",
         "horizons.h3",
         4,
-        {"split@h3", "baselines@h3"} | stages("backtest", horizons="h3"),
+        {"split@h3", "baselines@h3", "verdict"}
+        | stages("backtest", horizons="h3")
+        | WALKS
+        | RIVALS,
     ),
-    ("params.yaml", "target.theta", 0.005, SPLIT | BASELINES | BACKTEST),
+    ("params.yaml", "target.theta", 0.005, SPLIT | BASELINES | BACKTEST | RIVALS),
     ("params.yaml", "split.embargo", 70, SPLIT),
-    ("params.yaml", "window.context_length", 30, SEARCH | TRAIN | BASELINES),
-    ("params.yaml", "window.stride", 5, SEARCH | TRAIN),
-    ("params.yaml", "budgets.2K.n_params", 12400, {"hpo@2K-h1"} | stages("train", ("2K",))),
+    (
+        "params.yaml",
+        "window.context_length",
+        30,
+        SEARCH | TRAIN | BASELINES | WALKS | RIVALS | {"settings"},
+    ),
+    ("params.yaml", "window.stride", 5, SEARCH | TRAIN | WALKS | {"settings"}),
+    (
+        "params.yaml",
+        "budgets.2K.n_params",
+        12400,
+        {"settings", "hpo@2K-h1"} | stages("train", ("2K",)),
+    ),
     (
         "params.yaml",
         "budgets.2K.settings",
         "search",
-        {"hpo@2K-h1"} | stages("train", ("2K",)),
+        {"settings", "hpo@2K-h1"} | stages("train", ("2K",)),
     ),
-    ("params.yaml", "budgets.2K.trained", False, stages("train", ("2K",))),
-    ("params.yaml", "budgets.3K.trained", True, stages("train", ("3K",))),
-    ("params.yaml", "budgets.2K.start.dropout", 0.2, {"hpo@2K-h1"}),
-    ("params.yaml", "budgets.2K.run.seeds", 2, stages("train", ("2K",))),
-    ("params.yaml", "budgets.2K.run.processes", 2, stages("train", ("2K",))),
-    ("params.yaml", "budgets.2K.run.threads", 2, {"hpo@2K-h1"} | stages("train", ("2K",))),
+    ("params.yaml", "budgets.2K.trained", False, {"settings"} | stages("train", ("2K",))),
+    ("params.yaml", "budgets.3K.trained", True, {"settings"} | stages("train", ("3K",))),
+    ("params.yaml", "budgets.2K.start.dropout", 0.2, {"settings", "hpo@2K-h1"}),
+    ("params.yaml", "budgets.2K.run.seeds", 2, {"settings"} | stages("train", ("2K",))),
+    ("params.yaml", "budgets.2K.run.processes", 2, {"settings"} | stages("train", ("2K",))),
+    (
+        "params.yaml",
+        "budgets.2K.run.threads",
+        2,
+        {"settings", "hpo@2K-h1", "walk@2K"} | stages("train", ("2K",)),
+    ),
     (
         "params.yaml",
         "budgets.1K.run.precision",
         "bf16-mixed",
-        {"hpo@1K-h1"} | stages("train", ("1K",)),
+        {"settings", "hpo@1K-h1", "walk@1K"} | stages("train", ("1K",)),
     ),
+    ("params.yaml", "budgets.2K.walk", 1, {"settings", "walk@2K"}),
     ("params.yaml", "publish", {"1K": 1, "2K": 1}, stages("weights", ("2K",))),
-    ("params.yaml", "train.clip", 0.5, SEARCH | TRAIN),
+    ("params.yaml", "train.clip", 0.5, SEARCH | TRAIN | WALKS),
+    ("params.yaml", "walk.years", [2011], WALKS | RIVALS),
     ("params.yaml", "hpo.seed", 1, SEARCH),
     ("params.yaml", "hpo.trials", 4, SEARCH),
     ("params.yaml", "backtest.cost_bps", 5.0, BASELINES | BACKTEST),
     ("params.yaml", "backtest.cash_rate", 0.02, BASELINES | BACKTEST),
     ("params.yaml", "backtest.threshold.min_recall", 0.2, BASELINES | BACKTEST | {"report"}),
     ("params.yaml", "model.horizon", "h3", {"headline"}),
-    ("grid.yaml", "cells.1K-h1.n_heads", 4, {"hpo@1K-h1"}),
-    ("grid.yaml", "cells.1K-h3.n_heads", 4, set()),  # it trains with the result of 1K-h1
-    ("grid.yaml", "cells.1K-h3.search", "h3", {"train@1K-h3"}),
+    ("grid.yaml", "cells.1K-h1.n_heads", 4, {"settings", "hpo@1K-h1"}),
+    ("grid.yaml", "cells.1K-h3.n_heads", 4, {"settings"}),  # it trains with the result of 1K-h1
+    ("grid.yaml", "cells.1K-h3.search", "h3", {"settings", "train@1K-h3"}),
     ("grid.yaml", "searches", ["h1", "h3"], stages("hpo", horizons="h3")),
     ("space.yaml", "d_model", [16], SEARCH),
 ]
@@ -146,6 +185,23 @@ def test_the_grid_leaves_every_cell_and_the_report(finished: Study) -> None:
     results = (finished.path / "docs/results.md").read_text()
     assert "1K-h3" in results
     assert "1K-h1 | 3: 3, 0, 0" in results
+
+
+def test_the_grid_walks_one_budget_and_the_baselines(finished: Study) -> None:
+    rows = {name: read_arrow(finished.path / paths.walk(name)) for name in (*GRID, "baselines")}
+    assert {name: len(table) > 0 for name, table in rows.items()} == {
+        "1K": True,
+        "2K": False,
+        "3K": False,
+        "baselines": True,
+    }
+    for name in ("1K", "baselines"):
+        assert set(rows[name]["horizon"]) == set(HORIZONS)
+        assert set(rows[name]["year"]) == {2012}
+    days = ["horizon", "year", "date", "subset"]
+    assert rows["1K"][days].equals(rows["baselines"][days])
+    figures = finished.figures("metrics/walk/1K.json")
+    assert figures == {"walked": True, "seeds": 1, "settings_saw_year": {"2012": False}}
 
 
 def test_a_budget_that_is_not_trained_is_absent_and_cannot_be_shown(
@@ -303,7 +359,7 @@ def test_every_output_is_a_function_of_code_params_and_inputs(finished: Study, r
     repo.do("dvc", "repro", "-q", "-f", OMP_NUM_THREADS="2")
     assert (repo.path / "dvc.lock").read_bytes() == lock
     assert repo.do("git", "status", "--porcelain") == ""
-    assert "0 differs, 2 not available" in repo.do(*VERIFY)
+    assert "0 differs, 3 not available" in repo.do(*VERIFY)
 
 
 @pytest.mark.slow

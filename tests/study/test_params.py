@@ -47,6 +47,29 @@ def test_copy_of_params_keeps_the_grid() -> None:
     assert params.model_copy(update={"dataset": "ixic"}).cells is params.cells
 
 
+def test_test_years_are_those_asked_for_or_all_of_the_data_set(tmp_path: Path) -> None:
+    assert load_params(ROOT).walk_years == list(range(2007, 2019))
+    some = load_params(write_study(tmp_path, ("params/walk/years", [2018, 2016])))
+    assert some.walk_years == [2016, 2018]
+    none = load_params(write_study(tmp_path, ("params/datasets/gspc/walk", None)))
+    assert none.walk_years == []
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (
+            ("params/datasets/gspc/walk", {"first": 2018, "last": 2007}),
+            "params.yaml: datasets.gspc.walk: ",
+        ),
+        (("params/walk/years", [2016, 2016]), "params.yaml: walk.years: [2016, 2016] is not"),
+        (("params/budgets/2M/walk", -1), "params.yaml: budgets.2M.walk: -1 is not allowed"),
+    ],
+)
+def test_test_years_of_a_wrong_form_are_refused(tmp_path: Path, change: Change, shown: str) -> None:
+    assert refusal(write_study(tmp_path, change)).startswith(shown)
+
+
 def test_only_a_searched_budget_has_trials(tmp_path: Path) -> None:
     params = load_params(write_study(tmp_path, ("params/hpo/trials", 7)))
     assert {name: budget.settings for name, budget in params.budgets.items()} == {

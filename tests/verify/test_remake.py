@@ -90,6 +90,8 @@ def test_stages_that_search_or_train_are_left_out():
     assert "train@2B-h5" not in omitted
     assert "hpo@200K-h1" in omitted
     assert "hpo@20M-h1" not in omitted
+    assert "walk@20M" in omitted
+    assert "walk@2B" not in omitted
 
 
 @pytest.fixture

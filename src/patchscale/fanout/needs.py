@@ -15,18 +15,22 @@ def with_needs(params: Params, n_gpus: int, job: Job) -> Job:
 
     A training needs memory for weights, gradients and moments, and half as much again for the
     activations of a micro-batch. Its replicates are trained side by side on the processor and one
-    after another on a GPU.
+    after another on a GPU; of a walk, as many as there are horizons, in one process each.
     """
     job = replace(job, memory=PROCESS_BYTES)
-    kind, _, cell = job.name.partition("@")
-    if kind not in ("train", "hpo") or not cell:
+    kind, _, word = job.name.partition("@")
+    if kind not in ("train", "hpo", "walk") or not word:
         return job
-    budget_name = params.cells[cell].budget
-    budget = params.budgets[budget_name]
+    name = word if kind == "walk" else params.cells[word].budget
+    budget = params.budgets[name]
     run = budget.run
-    if not (budget.trained if kind == "train" else params.trials_of(budget_name)):
+    trainings = {
+        "train": run.seeds if budget.trained else 0,
+        "hpo": params.hpo.batch if params.trials_of(name) else 0,
+        "walk": len(params.horizons) if budget.walk and params.walk_years else 0,
+    }[kind]
+    if not trainings:
         return job
-    trainings = run.seeds if kind == "train" else params.hpo.batch
     processes = run.processes if kind == "train" else 1
     side_by_side = 1 if n_gpus or processes > 1 else trainings
     each = 1.5 * BYTES_PER_WEIGHT[run.precision] * budget.n_params

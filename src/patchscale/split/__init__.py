@@ -2,5 +2,6 @@
 
 Reads data/raw/.
 Writes data/split/.
-Imported by the stages split, baselines, backtest and verdict, and by `train`.
+Imported by the stages split, baselines, backtest, walk, walk_baselines and verdict, and by
+`train` and `verify`.
 """

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from patchscale.split.table import SUBSETS
+from patchscale.split.walk import in_order
 from patchscale.study.errors import InputError
 from patchscale.study.params import Dataset, Split
 
@@ -18,12 +19,7 @@ def contiguous(dates: pd.Series, dataset: Dataset, horizon: int) -> np.ndarray:
     The last `horizon` dates before validation and before test are `purged`, because their labels
     depend on sessions after the boundary.
     """
-    subset = np.full(len(dates), "test", dtype=object)
-    for name, start in (("val", dataset.test_from), ("train", dataset.validation_from)):
-        edge = int(np.searchsorted(dates.to_numpy(), np.datetime64(start)))
-        subset[:edge] = name
-        subset[max(0, edge - horizon) : edge] = "purged"
-    return subset
+    return in_order(dates, (dataset.validation_from, dataset.test_from), horizon)
 
 
 def scattered(dates: pd.Series, dataset: Dataset, horizon: int, split: Split) -> np.ndarray:

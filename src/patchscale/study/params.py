@@ -40,6 +40,12 @@ def _different(values: Items) -> Items:
     return values
 
 
+def _forward(years: "Years") -> "Years":
+    if years.first > years.last:
+        raise ValueError("first must not be after last")
+    return years
+
+
 def _ordered(ends: list[float]) -> list[float]:
     if ends[0] >= ends[1]:
         raise ValueError("low must be below high")
@@ -61,6 +67,7 @@ Sessions = Annotated[int, Field(gt=0, le=2_000)]
 Width = Annotated[int, Field(gt=0, le=65_536)]
 Size = Annotated[int, Field(gt=0, le=10**13)]
 Samples = Annotated[int, Field(gt=0, le=1_000_000)]
+Year = Annotated[int, Field(ge=1800, le=2199)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Decay = Annotated[float, Field(ge=0, le=10)]
@@ -77,6 +84,13 @@ PositiveRange = Annotated[
 ]
 
 
+class Years(Section):
+    """First and last of consecutive years."""
+
+    first: Year
+    last: Year
+
+
 class Dataset(Section):
     """A data set: the source of its bars, its exchange, its period and its subsets."""
 
@@ -90,6 +104,8 @@ class Dataset(Section):
     end: Day
     validation_from: Day
     test_from: Day
+    walk: Annotated[Years, AfterValidator(_forward)] | None = None
+    """Test years of a walk forward; without it no year is walked."""
     exceptions: dict[Day, Annotated[Line, Field(min_length=1)]] = Field(default={})
     """Days that the data checks let pass, each with its reason."""
 
@@ -184,6 +200,8 @@ class Budget(Section):
     trained: bool
     start: Start
     run: Run
+    walk: Annotated[int, Field(ge=0, le=10_000)]
+    """Trainings for each horizon and test year of a walk forward; 0 for no walk."""
 
 
 class Cell(Section):
@@ -207,6 +225,12 @@ class Train(Section):
     """Epochs without gain that end a run, which then keeps its best epoch; 0 for neither."""
     min_delta: Annotated[float, Field(ge=0, le=100)]
     clip: Annotated[float, Field(gt=0, le=1_000_000)]
+
+
+class Walk(Section):
+    """Test years that are walked; without any, all of the data set."""
+
+    years: Annotated[list[Year], AfterValidator(_different)]
 
 
 class Pruning(Section):
@@ -290,6 +314,7 @@ class Params(Section):
     publish: dict[Name, Number]
     """Budgets whose weights are published, with the number of seeds."""
     train: Train
+    walk: Walk
     hpo: Hpo
     backtest: Backtest
     model: Model
@@ -314,6 +339,13 @@ class Params(Section):
     def searches(self) -> list[str]:
         """Horizons with a search of their own."""
         return self._grid.searches
+
+    @property
+    def walk_years(self) -> list[int]:
+        """The test years of a walk forward, ascending."""
+        whole = self.data.walk
+        every = range(whole.first, whole.last + 1) if whole else ()
+        return sorted(self.walk.years or every)
 
     def with_grid(self, grid: Grid) -> "Params":
         """Return these parameters with another grid."""
@@ -360,6 +392,12 @@ class Best(Section):
         return self
 
 
+class Chosen(Section):
+    """What the cells of a budget train with, by cell."""
+
+    cells: Annotated[dict[Pair, Best], AfterValidator(Table)]
+
+
 def load_params(folder: Path = Path()) -> Params:
     """Read params.yaml and grid.yaml from a folder; raise InputError as `load` does."""
     return load(folder / paths.PARAMS, Params).with_grid(load(folder / paths.GRID, Grid))
@@ -394,3 +432,11 @@ def load_best(params: Params, search: str, folder: Path = Path()) -> Best:
                     f"{path}: {name}: {value} is outside {paths.SPACE}; allowed: {allowed}"
                 )
     return best
+
+
+def load_chosen(budget: str, folder: Path = Path()) -> dict[str, Best]:
+    """Read what the cells of a budget train with; raise InputError as `load` does."""
+    path = folder / paths.settings(budget)
+    if path.is_file():
+        read_bytes(path)  # checks it against dvc.lock
+    return load(path, Chosen).cells

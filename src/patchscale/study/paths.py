@@ -74,9 +74,19 @@ def hpo(cell: str, name: str) -> Path:
     return best(cell).with_name(name)
 
 
+def settings(budget: str) -> Path:
+    """Return the path of what the cells of a budget train with."""
+    return Path(f"data/settings/{safe(budget)}.yaml")
+
+
 def walk(name: str) -> Path:
     """Return the path of the probabilities of all test years, of a budget or of the baselines."""
     return Path(f"data/walk/{safe(name)}.arrow")
+
+
+def walk_metrics(budget: str) -> Path:
+    """Return the path of what is known of a budget's walk forward, without labels of test."""
+    return Path(f"metrics/walk/{safe(budget)}.json")
 
 
 def costs(cell: str) -> Path:

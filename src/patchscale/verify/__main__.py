@@ -37,6 +37,7 @@ from patchscale.verify.records import (
 )
 from patchscale.verify.remake import DATA_STAGES, JUDGING_STAGES, costly, regenerate, retrain
 from patchscale.verify.strict_lock import strict_stages
+from patchscale.verify.walk import compare_walks
 
 LEVELS = ("published", "records", "recompute", "retrain")
 
@@ -88,6 +89,7 @@ def run_checks(
         return
     yield from regenerate(lock, stages, root, DATA_STAGES, omitted=costly(params))
     yield from recompute(params, stages, root)
+    yield from compare_walks(params, root)
     if not quick:
         yield from regenerate(lock, stages, root, JUDGING_STAGES)
     if cell is not None:

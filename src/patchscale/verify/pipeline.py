@@ -19,7 +19,7 @@ from patchscale.verify.strict_lock import inside, read_as_dvc, shortened
 if TYPE_CHECKING:
     from dvc.stage import Stage
 
-COMMAND = re.compile(r"python (stages/[a-z]+\.py)((?: [\w.-]+)*)", re.ASCII)
+COMMAND = re.compile(r"python (stages/[a-z_]+\.py)((?: [\w.-]+)*)", re.ASCII)
 
 
 @dataclass(frozen=True)

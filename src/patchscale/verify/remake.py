@@ -21,9 +21,17 @@ from patchscale.verify.pipeline import Declared, tracked_files
 from patchscale.verify.predictions import trained_cells
 from patchscale.verify.records import DIFFERS, REPRODUCED, UNAVAILABLE, WITHIN, Check
 from patchscale.verify.strict_lock import shortened
+from patchscale.verify.walk import walked_budgets
 
-DATA_STAGES = ("check", "download", "features", "split", "hpo", "train")
-JUDGING_STAGES = ("baselines", "backtest", "headline", "verdict", "report")
+DATA_STAGES = ("check", "download", "features", "split", "hpo", "settings", "train", "walk")
+JUDGING_STAGES = (
+    "baselines",
+    "walk_baselines",
+    "backtest",
+    "headline",
+    "verdict",
+    "report",
+)
 RETRAIN_TOLERANCE = 0.005
 """Largest difference of a cell's validation log-loss where other bits were trained: ten times what
 one or two threads and bfloat16 or float32 make of 2M-h1 (at most 0.0004 a seed; docs/LOG.md)."""
@@ -32,8 +40,10 @@ one or two threads and bfloat16 or float32 make of 2M-h1 (at most 0.0004 a seed;
 def costly(params: Params) -> set[str]:
     """Return the stages that search or train; the others are made again in seconds."""
     searched = {cell for cell, row in params.cells.items() if params.trials_of(row.budget)}
-    return {f"hpo@{cell}" for cell in searched} | {
-        f"train@{cell}" for cell in trained_cells(params)
+    return {
+        *(f"hpo@{cell}" for cell in searched),
+        *(f"train@{cell}" for cell in trained_cells(params)),
+        *(f"walk@{budget}" for budget in walked_budgets(params)),
     }
 
 
