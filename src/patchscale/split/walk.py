@@ -79,7 +79,7 @@ def read_walk(path: Path, year: int, horizon: int, rules: Split) -> pd.DataFrame
         As `read_split`, or a subset has fewer samples than `rules` require, or training has fewer
         of one class.
     """
-    table = read_split(path, labels_of=(*SUBSETS, "purged"))
+    table = read_split(path, labels_of={"train", "val", "test", "purged"})
     subset = walk_forward(table["date"], year, horizon)
     table = table.loc[subset.index].assign(subset=subset)
     counts = {name: int((subset == name).sum()) for name in SUBSETS}
@@ -107,6 +107,6 @@ def years_searched(files: Iterable[Path]) -> set[int]:
     """
     found: set[int] = set()
     for path in files:
-        split = read_split(path, labels_of=(), division="scattered")
+        split = read_split(path, labels_of={"train"}, division="scattered")
         found |= set(split.loc[split["subset"].isin(("train", "val")), "date"].dt.year)
     return found
