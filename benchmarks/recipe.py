@@ -5,8 +5,8 @@
     python3 dev.py -- python benchmarks/recipe.py ablation 2M 20M
 
 `table` reads the published cards and curves, and makes four steps of every trained cell. `sweep`
-trains each budget at h1, h3, h5 with rates in steps of two, on the blocks of the search, three
-seeds each. `ablation` takes one element of the recipe away at a time, on the validation years. A
+trains each budget at h1, h3, h5 with rates in steps of two, on the blocks of the search.
+`ablation` takes one element of the recipe away at a time, on the validation years. A
 line of JSON is printed for every mean of seeds. All read data/ of the working folder.
 """
 
@@ -44,7 +44,6 @@ from patchscale.train.settings import Settings, settings_for, settings_of
 
 HORIZONS = ("h1", "h3", "h5")
 RATES = [0.0005 * 2**k for k in range(6)]
-SEEDS = (0, 1, 2)
 SCALE = ("log_atr_pct", "log_rv_21d")
 
 
@@ -144,7 +143,7 @@ def losses(
     best: Best,
     division: Division,
     tier: list[str],
-    seeds: tuple[int, ...],
+    seeds: int,
     **settings: Any,
 ) -> list[float]:
     """Return each seed's validation log-loss, of its end or, with patience, of its best epoch."""
@@ -154,7 +153,7 @@ def losses(
     chosen = replace(chosen, **settings)
     prepare(chosen.device, run.threads, chosen.compiled)
     found = []
-    for seed in seeds:
+    for seed in range(seeds):
         trained = train(inputs, chosen, seed, Nothing(), callbacks=Silent())
         found.append(trained.history[trained.kept_epoch - 1]["val_log_loss"])
     return found
@@ -168,7 +167,7 @@ def say(**row: Any) -> None:
     print(json.dumps(row), flush=True)
 
 
-def sweep(params: Params, budgets: list[str]) -> None:
+def sweep(params: Params, budgets: list[str], seeds: int) -> None:
     """Print the loss of every rate, budget and horizon, on the blocks of the search."""
     for budget in budgets:
         for horizon in HORIZONS:
@@ -176,7 +175,7 @@ def sweep(params: Params, budgets: list[str]) -> None:
             best = settings_of(params, cell)
             tier = list(read_json(paths.kinds(params.features.tier)))
             for rate in RATES:
-                each = losses(params, cell, best, "scattered", tier, SEEDS, lr=rate)
+                each = losses(params, cell, best, "scattered", tier, seeds, lr=rate)
                 say(sweep=cell, rate=rate, losses=each)
 
 
@@ -206,7 +205,7 @@ def first_version() -> Iterator[None]:
         yield
 
 
-def ablation(params: Params, cell: str) -> None:
+def ablation(params: Params, cell: str, seeds: int) -> None:
     """Print the loss of the recipe and of the recipe without each of its elements."""
     row, window = params.cells[cell], params.window
     budget = params.budgets[row.budget]
@@ -222,7 +221,7 @@ def ablation(params: Params, cell: str) -> None:
         return best.model_copy(update=size | found)
 
     def loss(best: Best, tier: list[str] = everything, **settings: Any) -> list[float]:
-        return losses(params, cell, best, "contiguous", tier, SEEDS, **settings)
+        return losses(params, cell, best, "contiguous", tier, seeds, **settings)
 
     def as_before() -> list[float]:
         with first_version():
@@ -250,17 +249,18 @@ def main() -> None:
     parser.add_argument("what", choices=("table", "sweep", "ablation"))
     parser.add_argument("budgets", nargs="*", default=["2M", "20M"])
     parser.add_argument("--largest", type=float, default=3e8, help="parameters of a measured step")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of a sweep or an ablation")
     words = parser.parse_args()
     params = load_params()
     torch.set_num_threads(1)
     if words.what == "table":
         table(params, int(words.largest))
     elif words.what == "sweep":
-        sweep(params, words.budgets)
+        sweep(params, words.budgets, words.seeds)
     else:
         for budget in words.budgets:
             for horizon in HORIZONS:
-                ablation(params, f"{budget}-{horizon}")
+                ablation(params, f"{budget}-{horizon}", words.seeds)
 
 
 if __name__ == "__main__":
