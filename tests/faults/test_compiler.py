@@ -29,8 +29,8 @@ from patchscale.study.stage import run
 def main(folder, probe):
     import tiny
     from patchscale.runtime.pool import train_replicas
-    from patchscale.train.settings import worth_compiling
-    compiled = probe == "no" or worth_compiling(300, "cpu")
+    from patchscale.train.settings import WORTH_COMPILING, worth_compiling
+    compiled = probe == "no" or worth_compiling(WORTH_COMPILING, "cpu")
     settings = replace(tiny.SETTINGS, epochs=1, compiled=compiled)
     (trained,) = train_replicas(tiny.replicas(Path(folder), settings, seeds=(0,)), "tiny")
     print(json.dumps([compiled, len(trained.history)]))

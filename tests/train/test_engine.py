@@ -19,6 +19,7 @@ from patchscale.train.engine import Engine, log_loss
 from patchscale.train.inputs import Inputs
 from patchscale.train.memory import Plan
 from patchscale.train.schedule import epoch_batches
+from patchscale.train.settings import WORTH_COMPILING as MUCH
 from patchscale.train.settings import device_of_this_machine, worth_compiling
 
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")
@@ -282,13 +283,13 @@ def compiler(monkeypatch, tmp_path):
     device.can_compile.cache_clear()
 
 
-def test_compiling_is_worth_it_for_many_steps(compiler, capsys, monkeypatch):
-    assert worth_compiling(300, "cpu")
-    assert worth_compiling(300, "cuda")
-    assert not worth_compiling(299, "cpu")
-    assert not worth_compiling(300, "mps")
+def test_compiling_is_worth_it_for_many_steps_of_many_weights(compiler, capsys, monkeypatch):
+    assert worth_compiling(MUCH, "cpu")
+    assert worth_compiling(MUCH, "cuda")
+    assert not worth_compiling(MUCH - 1, "cpu")
+    assert not worth_compiling(MUCH, "mps")
     monkeypatch.setenv("PATCHSCALE_COMPILE", "0")
-    assert not worth_compiling(300, "cpu")
+    assert not worth_compiling(MUCH, "cpu")
     assert capsys.readouterr().err == ""
 
 
@@ -307,7 +308,7 @@ def test_why_layers_are_not_compiled_is_said_once(
     homes = {"which": device.shutil, "get_paths": device.sysconfig}
     for name, value in change.items():
         monkeypatch.setattr(homes.get(name, device), name, value)
-    assert [worth_compiling(300, kind) for _ in range(3)] == [False] * 3
+    assert [worth_compiling(MUCH, kind) for _ in range(3)] == [False] * 3
     told = capsys.readouterr().err
     assert told == f"layers are not compiled, which takes longer: {reason}\n"
 

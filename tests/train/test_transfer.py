@@ -52,7 +52,7 @@ def coordinates(width: int, depth: int) -> dict[tuple[str, int], float]:
     optimizer = make_optimizer(model, RATE, 0.1)
     x, labels = batch()
     streams: list[Tensor] = []
-    for place in (0, depth // 2, depth - 1):
+    for place in (0, depth // 2 - 1, depth - 1):  # after the first, half, and all layers
         model.layers[place].register_forward_hook(lambda *words: streams.append(words[2].detach()))
     found: dict[tuple[str, int], float] = {}
     first: list[Tensor] = []

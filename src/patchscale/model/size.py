@@ -72,7 +72,8 @@ def same_proportions(
                 best = distance, {**shape, "d_ff": solved, "n_params": n_params}
     if best is None:
         raise InputError(
-            f"no shape with heads {head} wide has {budget:,} parameters within {TOLERANCE:.0%}"
+            f"no shape with heads {head} wide and {n_features} features has {budget:,} parameters "
+            f"within {TOLERANCE:.0%}; a smaller features.tier or a larger budget has one"
         )
     return best[1]
 

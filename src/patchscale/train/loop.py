@@ -7,6 +7,7 @@ minutes. A run that was killed at any moment resumes and ends with the same bits
 import math
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -22,8 +23,6 @@ from patchscale.train.schedule import best_epoch, epoch_batches, learning_rate, 
 from patchscale.train.settings import Settings
 
 CHECKPOINT_SECONDS = 600.0
-PACE_STEPS = 3
-"""Steps after which the expected time of an epoch is reported."""
 
 
 @dataclass(frozen=True)
@@ -288,10 +287,7 @@ class _Run:
 
     def _report_pace(self, pace: float) -> None:
         """Report the progress of the epoch; `pace` is in seconds a step."""
-        done, left = self.state.step, pace * (self.total - self.state.step)
-        if done == PACE_STEPS:
-            seconds = pace * self.per_epoch
-            self.callbacks.report(f"{seconds:.1f} s an epoch, at most {left / 60:.0f} min for all")
+        done = self.state.step
         epoch = len(self.state.history)
         self.callbacks.heartbeat(
             epoch=epoch,
@@ -299,7 +295,7 @@ class _Run:
             step=done - epoch * self.per_epoch,
             steps=self.per_epoch,
             samples_per_second=len(self.inputs.train.rows) / self.per_epoch / pace,
-            seconds_left=left,
+            seconds_left=pace * (self.total - done),
         )
 
     def _save(self) -> None:
@@ -330,7 +326,7 @@ class _Run:
         return Diverged(f"{what} is not finite; {good}; a lower lr or a longer warm-up may help")
 
     def _refuse_if_long(self, max_hours: float) -> None:
-        """Raise InputError where a timed step shows that all epochs would take too long."""
+        """Time a step, and raise InputError where all epochs would take too long."""
         if max_hours == math.inf:
             return
         hours = self.engine.hours(self.total, max_hours)
@@ -339,3 +335,5 @@ class _Run:
                 f"{self.settings.epochs} epochs would take up to {hours:.1f} h here, the limit is "
                 f"{max_hours:g} h; allow it with PATCHSCALE_MAX_HOURS={math.ceil(hours)}"
             )
+        duration = timedelta(seconds=math.ceil(hours * 3600))
+        self.callbacks.report(f"{self.total} steps of a seed in about {duration}, by a timed step")

@@ -15,7 +15,7 @@ from patchscale.study.stage import may_compile
 from patchscale.study.tables import read_kinds
 from patchscale.train.device import can_compile, leave_unwritable_cache
 
-WORTH_COMPILING = 1e9
+WORTH_COMPILING = 10**9
 """Steps times parameters: compiling takes 8 to 14 s, and a step costs by its parameters."""
 
 
