@@ -96,5 +96,11 @@ def test_the_shape_of_the_base_transfers_to_itself() -> None:
 
 
 def test_a_budget_that_no_shape_reaches_is_refused() -> None:
-    with pytest.raises(InputError, match="heads 16 wide has 3,000 parameters within 2%"):
+    with pytest.raises(InputError, match="heads 16 wide and 22 features has 3,000 parameters"):
         same_proportions(3000, **BASE, **INPUTS)
+
+
+def test_wide_heads_leave_a_small_budget_a_shape_far_from_the_proportion() -> None:
+    wide = {"d_model": 64, "n_layers": 6, "n_heads": 2, "d_ff": 104}
+    shape = same_proportions(20_000, **wide, **INPUTS)
+    assert (shape["d_model"], shape["n_heads"], shape["n_layers"]) == (32, 1, 1)

@@ -29,7 +29,7 @@ def test_params_of_the_repository_load() -> None:
     assert len(params.cells) == len(params.budgets) * len(params.horizons) == 24
     assert params.searches == ["h1", "h3", "h5"]
     assert params.horizons == {"h1": 1, "h2": 2, "h3": 3, "h5": 5}
-    assert load_space(ROOT).lr == [0.0003, 0.03]
+    assert load_space(ROOT).lr == [0.0003, 0.01]
 
 
 def test_params_with_another_grid_keep_everything_else() -> None:
@@ -272,7 +272,7 @@ def test_result_of_a_search_is_read_by_the_name_of_its_cell(tmp_path: Path) -> N
         ({"n_layers": 10**30}, "n_layers: 1000000000000000000000000000000 is not allowed; "),
         ({"cell": "200K-h3"}, "cell: '200K-h3' is not allowed; 200K-h1 is needed"),
         ({"cell": "../../up"}, "cell: '../../up' is not allowed; string should match"),
-        ({"lr": 0.9}, "lr: 0.9 is outside space.yaml; allowed: 0.0003 to 0.03"),
+        ({"lr": 0.9}, "lr: 0.9 is outside space.yaml; allowed: 0.0003 to 0.01"),
         ({"n_layers": 5}, "n_layers: 5 is outside space.yaml; allowed: 1, 2, 3, 4, 6"),
         ({"epochs": 10**9}, "epochs: 1000000000 is not allowed; "),
     ],

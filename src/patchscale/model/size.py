@@ -50,32 +50,32 @@ def same_proportions(
     """
     head = d_model // n_heads
     aspect, ratio = n_layers / d_model, d_ff / d_model
-    best: tuple[float, dict[str, int]] | None = None
-    for width in range(head, WIDEST + 1, head):
-        nearest = round(aspect * width)
-        for depth in range(max(1, nearest - 1), nearest + 2):
-            size = {
-                "n_features": n_features,
-                "patch_length": patch_length,
-                "n_patches": n_patches,
-                "d_model": width,
-                "n_layers": depth,
-            }
-            try:
-                solved = solve_d_ff(budget, **size)
-            except InputError:
-                continue
-            distance = abs(math.log(depth / width / aspect)) + abs(math.log(solved / width / ratio))
-            if best is None or distance < best[0]:
+    for reach in (1, 2, 4):  # layers away from the proportion, where fewer leave no shape
+        found: list[tuple[float, dict[str, int]]] = []
+        for width in range(head, WIDEST + 1, head):
+            nearest = round(aspect * width)
+            for depth in range(max(1, nearest - reach), nearest + reach + 1):
+                size = {
+                    "n_features": n_features,
+                    "patch_length": patch_length,
+                    "n_patches": n_patches,
+                    "d_model": width,
+                    "n_layers": depth,
+                }
+                try:
+                    solved = solve_d_ff(budget, **size)
+                except InputError:
+                    continue
                 shape = {"d_model": width, "n_layers": depth, "n_heads": width // head}
-                n_params = count_params(**size, d_ff=solved)
-                best = distance, {**shape, "d_ff": solved, "n_params": n_params}
-    if best is None:
-        raise InputError(
-            f"no shape with heads {head} wide and {n_features} features has {budget:,} parameters "
-            f"within {TOLERANCE:.0%}; a smaller features.tier or a larger budget has one"
-        )
-    return best[1]
+                shape |= {"d_ff": solved, "n_params": count_params(**size, d_ff=solved)}
+                off = math.log(depth / width / aspect), math.log(solved / width / ratio)
+                found.append((abs(off[0]) + abs(off[1]), shape))
+        if found:
+            return min(found, key=lambda each: each[0])[1]
+    raise InputError(
+        f"no shape with heads {head} wide and {n_features} features has {budget:,} parameters "
+        f"within {TOLERANCE:.0%}; a smaller features.tier or a larger budget has one"
+    )
 
 
 def solve_d_ff(
