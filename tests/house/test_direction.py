@@ -13,6 +13,7 @@ FLOORS = (
     {"runtime", "verify"},
     {"hpo", "fanout"},
     {"workspace"},
+    {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = [file for file in sorted(LIBRARY.rglob("*.py")) if file.name != "__init__.py"]
