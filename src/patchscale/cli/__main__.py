@@ -17,6 +17,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "import-csv": Command("cli.import_csv", "make a vendor's export a data set of the study"),
     "features": Command("cli.features", "say what a feature is, or print the dictionary"),
     "verify": Command("verify.__main__", "check that the code produces the published results"),
     "fanout": Command("fanout.__main__", "run stale stages side by side"),
@@ -39,7 +40,7 @@ def overview() -> str:
             "",
             "`patchscale COMMAND --help` explains a command. Stages are run by `dvc repro`.",
             "",
-            "example: patchscale features rsi_daily",
+            "example: patchscale import-csv ~/Downloads/SPY.csv",
         ]
     )
 
