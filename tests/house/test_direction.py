@@ -10,7 +10,7 @@ FLOORS = (
     {"bars", "model", "features", "split", "backtest"},
     {"verdict"},
     {"check", "download", "train", "report", "baselines"},
-    {"runtime", "verify", "importing"},
+    {"runtime", "verify", "importing", "forecast"},
     {"hpo", "fanout"},
     {"workspace"},
     {"cli"},

@@ -18,6 +18,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "import-csv": Command("cli.import_csv", "make a vendor's export a data set of the study"),
+    "predict": Command("cli.predict", "forecast the sessions after the last close"),
     "features": Command("cli.features", "say what a feature is, or print the dictionary"),
     "verify": Command("verify.__main__", "check that the code produces the published results"),
     "fanout": Command("fanout.__main__", "run stale stages side by side"),
