@@ -13,7 +13,7 @@ FLOORS = (
     {"runtime", "verify", "importing", "forecast"},
     {"hpo", "fanout"},
     {"workspace"},
-    {"cli"},
+    {"cli", "api"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = [file for file in sorted(LIBRARY.rglob("*.py")) if file.name != "__init__.py"]

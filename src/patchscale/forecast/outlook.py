@@ -176,14 +176,19 @@ def _seeds(params: Params, cell: str, root: Path) -> list[int]:
 
 def _of_seeds(params: Params, cell: str, windows: Windows, row: int, root: Path) -> list[float]:
     """Return the probability of each seed at hand."""
-    n_features = len(read_kinds(root / paths.kinds(params.features.tier)))
-    shape = shape_of(settings_of(params, cell, root), params.window, n_features)
+    shape = shape_of_cell(params, cell, root)
     torch.set_num_threads(1)
     return [
         float(predict(model_of(weights_of(params, cell, seed, root), shape), windows, rows))
         for seed in _seeds(params, cell, root)
         for rows in [torch.tensor([row])]
     ]
+
+
+def shape_of_cell(params: Params, cell: str, root: Path) -> PatchTSTConfig:
+    """Return the shape of a cell's model."""
+    n_features = len(read_kinds(root / paths.kinds(params.features.tier)))
+    return shape_of(settings_of(params, cell, root), params.window, n_features)
 
 
 def model_of(path: Path, shape: PatchTSTConfig) -> PatchTST:
