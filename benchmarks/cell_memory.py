@@ -7,16 +7,15 @@ A process a cell: the peak is that of the process, imports included.
 
 import argparse
 import time
-from dataclasses import replace
 
 import torch
 
-from patchscale.study.params import load_best, load_params
+from patchscale.study.params import load_params
 from patchscale.train import device
 from patchscale.train.engine import Engine
 from patchscale.train.inputs import read_inputs
 from patchscale.train.schedule import epoch_batches
-from patchscale.train.settings import settings_for
+from patchscale.train.settings import settings_for, settings_of
 
 
 def main() -> None:
@@ -27,10 +26,9 @@ def main() -> None:
     words = parser.parse_args()
     params = load_params()
     run = params.budgets[params.cells[words.cell].budget].run
-    best = load_best(params, words.cell)
+    best = settings_of(params, words.cell)
     inputs = read_inputs(params, words.cell, best)
     settings = settings_for(best, params.train, run.precision, len(inputs.train.rows))
-    settings = replace(settings, compiled=False)
     torch.set_num_threads(run.threads)
     free = device.available(settings.device)
     engine = Engine(inputs, settings, seed=0)

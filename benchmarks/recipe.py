@@ -188,6 +188,8 @@ def first_version() -> Iterator[None]:
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
         nn.init.normal_(model.positions, std=0.02)
         for layer in model.layers:
             layer.share = 1.0  # type: ignore[assignment]

@@ -2,7 +2,7 @@
 
     python3 dev.py -- python benchmarks/train_step.py 2M-h1 20M-h3 --threads 1 2 --json steps.json
 
-Every contestant makes the same step on the same batch of 256 contexts of 20 features: forward,
+Every contestant makes the same step on the same batch of 256 contexts of all features: forward,
 backward, gradient clipping, AdamW. Peers are in `peers.py`. The floor is the step's matmuls in
 bfloat16 with nothing between them. Rounds are interleaved, after one that is not counted; medians.
 A ratio is the fastest peer's time divided by the contestant's.
@@ -27,8 +27,9 @@ from torch.nn import functional as F
 
 from patchscale.features.tiers import tier_features
 from patchscale.model.patchtst import PatchTST, PatchTSTConfig
-from patchscale.study.params import load_best, load_params
+from patchscale.study.params import load_params
 from patchscale.train.inputs import shape_of
+from patchscale.train.settings import settings_of
 
 BATCH = 256
 FLOOR = "floor bfloat16"
@@ -174,7 +175,7 @@ def main() -> None:
     measured: list[dict[str, Any]] = []
     found = {"rounds": words.rounds, "versions": versions, "measured": measured}
     for cell in words.cells:
-        best = load_best(params, cell)
+        best = settings_of(params, cell)
         shape = shape_of(best, params.window, len(tier_features(params.features.tier)))
         for threads in words.threads:
             torch.set_num_threads(threads)
