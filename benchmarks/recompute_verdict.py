@@ -2,8 +2,8 @@
 
     python3 dev.py -- python benchmarks/recompute_verdict.py
 
-The bar, the table of all years, the primary test with its interval, and the test of each cell are
-made with pandas, NumPy and SciPy alone, and compared with metrics/verdict.json and
+The bar, the table of all years, the primary test with its interval, and the tests of each cell and
+baseline are made with pandas, NumPy and SciPy alone, and compared with metrics/verdict.json and
 plots/verdict.csv. The exit code is 1 if a figure differs by more than 1e-9.
 """
 
@@ -59,6 +59,13 @@ def limit(values: np.ndarray, outside: float) -> float:
     return float(inside)
 
 
+def ends_of(values: np.ndarray, theirs: dict[str, float]) -> list[tuple[float, float]]:
+    """Return both ends of the interval beside theirs; none where fewer than six years have none."""
+    span = np.ptp(values) + 1e-6
+    outside = {"mean_low": values.min() - span, "mean_high": values.max() + span}
+    return [(limit(values, end), theirs[key]) for key, end in outside.items() if len(values) > 5]
+
+
 def main() -> int:
     """Return 1 if a figure differs."""
     verdict = json.loads(Path("metrics/verdict.json").read_text(encoding="utf-8"))
@@ -70,6 +77,12 @@ def main() -> int:
     bar = str(baselines[first].groupby("horizon")[RIVALS].mean().mean().idxmin())
     test = baselines[baselines["subset"] == "test"]
     bars, years = test.groupby(KEYS)[bar].mean(), test["year"].nunique()
+    for name, theirs in verdict["rivals"].items():
+        gaps = test.groupby(KEYS)[name].mean() - bars
+        for horizon, gap in gaps.groupby("horizon"):
+            cell = theirs["horizons"][horizon]
+            pairs += [(gap.mean(), cell["mean"]), (p_value(gap.to_numpy()), cell["p"])]
+        pairs += ends_of(gaps.groupby("year").mean().to_numpy(), theirs["overall"])
     table = pd.read_csv("plots/verdict.csv").set_index(["budget", *KEYS])
     sizes, rows = {}, 0
     for name in sorted(path.stem for path in Path("data/walk").glob("*.arrow")):
@@ -100,10 +113,7 @@ def main() -> int:
         pairs += list(
             zip(slopes, (found["slopes"][str(year)] for year in frame.index), strict=True)
         )
-        if years > 5:
-            span = np.ptp(slopes) + 1e-6
-            pairs.append((limit(slopes, slopes.min() - span), found["mean_low"]))
-            pairs.append((limit(slopes, slopes.max() + span), found["mean_high"]))
+        pairs += ends_of(slopes, found)
     worst = max((abs(mine - theirs) for mine, theirs in pairs), default=0.0)
     same = bar == verdict["bar"]["name"] and rows == len(table) and worst <= TOLERANCE
     print(f"{len(pairs)} figures of {years} years, bar {bar}: largest difference {worst:.1e}")

@@ -6,7 +6,8 @@ import pandas as pd
 
 from patchscale.backtest.flatten import restore
 from patchscale.backtest.judge import BENCHMARK, Judgement
-from patchscale.report import cell_figures, figures
+from patchscale.report import cell_figures, figures, walk_figures
+from patchscale.report.certainty import seen_years
 from patchscale.report.comparison import compare, correct
 from patchscale.report.page import page
 from patchscale.report.results import Results
@@ -22,6 +23,7 @@ from patchscale.study.files import (
 from patchscale.study.params import Params, load_params
 from patchscale.study.stage import run
 from patchscale.study.tables import read_losses
+from patchscale.verdict.result import Verdict
 
 
 def main() -> None:
@@ -50,6 +52,10 @@ def main() -> None:
             read_losses(f"baselines-{horizon}", "prior"),
             ahead,
         )
+    walks = {
+        budget: read_json(paths.walk_metrics(budget), "walked", "settings_saw_year")
+        for budget in params.budgets
+    }
     results = Results(
         params=params,
         n_params=n_params,
@@ -58,6 +64,9 @@ def main() -> None:
         comparisons=correct(comparisons, list(trained)),
         searched={cell: row for cell, row in found.items() if row["trials"]},
         as_of=next(iter(baselines.values()))[BENCHMARK].data_as_of,
+        verdict=restore(Verdict, read_json(paths.VERDICT, "years", "bar", "rivals")),
+        yearly=read_csv(paths.VERDICT_CSV),
+        saw={name: row["settings_saw_year"] for name, row in walks.items() if row["walked"]},
     )
     write_json(
         paths.SCALING,
@@ -111,6 +120,10 @@ def draw(results: Results) -> None:
         }
         for cell in results.searched
     }
+    verdict = results.verdict
+    bar = verdict.bar.name if verdict.bar else ""
+    walk_figures.size(results.size_panels(), bar, paths.figure("size"))
+    walk_figures.slopes(verdict.primary, seen_years(results.saw), paths.figure("slopes"))
     grid, budgets, horizons = params.cells, list(params.budgets), list(params.horizons)
     figures.loss_vs_n(results.loss_panels(), paths.figure("loss_vs_n"))
     figures.skill_map(

@@ -77,6 +77,11 @@ def test_sessions_are_those_of_the_exchange(sessions: pd.DatetimeIndex) -> None:
     assert not {"2018-01-01", "2018-01-15", "2018-02-19", "2018-01-06"} & days
 
 
+def test_a_period_may_begin_and_end_on_a_day_without_a_session(sessions: pd.DatetimeIndex) -> None:
+    period = QUARTER.model_copy(update={"start": "2018-01-01", "end": "2018-04-01"})
+    assert list(exchange_sessions(period)) == list(sessions)
+
+
 def test_good_bars_give_a_report(good: pd.DataFrame) -> None:
     good.loc[10, "dividends"] = 0.4
     good.loc[21, "open"] = good.loc[20, "close"]

@@ -10,9 +10,10 @@ FLOORS = (
     {"bars", "model", "features", "split", "backtest"},
     {"verdict"},
     {"check", "download", "train", "report", "baselines"},
-    {"runtime", "verify"},
+    {"runtime", "verify", "importing", "forecast"},
     {"hpo", "fanout"},
     {"workspace"},
+    {"cli", "api"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = [file for file in sorted(LIBRARY.rglob("*.py")) if file.name != "__init__.py"]

@@ -1,15 +1,20 @@
-from dataclasses import replace
+import re
+from itertools import product
 
 import numpy as np
 import pytest
+from fake_verdict import N_PARAMS, YEARS, slope, verdict
 from scipy.stats import norm
 
 from patchscale.backtest.bootstrap import UNDEFINED, Estimate
 from patchscale.report.comparison import Difference
-from patchscale.report.finding import Scope, certainty, detectable, finding
+from patchscale.report.finding import FixedYear, detectable, finding
 from patchscale.report.scaling import PowerLaw, SizeEffect
+from patchscale.verdict.result import no_verdict
 
 SP, SIZES = "`sp500`", ["2M", "20M"]
+NOTHING = no_verdict([*SIZES, "2B"])
+LOST, EVEN = (0.01, 0.001), (0.01, 0.5)
 
 
 def cell(gap: float = -0.01, p: float = 0.5) -> Difference:
@@ -29,126 +34,187 @@ def effect(slope: float, p: float = 0.5, half: float = 0.02) -> SizeEffect:
     )
 
 
-def found(
+def fixed(
     cells: dict[str, Difference] | None = None,
-    skill: dict[str, float | None] | None = None,
+    evidence: dict[str, float | None] | None = None,
     singles: dict[str, Difference] | None = None,
+    untrained: tuple[str, ...] = (),
     **effects: SizeEffect,
-) -> str:
-    cells = cells or {"2M-h1": cell(), "20M-h1": cell()}
-    skill = dict.fromkeys(cells, 0.1) if skill is None else skill
-    return finding(SP, SIZES, cells, singles or dict.fromkeys(cells, cell()), skill, effects)
+) -> FixedYear:
+    cells = {"2M-h1": cell(), "20M-h1": cell()} if cells is None else cells
+    evidence = dict.fromkeys(cells, 0.1) if evidence is None else evidence
+    singles = singles or dict.fromkeys(cells, cell())
+    return FixedYear(SIZES, list(untrained), cells, singles, evidence, effects)
+
+
+def sentences(text: str) -> list[str]:
+    assert text.endswith(".")
+    return re.split(r"(?<=\.) (?=[A-Z])", text)
+
+
+def test_the_finding_of_all_years_is_one_claim_a_sentence():
+    sizes = {"20K": LOST, "200K": EVEN, "2M": (-0.01, 0.01), "20M": LOST}
+    found = verdict(sizes, slope(0.0012, 0.53), not_walked=["200M", "2B"])
+    assert sentences(finding(SP, found, fixed(untrained=("200M", "2B")))) == [
+        "On `sp500`, PatchTST's log-loss does not measurably change with size "
+        "(4 sizes, 20K to 20M; 12 test years).",
+        "Per tenfold size it changes by +0.0012 [-0.0038, +0.0062], p 0.530.",
+        "It rose in 6 of 12 years.",
+        "A change of 0.0040 would show with 80% power.",
+        "As single seeds, 1 of 4 sizes measurably beat the volatility logistic and 2 lost.",
+        "As ensembles, 1 of 4 beat it and 2 lost.",
+        "Trading shows no skill beyond luck.",
+        "Not run: 200M, 2B.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mean", "p", "verb"),
+    [
+        (0.01, 0.049, "measurably rises"),
+        (-0.01, 0.0001, "measurably falls"),
+        (-0.01, 0.05, "does not measurably change"),
+    ],
+)
+def test_the_verb_follows_from_the_primary_test(mean, p, verb):
+    text = finding(SP, verdict({"20K": EVEN, "2M": EVEN}, slope(mean, p)), fixed())
+    assert f"log-loss {verb} with size" in text
+
+
+def test_few_years_have_no_interval_and_cannot_show_a_change():
+    few = YEARS[-5:]
+    text = finding(SP, verdict({"20K": EVEN, "2M": EVEN}, slope(0.1, 0.0625, few)), fixed())
+    assert "5 test years)" in text
+    assert "by +0.1000, p 0.062." in text
+    assert "So few years cannot show a change." in text
+    assert "nan" not in text
+    one = finding(SP, verdict({"20K": EVEN}, slope(0.1, 1.0, [2018]), years=[2018]), fixed())
+    assert "1 test year)" in one
+    assert "of 1 year." in one
+
+
+def test_one_walked_size_says_nothing_of_size_but_is_set_against_the_bar():
+    text = finding(SP, verdict({"2M": LOST}), fixed())
+    assert text.startswith(
+        "On `sp500` fewer than two sizes have all of 12 test years: nothing is said of size. "
+        "As single seeds, none of 1 size measurably beat the volatility logistic and 1 lost."
+    )
+
+
+def test_a_single_seed_is_no_ensemble():
+    text = finding(SP, verdict({"2M": LOST, "20M": LOST}, slope(), seeds=1), fixed())
+    assert "As single seeds, none of 2 sizes" in text
+    assert "ensemble" not in text
+
+
+def test_what_was_not_run_and_what_only_partly_are_named_apart():
+    found = verdict(
+        {"2M": EVEN, "20M": EVEN}, not_walked=["200M", "2B"], missing={"20M": [2007, 2008]}
+    )
+    text = finding(SP, found, fixed(untrained=("2B",)))
+    assert text.endswith("Not run: 2B. Partly run: 200M, 20M.")
+    complete = finding(SP, verdict({"2M": EVEN, "20M": EVEN}, slope()), fixed())
+    assert "un:" not in complete
+
+
+@pytest.mark.parametrize(
+    ("evidence", "said"),
+    [
+        ({"2M-h1": 0.94, "20M-h1": None}, "Trading shows no skill beyond luck."),
+        ({"2M-h1": 0.95}, "Trading 1 of 2 cells shows skill beyond luck."),
+        ({}, "Trading is no evidence either way."),
+    ],
+)
+def test_trading_has_skill_from_a_deflated_sharpe_ratio_of_95_percent(evidence, said):
+    for found in (verdict({"2M": EVEN}), NOTHING):
+        assert said in sentences(finding(SP, found, fixed(evidence=evidence)))
 
 
 def test_without_a_trained_cell_nothing_is_claimed():
-    text = finding(SP, [], {}, {}, {}, {})
+    text = finding(SP, NOTHING, fixed({}))
     assert text == "No cell has been trained, so nothing can be said yet."
+    assert "Trading" not in finding(SP, verdict({"2M": EVEN}), fixed({}))
+
+
+def test_without_a_walk_the_fixed_year_speaks():
+    effects = {"h1": effect(-0.1, p=0.05, half=0.031), "h5": effect(0.1, p=0.3, half=0.08)}
+    assert sentences(finding(SP, NOTHING, fixed(untrained=("2B",), **effects))) == [
+        "In one test year, a PatchTST of 20M parameters forecasts `sp500` neither measurably "
+        "better nor worse than one of 2M at any horizon.",
+        "Changes of 0.049 to 0.126 per tenfold size would show with 80% power.",
+        "As single seeds, none of 2 cells measurably beat the HAR logistic and none lost.",
+        "As ensembles, none of 2 beat it and none lost.",
+        "Trading shows no skill beyond luck.",
+        "Not run: 2B.",
+    ]
 
 
 def test_without_two_sizes_nothing_is_claimed_about_size():
-    one = {"2M-h1": cell()}
-    text = finding(SP, ["2M"], one, one, {"2M-h1": 0.1}, {})
-    assert text.startswith("With one size trained, nothing can be said of size on `sp500`; 0 of")
+    text = finding(SP, NOTHING, fixed({"2M-h1": cell()}))
+    assert text.startswith("With one size trained, nothing can be said of size on `sp500`. As")
     assert "bigger" not in text
-
-
-def test_slopes_that_survive_no_correction_claim_neither_better_nor_worse():
-    text = found(h1=effect(-0.1, p=0.05), h5=effect(0.1, p=0.3))
-    assert text.startswith(
-        "A transformer of 20M parameters forecasts `sp500` neither measurably better nor worse "
-        "than one of 2M at any horizon; "
-    )
 
 
 @pytest.mark.parametrize(
     ("h1", "h5", "claim"),
     [
-        ((-0.1, 0.01), (0.1, 0.5), "better at h1 and measurably worse at none"),
-        ((-0.1, 0.01), (-0.1, 0.04), "better at h1, h5 and measurably worse at none"),
-        ((-0.1, 0.2), (0.1, 0.01), "better at no horizon and measurably worse at h5"),
-        ((0.1, 0.01), (-0.1, 0.01), "better at h5 and measurably worse at h1"),
+        ((-0.1, 0.01), (0.1, 0.5), "better at h1 and worse at none"),
+        ((-0.1, 0.01), (-0.1, 0.04), "better at h1, h5 and worse at none"),
+        ((-0.1, 0.2), (0.1, 0.01), "better at no horizon and worse at h5"),
+        ((0.1, 0.01), (-0.1, 0.01), "better at h5 and worse at h1"),
     ],
 )
-def test_the_claim_about_size_follows_from_the_corrected_slopes(h1, h5, claim):
-    text = found(h1=effect(*h1), h5=effect(*h5))
-    start = "From 2M to 20M parameters, a bigger transformer forecasts `sp500` measurably "
-    assert text.startswith(f"{start}{claim}; ")
+def test_the_claim_of_the_fixed_year_follows_from_the_corrected_slopes(h1, h5, claim):
+    text = finding(SP, NOTHING, fixed(h1=effect(*h1), h5=effect(*h5)))
+    start = "In one test year, from 2M to 20M parameters, a bigger PatchTST forecasts `sp500`"
+    assert text.startswith(f"{start} measurably {claim}. ")
 
 
 @pytest.mark.parametrize(
     ("cells", "better", "worse"),
     [
-        ({"a": cell(p=0.05), "b": cell()}, 0, 0),
-        ({"a": cell(p=0.01), "b": cell()}, 1, 0),
-        ({"a": cell(0.1, p=0.01), "b": cell(0.2, p=0.02)}, 0, 2),
+        ({"a": cell(p=0.05), "b": cell()}, "none", "none"),
+        ({"a": cell(p=0.01), "b": cell()}, "1", "none"),
+        ({"a": cell(0.1, p=0.01), "b": cell(0.2, p=0.02)}, "none", "2"),
     ],
 )
 def test_ensembles_and_single_seeds_are_set_against_the_bar_each_by_its_corrected_test(
     cells, better, worse
 ):
     none = dict.fromkeys(cells, cell())
-    bar = "2 transformers trained forecast it measurably better than the HAR logistic and"
-    text = found(cells, singles=none, h1=effect(0.0))
-    assert f"{better} of the {bar} {worse} measurably worse as ensembles of seeds, 0 and 0" in text
-    text = found(none, singles=cells, h1=effect(0.0))
-    assert f"0 of the {bar} 0 measurably worse as ensembles of seeds, {better} and {worse}" in text
+    text = finding(SP, NOTHING, fixed(cells, singles=none))
+    assert f"As ensembles, {better} of 2 beat it and {worse} lost." in text
+    assert "As single seeds, none of 2 cells" in text
+    text = finding(SP, NOTHING, fixed(none, singles=cells))
+    assert f"{better} of 2 cells measurably beat the HAR logistic and {worse} lost." in text
+    assert "As ensembles, none of 2 beat it and none lost." in text
 
 
-@pytest.mark.parametrize(("skill", "who"), [(0.94, "none"), (0.95, "a"), (None, "none")])
-def test_a_strategy_has_earned_from_a_deflated_sharpe_ratio_of_95_percent(skill, who):
-    text = found({"a": cell()}, {"a": skill}, h1=effect(0.0))
-    assert text.endswith(f"trading on {who} of them earned more after costs than luck explains.")
+MANY = ("3M", "4M", "5M", "6M")
 
 
-def test_strategies_of_few_trades_are_evidence_of_nothing():
-    text = found({"a": cell(), "b": cell()}, {"a": 0.99}, h1=effect(0.0))
-    assert text.endswith("luck explains, 1 of them having traded too seldom to tell.")
-
-
-SCOPE = Scope(
-    as_of="2018-12-31",
-    days="246 to 250",
-    positives="54 to 135",
-    budgets=["2M", "20M"],
-    absent=["2B"],
-    once=["200M"],
-    searched={"2M", "20M"},
-    cells=8,
-    strategies=28,
-    lucky_sharpe=2.04,
-)
-BEST = {"h1": "boosting", "h2": "20M-h2", "h3": "boosting"}
-
-
-def test_certainty_names_days_corrections_luck_and_power():
-    effects = {"h1": effect(0.0, half=0.031), "h2": effect(0.1, half=0.08)}
-    text = certainty(SCOPE, effects, BEST)
-    for said in (
-        "246 to 250 days up to 2018-12-31, 54 to 135 of them positive",
-        "Holm's correction for 2 slopes and 8 cells",
-        "the Sharpe ratio of 2.0 that luck alone gives the best of 28 strategies",
-        "of 0.049 to 0.126 per tenfold N, by horizon, would have been seen with a power of 80 %",
-        "Trained with one seed: 200M. Not run: 2B.",
-        "is that of gradient boosting (h1, h3) and 20M-h2 (h2).",
+def test_a_finding_has_at_most_90_words():
+    effects = dict.fromkeys(("h1", "h2", "h3", "h5"), effect(-0.1, 0.001))
+    for walked, p, years, missing, untrained, evidence in product(
+        (0, 1, 4),
+        (0.0001, 0.5),
+        (YEARS, YEARS[-3:]),
+        ((), MANY[:1], MANY[:3]),
+        ((), ("200M", "2B", "20B"), MANY),
+        ({}, {"2M-h1": 0.99}, {"2M-h1": 0.1}),
     ):
-        assert said in text
-    assert "search" not in text
-
-
-@pytest.mark.parametrize(
-    ("searched", "said"), [({"2M"}, True), ((), False), ({"2M", "20M"}, False)]
-)
-def test_sizes_with_and_without_a_search_may_differ_in_tuning(searched, said):
-    text = certainty(replace(SCOPE, searched=searched), {"h1": effect(0.0)}, BEST)
-    tuned = "A search chose the settings of 2M and not those of 20M: a difference between sizes"
-    assert (tuned in text) == said
-
-
-def test_a_complete_grid_has_no_sentence_on_absent_sizes():
-    text = certainty(replace(SCOPE, absent=[], once=[], searched=()), {}, BEST)
-    assert "Not run" not in text
-    assert "one seed" not in text
-    assert "would have been seen" not in text
+        names = list(N_PARAMS)[:walked]
+        found = verdict(
+            dict.fromkeys([*names, *missing], LOST),
+            slope(0.01, p, years, names) if walked > 1 else None,
+            years=years,
+            not_walked=untrained,
+            missing={name: [years[0]] for name in missing},
+        )
+        known = fixed(evidence=evidence, untrained=untrained, **effects)
+        text = finding(SP, found if walked else NOTHING, known)
+        assert len(text.split()) <= 90, text
+        assert len(sentences(text)) >= 4, text
 
 
 @pytest.mark.parametrize("tests", [1, 4])

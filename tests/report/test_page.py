@@ -1,13 +1,18 @@
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
+from fake_verdict import N_PARAMS, YEARS, slope, verdict
 
 from patchscale.backtest.bootstrap import UNDEFINED, Estimate
 from patchscale.backtest.returns import expected_best_sharpe
 from patchscale.report.finding import WORDS
-from patchscale.report.page import bar_sections
+from patchscale.report.fixed_year import bar_sections
+from patchscale.report.page import the_finding, walk_sections
 from patchscale.report.results import Results
+from patchscale.verdict.result import Verdict, no_verdict
 
 VALIDATION = {"prior": 0.6, "persistence": 0.6, "vol_logistic": 0.5, "har_logistic": 0.4}
 
@@ -29,42 +34,59 @@ def results(test: float = 0.5, trained: dict[str, Any] | None = None, **val: flo
     rows = {name: judged(losses[name], test if name == "prior" else 0.5) for name in WORDS}
     return Results(
         params=None,  # type: ignore[arg-type]
-        n_params={},
-        trained=trained or {},
-        baselines={"h1": rows, "h3": rows},
-        comparisons={},
-        searched={},
-        as_of="2018-12-31",
+        n_params={f"{b}-{h}": n for b, n in sizes.items() for h in HORIZONS},
+        verdict=found,
+        yearly=pd.DataFrame(rows, columns=columns),
+        saw=SAW,
     )
 
 
-def test_the_bar_is_said_to_be_the_simple_rival_of_lowest_validation_loss() -> None:
-    _, text, table = bar_sections(results())
-    assert "is the HAR logistic, the simple rival of lowest mean log-loss on the validation" in text
-    assert "| the HAR logistic | 0.4000 | 0.400 [0.300, 0.500] | 0.400 [0.300, 0.500] |" in table
+FOUND = walked(verdict(dict.fromkeys(N_PARAMS, (0.01, 0.5)), slope(), not_walked=["2B"]))
 
 
-def test_a_simple_rival_that_is_lower_on_validation_is_named_and_boosting_is_none() -> None:
-    _, text, _ = bar_sections(results(vol_logistic=0.39, boosting=0.1))
-    assert "though on these days the volatility logistic had a lower mean log-loss" in text
+def test_every_figure_of_the_walk_forward_has_beside_it_what_the_settings_saw() -> None:
+    sections = walk_sections(FOUND, FOUND.verdict.bar)
+    said = "Settings were chosen on days of 2007 to 2017, but not of 2018."
+    marked = "† Settings were chosen on days of this year."
+    shown = [i for i, part in enumerate(sections) if part[:2] in ("![", "| ")]
+    assert len(shown) == 6
+    for number in shown:
+        assert any(said in part or marked in part for part in sections[number : number + 5])
+    assert sum(said in part for part in sections) == 4
+    assert sum(marked in part for part in sections) == 2
 
 
-def test_the_losses_of_the_test_days_say_nothing_of_the_choice_of_the_bar() -> None:
-    assert bar_sections(results(test=0.01)) == bar_sections(results(test=0.99))
+def test_details_are_folded_and_closed() -> None:
+    sections = walk_sections(FOUND, FOUND.verdict.bar)
+    folds = [part[:9] for part in sections if "details>" in part]
+    assert folds == ["<details>", "</details"] * 2
 
 
-def test_luck_is_that_of_all_strategies_judged_on_the_test_days() -> None:
-    found = results(trained={"2M-h1": judged(0.4), "2M-h3": judged(0.4, trades=29)})
-    assert found.strategies == 2 + 2 * len(WORDS)
-    assert found.lucky_sharpe == expected_best_sharpe(12, 251)
-    assert found.skill.keys() == {"2M-h1", "2M-h3"}
-    assert found.skill["2M-h1"] == pytest.approx(found.skill["2M-h3"])
+def test_the_finding_under_a_walk_is_that_of_all_years() -> None:
+    assert "test years)" in the_finding(FOUND)
+    assert the_finding(walked(no_verdict([]))).startswith("No cell has been trained")
 
 
-def test_only_strategies_of_30_trades_are_evidence() -> None:
-    found = results(trained={"2M-h1": judged(0.4), "2M-h3": judged(0.4, trades=29)})
-    assert list(found.evidence) == ["2M-h1"]
-    assert found.evidence["2M-h1"] == found.skill["2M-h1"]
-    never = judged(0.4, trades=0)
-    never.strategy.sharpe, never.strategy.sharpe_error = UNDEFINED, None
-    assert results(trained={"2M-h1": never}).skill == {"2M-h1": None}
+def test_the_figure_has_a_panel_a_horizon_with_every_budget_on_its_axis() -> None:
+    panels = FOUND.size_panels()
+    assert list(panels) == list(HORIZONS)
+    panel = panels["h5"]
+    assert panel.sessions == 5
+    assert list(panel.n_params) == list(BUDGETS)
+    assert panel.singles.keys() == panel.ensembles.keys() == N_PARAMS.keys()
+    assert panel.notes == {"2B": "not\nrun"}
+    assert panel.rivals["vol_logistic"] == 0
+    assert panel.rivals["boosting"] == -0.01
+    assert len(panel.rivals) == 5
+
+
+def test_missing_years_are_noted_and_one_seed_is_no_ensemble() -> None:
+    found = walked(verdict({"20K": (0.01, 0.5)}, missing={"20K": [2007]}, seeds=1))
+    panel = found.size_panels()["h1"]
+    assert panel.notes == {"20K": "11 of\n12 y"}
+    assert panel.ensembles == {}
+    assert list(panel.singles) == ["20K"]
+
+
+def test_without_a_walk_there_is_no_panel() -> None:
+    assert walked(no_verdict(list(BUDGETS))).size_panels() == {}

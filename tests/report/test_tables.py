@@ -1,4 +1,3 @@
-import re
 from dataclasses import replace
 from math import nan
 from typing import Any
@@ -11,18 +10,20 @@ from patchscale.backtest.returns import Performance, deflated_sharpe
 from patchscale.backtest.scores import Scores, SeedScores
 from patchscale.backtest.trading import Strategy
 from patchscale.report.comparison import Difference, HorizonComparison
-from patchscale.report.finding import WORDS
+from patchscale.report.finding import WORDS, p_text
 from patchscale.report.scaling import PowerLaw, SizeEffect
 from patchscale.report.tables import (
     bar_table,
-    blocks_table,
+    brier_table,
     calibration_table,
-    forecasts_table,
-    p_text,
+    losses_table,
+    luck_table,
+    p_values_table,
     searches_table,
+    signals_table,
     sizes_table,
-    strategies_table,
     table,
+    trades_table,
     with_interval,
 )
 
@@ -150,62 +151,85 @@ def judged(**changes: Any) -> Judgement:
     return Judgement("2018-12-31", 0.5, 0.4, test, test, STRATEGY)
 
 
-def forecasts(
+def losses(
     rows: dict[str, Judgement | None],
     differences: dict[str, Difference],
     confidence_set: dict[str, float],
 ) -> list[list[str]]:
     singles = {name: SINGLE for name in rows if name in N_PARAMS}
-    comparison = HorizonComparison(2, {}, confidence_set, differences, singles)
-    return rows_of(forecasts_table(rows, N_PARAMS, comparison))
+    return rows_of(
+        losses_table(rows, HorizonComparison(2, {}, confidence_set, differences, singles))
+    )
 
 
-def test_a_forecast_shows_precision_recall_and_range_before_auc_each_with_its_interval():
-    (row,) = forecasts({"2M-h1": judged()}, {"2M-h1": DIFFERENCE}, {"2M-h1": 0.2})
+def test_single_seeds_and_their_ensemble_have_columns_of_their_own():
+    (row,) = losses({"2M-h1": judged()}, {"2M-h1": DIFFERENCE}, {"2M-h1": 0.2})
     assert row == [
         "2M-h1",
-        "1,998,017",
-        "3: 0.622, 0.611 to 0.633",
-        "0.40 [0.30, 0.50] of 11",
-        "0.25 [0.15, 0.35]",
-        "0.31",
-        "0.550 [0.450, 0.650]",
+        "0.622",
+        "-0.5% [-1.5%, +0.5%]",
         "0.610 [0.580, 0.640]",
-        "-0.5% [-1.5%, +0.5%] p 0.400 (1.000)",
-        "+1.2% [+0.2%, +2.2%] p 0.030 (0.240)",
-        "in, p 0.200",
+        "+1.2% [+0.2%, +2.2%]",
+        "in",
     ]
+
+
+def test_a_skill_that_survives_the_correction_is_bold():
+    sure = {"2M-h1": replace(DIFFERENCE, dm_p_holm=0.04)}
+    (row,) = losses({"2M-h1": judged()}, sure, {"2M-h1": 0.2})
+    assert row[4] == "**+1.2% [+0.2%, +2.2%]**"
 
 
 def test_a_baseline_is_a_row_like_any_other():
     baseline = judged(seeds={})
-    rows = forecasts(
+    rows = losses(
         {"boosting": baseline, "har_logistic": baseline},
         {"boosting": replace(DIFFERENCE, dm_p_holm=nan)},
         {"boosting": 0.2, "har_logistic": 0.01},
     )
-    assert rows[0][:3] == ["gradient boosting", "", ""]
-    assert rows[0][8:10] == ["", "+1.2% [+0.2%, +2.2%] p 0.030"]
-    assert rows[1][8:] == ["", "", "out, p 0.010"]
+    assert rows[0] == ["gradient boosting", "", "", *rows[0][3:]]
+    assert rows[0][4:] == ["+1.2% [+0.2%, +2.2%]", "in"]
+    assert rows[1][4:] == ["", "out"]
+
+
+def test_a_forecast_shows_its_ranking_and_its_signals_each_with_an_interval():
+    (row,) = rows_of(signals_table({"2M-h1": judged()}))
+    assert row == [
+        "2M-h1",
+        "0.55 [0.45, 0.65]",
+        "0.40 [0.30, 0.50]",
+        "11",
+        "0.25 [0.15, 0.35]",
+        "0.31",
+    ]
 
 
 def test_undefined_and_collapsed_are_marked():
     row = judged(precision=UNDEFINED, p_range=0.12, collapsed=True, signals=0)
-    (row,) = forecasts({"2M-h1": row}, {"2M-h1": DIFFERENCE}, {"2M-h1": 0.2})
-    assert row[3] == "undefined of 0"
+    (row,) = rows_of(signals_table({"2M-h1": row}))
+    assert row[2:4] == ["undefined", "0"]
     assert row[5] == "0.12 collapsed"
 
 
-def test_a_cell_that_was_not_run_shows_no_number_but_its_parameters():
+def test_a_cell_that_was_not_run_shows_no_number():
     cells = {"2M-h1": judged(), "2B-h1": None}
-    _, row = forecasts(cells, {"2M-h1": DIFFERENCE}, {"2M-h1": 0.2})
-    assert row[2] == "not run"
-    assert re.findall(r"\d[\d,.]*", " ".join(row[1:])) == ["2,000,123,456"]
+    for _, row in (
+        losses(cells, {"2M-h1": DIFFERENCE}, {"2M-h1": 0.2}),
+        rows_of(signals_table(cells)),
+    ):
+        assert row == ["2B-h1", "not run", "", "", "", ""]
 
 
-def test_p_values_against_the_bar_are_shown_for_three_block_lengths():
-    (row,) = rows_of(blocks_table({"2M-h1": SINGLE}, {"2M-h1": DIFFERENCE}))
-    assert row == ["2M-h1", "4", "0.300 / 0.400 / 0.500", "3", "0.020 / 0.030 / 0.040"]
+def test_p_values_against_the_bar_are_shown_for_three_block_lengths_and_corrected():
+    (row,) = rows_of(p_values_table(N_PARAMS, {"2M-h1": SINGLE}, {"2M-h1": DIFFERENCE}))
+    assert row == [
+        "2M-h1",
+        "1,998,017",
+        "4: 0.300 / 0.400 / 0.500",
+        "1.000",
+        "3: 0.020 / 0.030 / 0.040",
+        "0.240",
+    ]
 
 
 def test_the_bar_is_shown_beside_its_rivals_on_validation_days():
@@ -213,44 +237,33 @@ def test_the_bar_is_shown_beside_its_rivals_on_validation_days():
     horizons = {name: dict.fromkeys(WORDS, judged()) for name in ("h1", "h3")}
     horizons["h3"] |= {"har_logistic": better}
     rows = {row[0]: row[1:] for row in rows_of(bar_table(horizons))}
-    assert rows["the HAR logistic"] == ["0.5550", "0.610 [0.580, 0.640]", "0.500 [0.470, 0.530]"]
+    assert rows["the HAR logistic"] == ["0.5550", "0.61 [0.58, 0.64]", "0.50 [0.47, 0.53]"]
     assert rows["the training prior"][0] == "0.6100"
 
 
-def test_calibration_shows_the_parts_of_the_brier_score():
+def test_calibration_shows_the_brier_score_and_its_parts():
+    (row,) = rows_of(brier_table({"2M-h1": SCORES}))
+    assert row == ["2M-h1", "0.200 [0.100, 0.300]", "+10.0% [+0.0%, +20.0%]", "undefined"]
     (row,) = rows_of(calibration_table({"2M-h1": SCORES}))
-    assert row[:5] == [
-        "2M-h1",
-        "250, 54",
-        "0.200 [0.100, 0.300]",
-        "+10.0% [+0.0%, +20.0%]",
-        "0.0100 [0.0050, 0.0150]",
-    ]
-    assert row[-1] == "undefined"
+    assert row[:3] == ["2M-h1", "0.010 [0.005, 0.015]", "0.030 [0.025, 0.035]"]
 
 
-def test_a_strategy_shows_every_cost_and_its_probabilities_of_skill():
-    text = strategies_table({"2M-h1": STRATEGY}, 44)
+def test_a_strategy_shows_its_return_at_every_cost():
+    text = trades_table({"2M-h1": STRATEGY})
     assert "return at 0 / 5 / 10 bp a side" in text
     (row,) = rows_of(text)
-    assert row == [
-        "2M-h1",
-        "30 of 11",
-        "0.45, 0.64",
-        "4%, 22",
-        "+1.0% / -0.5% / -2.0%",
-        "+5.0% [-5.0%, +15.0%]",
-        "0.40 [-0.60, 1.40]",
-        "0.61, 0.03",
-        "-4.0%",
-    ]
+    assert row == ["2M-h1", "30 of 11", "0.45, 0.64", "4%, 22", "+1.0% / -0.5% / -2.0%", "-4.0%"]
+
+
+def test_a_strategy_shows_its_probabilities_of_skill():
+    (row,) = rows_of(luck_table({"2M-h1": STRATEGY}, 44))
+    assert row == ["2M-h1", "+5.0% [-5.0%, +15.0%]", "0.40 [-0.60, 1.40]", "0.61", "0.03", ""]
     assert deflated_sharpe(STRATEGY, 44) == pytest.approx(0.03, abs=0.005)
 
 
 def test_fewer_than_30_trades_are_no_evidence_either_way():
-    seldom = replace(STRATEGY, trades=29)
-    (row,) = rows_of(strategies_table({"2M-h1": seldom}, 44))
-    assert row[7] == "0.61, 0.03 no evidence either way"
+    (row,) = rows_of(luck_table({"2M-h1": replace(STRATEGY, trades=29)}, 44))
+    assert row[3:] == ["0.61", "0.03", "no evidence either way"]
 
 
 def test_a_strategy_that_never_traded_has_no_sharpe_and_no_hit_rate():
@@ -264,13 +277,10 @@ def test_a_strategy_that_never_traded_has_no_sharpe_and_no_hit_rate():
         sharpe_error=None,
         probabilistic_sharpe=None,
     )
-    (row,) = rows_of(strategies_table({"2M-h1": nothing}, 44))
-    assert (row[1], row[2], row[6], row[7]) == (
-        "0 of 0",
-        "",
-        "no trade",
-        "no evidence either way",
-    )
+    (row,) = rows_of(trades_table({"2M-h1": nothing}))
+    assert row[1:3] == ["0 of 0", ""]
+    (row,) = rows_of(luck_table({"2M-h1": nothing}, 44))
+    assert row[2:] == ["no trade", "", "", "no evidence either way"]
 
 
 SEARCH = {
@@ -297,9 +307,8 @@ def test_a_search_is_shown_against_its_trial_0_with_its_cost():
         "660, 154",
         "0.4886",
         "0.4801 (trial 17)",
-        "0.0085",
         "0.4790, 0.0021",
         "48",
     ]
     (failed,) = rows_of(searches_table({"2M-h1": SEARCH | {"trial_0_val_log_loss": None}}))
-    assert failed[3:6] == ["failed", "0.4801 (trial 17)", ""]
+    assert failed[3:5] == ["failed", "0.4801 (trial 17)"]

@@ -11,6 +11,7 @@ from patchscale.verdict.bar import Bar, choose_bar
 from patchscale.verdict.forecasts import with_ensemble
 from patchscale.verdict.losses import Size, Yearly, yearly
 from patchscale.verdict.result import Verdict, judge
+from patchscale.verdict.sign_flip import sign_flip
 from patchscale.verdict.tables import COLUMNS, table
 
 HORIZONS = ["h1", "h3"]
@@ -115,6 +116,23 @@ def test_every_baseline_shows_its_loss_of_the_test_years(verdict):
     for name in RIVALS:
         losses = [mean_losses(BASELINES, name, horizon) for horizon in HORIZONS]
         assert verdict.baselines[name] == pytest.approx(np.mean(losses))
+
+
+def test_every_baseline_but_the_bar_is_compared_with_it_over_the_test_years(verdict):
+    assert set(verdict.rivals) == set(RIVALS) - {BAR.name}
+    for name, row in verdict.rivals.items():
+        gaps = {
+            horizon: np.subtract(
+                mean_losses(BASELINES, name, horizon), mean_losses(BASELINES, BAR.name, horizon)
+            )
+            for horizon in HORIZONS
+        }
+        for horizon, gap in gaps.items():
+            assert row.horizons[horizon].mean.value == pytest.approx(gap.mean())
+        by_year = np.mean(list(gaps.values()), axis=0)
+        assert row.overall.mean.value == pytest.approx(by_year.mean())
+        assert row.overall.higher == (by_year > 0).sum()
+        assert row.overall.p == pytest.approx(sign_flip(by_year).p)
 
 
 @pytest.mark.parametrize("names", [[], ["2M"]])

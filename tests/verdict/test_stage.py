@@ -82,6 +82,13 @@ def test_the_other_program_sees_a_changed_figure(study, monkeypatch, key):
     assert recomputed(study).returncode == 1
 
 
+def test_the_other_program_sees_a_changed_difference_of_a_baseline(study, monkeypatch):
+    verdict = judged(study, monkeypatch)
+    verdict["rivals"]["boosting"]["overall"]["mean_high"] += 1e-8
+    (study / paths.VERDICT).write_text(json.dumps(verdict))
+    assert recomputed(study).returncode == 1
+
+
 def test_the_other_program_sees_a_changed_forecast(study, monkeypatch):
     judged(study, monkeypatch)
     change(study / paths.walk("2M"), lambda t: t.assign(p_seed0=t["p_seed0"] * 0.999))

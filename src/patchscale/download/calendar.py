@@ -10,8 +10,7 @@ from patchscale.study.params import Dataset
 
 def exchange_sessions(dataset: Dataset) -> pd.DatetimeIndex:
     """Return the sessions of the data set's exchange from `start` to `end`."""
-    sessions = _calendar(dataset).sessions_in_range(dataset.start, dataset.end)
-    return pd.DatetimeIndex(sessions)
+    return pd.DatetimeIndex(_calendar(dataset).sessions)
 
 
 def exchange_zone(dataset: Dataset) -> str:

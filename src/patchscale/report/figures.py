@@ -15,6 +15,7 @@ from patchscale.report.style import (
     GREY,
     ORANGE,
     Style,
+    in_two_columns,
     legend_below,
     margins,
     panels,
@@ -49,8 +50,7 @@ def loss_vs_n(rows: dict[str, LossPanel], path: Path) -> None:
     path
         File of the figure.
     """
-    figure, grid = panels(1, len(rows), (2.7 * len(rows), 3.3), sharex=True)
-    axes = grid[0]
+    figure, axes = in_two_columns(len(rows), 2.6, 1.1)
     for axis, (horizon, row) in zip(axes, rows.items(), strict=True):
         seeds = [(n, s.log_loss) for _, n, test in row.cells for s in test.seeds.values()]
         axis.plot(*zip(*seeds, strict=True) if seeds else ((), ()), "_", color=BLUE, alpha=0.6)
@@ -78,14 +78,15 @@ def loss_vs_n(rows: dict[str, LossPanel], path: Path) -> None:
                 fontsize=8,
             )
         axis.set_xscale("log")
-        ticks = [(n_params, budget) for budget, n_params, *_ in (*row.cells, *row.absent)]
-        axis.set_xticks(*zip(*ticks, strict=True))
+        sizes = {budget: n for budget, n, _ in row.cells} | dict(row.absent)
+        ticks = sorted((n, budget) for budget, n in sizes.items())
+        axis.set_xticks(*zip(*ticks, strict=True), fontsize=8)
         axis.minorticks_off()
-        axis.set_xlim(1e6, 4e9)
+        axis.set_xlim(ticks[0][0] / 2, ticks[-1][0] * 2)
         ahead = f"{row.sessions} session{'s' * (row.sessions > 1)} ahead"
         axis.set_title(f"{horizon}: {ahead}, n {row.n}")
     same_height(axes)
-    axes[0].set_ylabel("test log-loss (lower is better)")
+    figure.supylabel("test log-loss (lower is better)", x=0.1 / 8, fontsize=9)
     marks: dict[str, Style] = {
         "PatchTST, ensemble of seeds, 95 % interval": {
             "color": BLUE,
@@ -95,9 +96,9 @@ def loss_vs_n(rows: dict[str, LossPanel], path: Path) -> None:
         "one seed": {"color": BLUE, "marker": "_", "linestyle": "", "alpha": 0.6},
         **{name.replace("_", " "): style for name, style in BASELINES.items()},
     }
-    figure.supxlabel("parameters", y=0.55 / 3.3, fontsize=9)
+    figure.supxlabel("parameters", y=0.55 / figure.get_figheight(), fontsize=9)
     legend_below(figure, marks, columns=4)
-    margins(figure, bottom=1.0, across=0.45)
+    margins(figure, bottom=1.05, across=0.45, down=0.55)
     save(figure, path)
 
 
@@ -119,8 +120,9 @@ def skill_map(
     path
         File of the figure.
     """
-    size = (3.2 * len(horizons) + 1.6, 0.75 * len(budgets) + 1.2)
-    figure, (axes,) = panels(1, 2, size, sharey=True)
+    size = (1.6 * len(horizons) + 0.9, 1.1 * len(budgets) + 1.7)
+    figure, grid = panels(2, 1, size)
+    axes = grid[:, 0]
     rows = budgets[::-1]
     ends = [
         end
@@ -153,7 +155,7 @@ def skill_map(
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
         axis.set_title(f"{name}: log-loss saved against the bar\n95 % interval, * Holm p < 0.05")
-    margins(figure, bottom=0.3, top=0.5)
+    margins(figure, bottom=0.3, top=0.5, down=0.8)
     save(figure, path)
 
 

@@ -1,6 +1,9 @@
-"""Sentences that state the finding of the study and its certainty, derived from the figures."""
+"""The finding of the study: at most 90 words, one claim a sentence, derived from the figures.
 
-from collections.abc import Collection
+It speaks of all test years where a size was walked through them, else of the fixed test year.
+"""
+
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -8,9 +11,13 @@ from patchscale.backtest.bootstrap import Estimate
 from patchscale.backtest.judge import BENCHMARK
 from patchscale.report.comparison import Difference
 from patchscale.report.scaling import SizeEffect
+from patchscale.verdict.result import Verdict
+from patchscale.verdict.slope import SlopeTest
 
 SIGNIFICANCE = 0.05
 POWER = 0.8
+MOST_NAMES = 3
+"""Longer lists of names are counted instead."""
 NORMAL = NormalDist()
 WORDS = {
     "prior": "the training prior",
@@ -24,134 +31,174 @@ SIMPLE = ("prior", "persistence", "vol_logistic", "har_logistic")
 
 
 @dataclass(frozen=True)
-class Scope:
-    """Extent of a study: its test year, its cells, and how much was tried."""
+class FixedYear:
+    """What the fixed test year says."""
 
-    as_of: str
-    days: str
-    """Days of the test year, a number or a range over horizons; likewise `positives`."""
-    positives: str
     budgets: list[str]
-    """Trained budgets, smallest first."""
-    absent: list[str]
-    """Budgets that are not trained."""
-    once: list[str]
-    """Budgets trained with one seed."""
-    searched: Collection[str]
-    """Budgets whose settings a search chose."""
-    cells: int
-    strategies: int
-    """Strategies that are judged on the test days."""
-    lucky_sharpe: float
-    """Sharpe ratio that luck alone gives the best of them."""
+    """Trained sizes, smallest first."""
+    untrained: list[str]
+    ensembles: dict[str, Difference]
+    """For each trained cell the comparison of its ensemble of seeds with the bar."""
+    singles: dict[str, Difference]
+    """Likewise of its single seeds on average."""
+    evidence: dict[str, float | None]
+    """Deflated Sharpe ratio of each trained cell that traded often enough to tell."""
+    effects: dict[str, SizeEffect]
+    """For each horizon with two sizes the effect of size on the test days."""
 
 
-def finding(
-    market: str,
-    budgets: list[str],
-    ensembles: dict[str, Difference],
-    singles: dict[str, Difference],
-    skill: dict[str, float | None],
-    effects: dict[str, SizeEffect],
-) -> str:
-    """Return the finding in one sentence.
+def finding(market: str, verdict: Verdict, fixed: FixedYear) -> str:
+    """Return the finding.
 
     Parameters
     ----------
     market
         Name of the series.
-    budgets
-        Trained sizes, smallest first.
-    ensembles, singles
-        For each trained cell the comparisons with the bar of its ensemble of seeds and of its
-        single seeds on average.
-    skill
-        Deflated Sharpe ratio of each trained cell that traded often enough to tell.
-    effects
-        For each horizon with two sizes the effect of size on the test days.
+    verdict
+        What the walk forward says.
+    fixed
+        What the fixed test year says.
     """
-    if not ensembles:
+    if verdict.sizes and verdict.bar:
+        sizes = verdict.sizes.values()
+        claims = [
+            *(_slope(market, verdict.primary) if verdict.primary else _no_slope(market, verdict)),
+            *_against(
+                verdict.bar.name,
+                "size",
+                [(row.single_seeds.mean.value, row.single_seeds.p_holm) for row in sizes],
+                [(row.ensemble.mean.value, row.ensemble.p_holm) for row in sizes if row.seeds > 1],
+            ),
+        ]
+    elif fixed.ensembles:
+        claims = [
+            *_in_one_year(market, fixed),
+            *_against(
+                BENCHMARK,
+                "cell",
+                [(row.vs_bar.value, row.dm_p_holm) for row in fixed.singles.values()],
+                [(row.vs_bar.value, row.dm_p_holm) for row in fixed.ensembles.values()],
+            ),
+        ]
+    else:
         return "No cell has been trained, so nothing can be said yet."
+    return " ".join([*claims, *_trading(fixed), *_not_run(verdict, fixed)])
+
+
+def _slope(market: str, found: SlopeTest) -> list[str]:
+    if found.p >= SIGNIFICANCE:
+        verb = "does not measurably change"
+    else:
+        verb = f"measurably {'falls' if found.mean.value < 0 else 'rises'}"
+    slope, smallest, biggest = found.mean, found.sizes[0], found.sizes[-1]
+    known = math.isfinite(slope.low)
+    interval = f" [{slope.low:+.4f}, {slope.high:+.4f}]" if known else ""
+    seen = (
+        "So few years cannot show a change."
+        if found.visible is None
+        else f"A change of {found.visible:.4f} would show with {POWER:.0%} power."
+    )
+    return [
+        f"On {market}, PatchTST's log-loss {verb} with size ({len(found.sizes)} sizes, {smallest} "
+        f"to {biggest}; {_number(found.years, 'test year')}).",
+        f"Per tenfold size it changes by {slope.value:+.4f}{interval}, p {p_text(found.p)}.",
+        f"It rose in {found.higher} of {_number(found.years, 'year')}.",
+        seen,
+    ]
+
+
+def _no_slope(market: str, verdict: Verdict) -> list[str]:
+    years = _number(len(verdict.years), "test year")
+    return [f"On {market} fewer than two sizes have all of {years}: nothing is said of size."]
+
+
+def _in_one_year(market: str, fixed: FixedYear) -> list[str]:
+    effects = fixed.effects
+    if not effects:
+        return [f"With one size trained, nothing can be said of size on {market}."]
     sure = {name: row for name, row in effects.items() if row.slope_p_holm < SIGNIFICANCE}
     falls = [name for name, row in sure.items() if row.slope.value < 0]
     rises = [name for name, row in sure.items() if row.slope.value > 0]
-    if not effects:
-        size = f"With one size trained, nothing can be said of size on {market}"
-    elif not sure:
+    smallest, biggest = fixed.budgets[0], fixed.budgets[-1]
+    if not sure:
         size = (
-            f"A transformer of {budgets[-1]} parameters forecasts {market} neither measurably "
-            f"better nor worse than one of {budgets[0]} at any horizon"
+            f"In one test year, a PatchTST of {biggest} parameters forecasts {market} neither "
+            f"measurably better nor worse than one of {smallest} at any horizon."
         )
     else:
         size = (
-            f"From {budgets[0]} to {budgets[-1]} parameters, a bigger transformer forecasts "
-            f"{market} measurably better at {_names(falls, 'no horizon')} and measurably worse at "
-            f"{_names(rises, 'none')}"
+            f"In one test year, from {smallest} to {biggest} parameters, a bigger PatchTST "
+            f"forecasts {market} measurably better at {names(falls, 'horizons') or 'no horizon'} "
+            f"and worse at {names(rises, 'horizons') or 'none'}."
         )
-    (better, worse), (better_alone, worse_alone) = map(_measurable, (ensembles, singles))
-    compared = (
-        f"{better} of the {len(ensembles)} transformers trained forecast it measurably better than "
-        f"{WORDS[BENCHMARK]} and {worse} measurably worse as ensembles of seeds, {better_alone} "
-        f"and {worse_alone} as single seeds on average"
-    )
-    earned = [name for name, p in skill.items() if (p or 0) >= 1 - SIGNIFICANCE]
-    seldom = len(ensembles) - len(skill)
-    traded = (
-        f"trading on {_names(earned, 'none')} of them earned more after costs than luck explains"
-    )
-    if seldom:
-        traded += f", {seldom} of them having traded too seldom to tell"
-    return f"{size}; {compared}; and {traded}."
+    seen = sorted(detectable(row.slope, len(effects)) for row in effects.values())
+    return [
+        size,
+        f"Changes of {seen[0]:.3f} to {seen[-1]:.3f} per tenfold size would show with "
+        f"{POWER:.0%} power.",
+    ]
 
 
-def _measurable(cells: dict[str, Difference]) -> tuple[int, int]:
-    """Return how many cells are measurably better than the bar, and how many worse."""
-    known = [row.vs_bar.value for row in cells.values() if row.dm_p_holm < SIGNIFICANCE]
+Tested = list[tuple[float, float]]
+"""For each forecast its mean difference to the bar, and the p-value corrected by Holm."""
+
+
+def _against(bar: str, what: str, singles: Tested, ensembles: Tested) -> list[str]:
+    """Return how many of the sizes or cells beat the bar, and how many lost to it."""
+    (better, worse), (better_together, worse_together) = map(_measurable, (singles, ensembles))
+    alone = (
+        f"As single seeds, {better or 'none'} of {_number(len(singles), what)} measurably beat "
+        f"{WORDS[bar]} and {worse or 'none'} lost."
+    )
+    together = (
+        f"As ensembles, {better_together or 'none'} of {len(ensembles)} beat it and "
+        f"{worse_together or 'none'} lost."
+    )
+    return [alone, together] if ensembles else [alone]
+
+
+def _measurable(tested: Tested) -> tuple[int, int]:
+    known = [gap for gap, p in tested if p < SIGNIFICANCE]
     return sum(gap < 0 for gap in known), sum(gap > 0 for gap in known)
 
 
-def certainty(scope: Scope, effects: dict[str, SizeEffect], best: dict[str, str]) -> str:
-    """Return the sentences on the certainty of the finding.
-
-    Parameters
-    ----------
-    scope
-        Extent of the study.
-    effects
-        As in `finding`.
-    best
-        For each horizon the forecast of lowest test log-loss.
-    """
-    said = [
-        f"How sure: the test is {scope.days} days up to {scope.as_of}, "
-        f"{scope.positives} of them positive by horizon. Measurably means p < 0.05 after "
-        f"Holm's correction for {len(effects)} slopes and {scope.cells} cells; what trading "
-        f"earned is set against the Sharpe ratio of {scope.lucky_sharpe:.1f} that luck alone gives "
-        f"the best of {scope.strategies} strategies."
+def _trading(fixed: FixedYear) -> list[str]:
+    if not fixed.ensembles:
+        return []
+    if not fixed.evidence:
+        return ["Trading is no evidence either way."]
+    earned = sum((p or 0) >= 1 - SIGNIFICANCE for p in fixed.evidence.values())
+    who = f"{earned} of {len(fixed.ensembles)} cells"
+    return [
+        f"Trading {who} shows skill beyond luck."
+        if earned
+        else "Trading shows no skill beyond luck."
     ]
-    if effects:
-        seen = sorted(detectable(row.slope, len(effects)) for row in effects.values())
-        said.append(
-            f"A change of log-loss of {seen[0]:.3f} to {seen[-1]:.3f} per tenfold N, by horizon, "
-            f"would have been seen with a power of {100 * POWER:.0f} %; a smaller one perhaps not."
-        )
-    if scope.once:
-        said.append(f"Trained with one seed: {', '.join(scope.once)}.")
-    if scope.absent:
-        said.append(f"Not run: {', '.join(scope.absent)}.")
-    leaders: dict[str, list[str]] = {}
-    for horizon, name in best.items():
-        leaders.setdefault(WORDS.get(name, name), []).append(horizon)
-    led = " and ".join(f"{name} ({', '.join(at)})" for name, at in leaders.items())
-    said.append(f"The lowest test log-loss is that of {led}.")
-    tuned = [name for name in scope.budgets if name in scope.searched]
-    rest = [name for name in scope.budgets if name not in scope.searched]
-    if tuned and rest:
-        said.append(
-            f"A search chose the settings of {', '.join(tuned)} and not those of "
-            f"{', '.join(rest)}: a difference between sizes may be one of tuning."
-        )
-    return " ".join(said)
+
+
+def _not_run(verdict: Verdict, fixed: FixedYear) -> list[str]:
+    """Return what was not run at all, and what was not run in all test years."""
+    absent = fixed.untrained
+    partly = []
+    if verdict.sizes:
+        absent = [name for name in verdict.not_walked if name in fixed.untrained]
+        partly = [name for name in verdict.not_walked if name not in absent] + [*verdict.missing]
+    lists = {"Not run": absent, "Partly run": partly}
+    return [f"{what}: {names(given, 'sizes')}." for what, given in lists.items() if given]
+
+
+def names(given: list[str], what: str) -> str:
+    """Return names as a list, or how many there are."""
+    return ", ".join(given) if len(given) <= MOST_NAMES else f"{len(given)} {what}"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def p_text(p: float) -> str:
+    """Return a p-value as text."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def detectable(estimate: Estimate, tests: int) -> float:
@@ -161,7 +208,3 @@ def detectable(estimate: Estimate, tests: int) -> float:
     """
     error = (estimate.high - estimate.low) / 2 / NORMAL.inv_cdf(1 - SIGNIFICANCE / 2)
     return error * (NORMAL.inv_cdf(1 - SIGNIFICANCE / (2 * tests)) + NORMAL.inv_cdf(POWER))
-
-
-def _names(names: list[str], nothing: str) -> str:
-    return ", ".join(names) or nothing

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from patchscale.backtest.judge import BENCHMARK, Judgement
 from patchscale.backtest.returns import deflated_sharpe, expected_best_sharpe
 from patchscale.backtest.trading import FEW_TRADES
@@ -10,7 +12,11 @@ from patchscale.report import finding
 from patchscale.report.comparison import Difference, HorizonComparison
 from patchscale.report.figures import LossPanel
 from patchscale.report.scaling import SizeEffect
+from patchscale.report.walk_figures import SizePanel
 from patchscale.study.params import Params
+from patchscale.verdict.forecasts import ENSEMBLE
+from patchscale.verdict.losses import SINGLE
+from patchscale.verdict.result import Verdict
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,12 @@ class Results:
     searched: dict[str, dict[str, Any]]
     """For each search that was made its figures in metrics/hpo."""
     as_of: str
+    verdict: Verdict
+    """What the walk forward says."""
+    yearly: pd.DataFrame
+    """Table of plots/verdict.csv."""
+    saw: dict[str, dict[str, bool]]
+    """For each walked budget and test year whether its settings were chosen on days of it."""
 
     @property
     def effects(self) -> dict[str, SizeEffect]:
@@ -94,6 +106,46 @@ class Results:
         """Return the judgements of a horizon's cells, as `cells_of` does, and of its baselines."""
         base = self.baselines[horizon]
         return self.cells_of(horizon) | {name: base[name] for name in finding.WORDS}
+
+    @property
+    def fixed_year(self) -> finding.FixedYear:
+        """What the fixed test year says."""
+        trained = self.trained_budgets
+        return finding.FixedYear(
+            budgets=trained,
+            untrained=[name for name in self.params.budgets if name not in trained],
+            ensembles=self.differences,
+            singles=self.singles,
+            evidence=self.evidence,
+            effects=self.effects,
+        )
+
+    def size_panels(self) -> dict[str, SizePanel]:
+        """Return the panel of each horizon in the figure of differences to the bar."""
+        verdict = self.verdict
+        if not verdict.sizes or not verdict.bar:
+            return {}
+        notes = dict.fromkeys(verdict.not_walked, "not\nrun")
+        for budget, missing in verdict.missing.items():
+            notes[budget] = f"{len(verdict.years) - len(missing)} of\n{len(verdict.years)} y"
+        several = {name for name, row in verdict.sizes.items() if row.seeds > 1}
+        panels = {}
+        for horizon, ahead in self.params.horizons.items():
+            cells = {budget: f"{budget}-{horizon}" for budget in self.params.budgets}
+            singles, ensembles = (
+                {b: tests[cell] for b, cell in cells.items() if cell in tests}
+                for tests in (verdict.cells[SINGLE], verdict.cells[ENSEMBLE])
+            )
+            panels[horizon] = SizePanel(
+                sessions=ahead,
+                n_params={budget: self.n_params[cell] for budget, cell in cells.items()},
+                singles=singles,
+                ensembles={b: test for b, test in ensembles.items() if b in several},
+                rivals={verdict.bar.name: 0.0}
+                | {n: row.horizons[horizon].mean.value for n, row in verdict.rivals.items()},
+                notes=notes,
+            )
+        return panels
 
     def loss_panels(self) -> dict[str, LossPanel]:
         """Return the panel of each horizon in the figure of loss against size."""

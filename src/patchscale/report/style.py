@@ -38,6 +38,26 @@ def panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -
     return plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
 
 
+def in_two_columns(count: int, above: float, below: float) -> tuple[Any, list[Any]]:
+    """Return a figure 8 inches wide and that many axes, at least one, on a common scale of N.
+
+    Parameters
+    ----------
+    count
+        Number of panels.
+    above, below
+        Height of a row of panels, and of what is below them all, inches.
+    """
+    rows, columns = max(1, (count + 1) // 2), min(2, max(1, count))
+    figure, grid = panels(rows, columns, (8.0, above * rows + below), sharex=True)
+    axes = list(grid.flat)
+    for axis in axes:
+        axis.tick_params(labelbottom=True)
+    for axis in axes[max(1, count) :]:
+        axis.set_visible(False)
+    return figure, axes[: max(1, count)]
+
+
 def margins(
     figure: Any,
     left: float = 0.75,
@@ -45,6 +65,7 @@ def margins(
     top: float = 0.3,
     across: float = 0.2,
     down: float = 0.3,
+    right: float = 0.15,
 ) -> None:
     """Set the margins around panels and between them, in inches.
 
@@ -52,11 +73,11 @@ def margins(
     """
     width, height = figure.get_size_inches()
     rows, columns = figure.axes[0].get_subplotspec().get_gridspec().get_geometry()
-    panel_width = (width - left - 0.15 - across * (columns - 1)) / columns
+    panel_width = (width - left - right - across * (columns - 1)) / columns
     panel_height = (height - bottom - top - down * (rows - 1)) / rows
     figure.subplots_adjust(
         left=left / width,
-        right=1 - 0.15 / width,
+        right=1 - right / width,
         bottom=bottom / height,
         top=1 - top / height,
         wspace=across / panel_width,

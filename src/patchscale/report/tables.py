@@ -1,4 +1,4 @@
-"""Markdown tables of docs/results.md."""
+"""Markdown tables of the fixed test year and of the searches."""
 
 import math
 from collections.abc import Mapping
@@ -7,10 +7,12 @@ from typing import Any
 from patchscale.backtest.bootstrap import Estimate
 from patchscale.backtest.judge import Judgement
 from patchscale.backtest.returns import deflated_sharpe
-from patchscale.backtest.scores import Scores, SeedScores
+from patchscale.backtest.scores import Scores
 from patchscale.backtest.trading import FEW_TRADES, Strategy
 from patchscale.report.comparison import Difference, HorizonComparison
-from patchscale.report.finding import SIGNIFICANCE, WORDS
+from patchscale.report.finding import SIGNIFICANCE, WORDS, p_text
+
+Forecasts = Mapping[str, Judgement | None]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -25,11 +27,6 @@ def with_interval(estimate: Estimate, form: str = ".3f") -> str:
         return "undefined"
     ends = f"{estimate.low:{form}}, {estimate.high:{form}}"
     return f"{estimate.value:{form}} [{'interval undefined' if math.isnan(estimate.low) else ends}]"
-
-
-def p_text(p: float) -> str:
-    """Return a p-value as text."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def sizes_table(horizons: dict[str, HorizonComparison]) -> str:
@@ -70,117 +67,98 @@ def bar_table(baselines: dict[str, dict[str, Judgement]]) -> str:
     for name, words in WORDS.items():
         losses = [row[name].val.log_loss for row in baselines.values()]
         mean = sum(loss.value for loss in losses) / len(losses)
-        rows.append([words, f"{mean:.4f}", *map(with_interval, losses)])
+        rows.append([words, f"{mean:.4f}", *(with_interval(loss, ".2f") for loss in losses)])
     return table(["validation log-loss", "mean", *baselines], rows)
 
 
-def forecasts_table(
-    forecasts: Mapping[str, Judgement | None],
-    n_params: dict[str, int],
-    comparison: HorizonComparison,
-) -> str:
-    """Return the table of forecasts of one horizon's test days.
+def losses_table(forecasts: Forecasts, comparison: HorizonComparison) -> str:
+    """Return the table of the losses of one horizon's test days, and of the skill over the bar.
 
     Parameters
     ----------
     forecasts
         Cells and baselines; None for a cell that is not trained.
-    n_params
-        Counted parameters of each cell.
     comparison
         Comparison of the trained cells and baselines.
     """
     lines = []
     for name, judged in forecasts.items():
-        size = f"{n_params[name]:,}" if name in n_params else ""
         if judged is None:
-            lines.append([name, size, "not run", *[""] * 8])
+            lines.append([name, "not run", *[""] * 4])
             continue
-        test, chance = judged.test, comparison.confidence_set[name]
+        alone = [scores.log_loss for scores in judged.test.seeds.values()]
+        inside = comparison.confidence_set[name] >= SIGNIFICANCE
         lines.append(
             [
                 WORDS.get(name, name),
-                size,
-                _seeds(test.seeds),
-                f"{with_interval(test.precision, '.2f')} of {test.signals}",
-                with_interval(test.recall, ".2f"),
-                f"{test.p_range:.2f}{' collapsed' if test.collapsed else ''}",
-                with_interval(test.auc),
-                with_interval(test.log_loss),
+                f"{sum(alone) / len(alone):.3f}" if alone else "",
                 _skill(comparison.singles.get(name)),
+                with_interval(judged.test.log_loss),
                 _skill(comparison.differences.get(name)),
-                f"{'in' if chance >= SIGNIFICANCE else 'out'}, p {p_text(chance)}",
+                "in" if inside else "out",
             ]
         )
-    return table(
-        [
-            "forecast",
-            "N",
-            "single seeds: mean log-loss, range",
-            "precision of signals",
-            "recall",
-            "p range",
-            "AUC",
-            "log-loss of the ensemble or rival",
-            "skill of single seeds over the bar, p (Holm)",
-            "skill of the ensemble or rival, p (Holm)",
-            "confidence set",
-        ],
-        lines,
-    )
+    head = ["forecast", "loss of single seeds", "their skill"]
+    return table([*head, "loss of ensemble or rival", "its skill", "best set"], lines)
+
+
+def signals_table(forecasts: Forecasts) -> str:
+    """Return the table of ranking and signals of one horizon's test days; as `losses_table`."""
+    lines = []
+    for name, judged in forecasts.items():
+        if judged is None:
+            lines.append([name, "not run", *[""] * 4])
+            continue
+        test = judged.test
+        lines.append(
+            [
+                WORDS.get(name, name),
+                with_interval(test.auc, ".2f"),
+                with_interval(test.precision, ".2f"),
+                str(test.signals),
+                with_interval(test.recall, ".2f"),
+                f"{test.p_range:.2f}{' collapsed' if test.collapsed else ''}",
+            ]
+        )
+    return table(["forecast", "AUC", "precision", "signals", "recall", "p range"], lines)
 
 
 def _skill(found: Difference | None) -> str:
+    """Return a skill with its interval, bold if it is measurable after correction."""
     if found is None:
         return ""
-    corrected = "" if math.isnan(found.dm_p_holm) else f" ({p_text(found.dm_p_holm)})"
-    return f"{with_interval(found.skill, '+.1%')} p {p_text(found.dm_p)}{corrected}"
+    text = with_interval(found.skill, "+.1%")
+    return f"**{text}**" if found.dm_p_holm < SIGNIFICANCE else text
 
 
-def _seeds(seeds: dict[str, SeedScores]) -> str:
-    losses = [scores.log_loss for scores in seeds.values()]
-    if not losses:
-        return ""
-    spread = f", {min(losses):.3f} to {max(losses):.3f}" if len(losses) > 1 else ""
-    return f"{len(losses)}: {sum(losses) / len(losses):.3f}{spread}"
+def p_values_table(
+    n_params: dict[str, int], singles: dict[str, Difference], ensembles: dict[str, Difference]
+) -> str:
+    """Return the table of each cell's N, and of its p-values against the bar.
 
-
-def blocks_table(singles: dict[str, Difference], ensembles: dict[str, Difference]) -> str:
-    """Return the table of each cell's p-values against the bar at three block lengths."""
+    The p-values are at three block lengths, and once corrected by Holm.
+    """
 
     def of(row: Difference) -> list[str]:
         p = (row.dm_p_half_block, row.dm_p, row.dm_p_twice_block)
-        return [str(row.block), " / ".join(map(p_text, p))]
+        return [f"{row.block}: {' / '.join(map(p_text, p))}", p_text(row.dm_p_holm)]
 
-    rows = [[cell, *of(singles[cell]), *of(ensembles[cell])] for cell in singles]
-    p = "p at half / once / twice"
-    return table(["cell", "block of single seeds", p, "block of the ensemble", p], rows)
+    rows = [
+        [cell, f"{n_params[cell]:,}", *of(singles[cell]), *of(ensembles[cell])] for cell in singles
+    ]
+    alone, together = "single seeds, block: p at half / once / twice", "ensemble likewise"
+    return table(["cell", "N", alone, "Holm", together, "Holm"], rows)
 
 
-def calibration_table(rows: dict[str, Scores]) -> str:
-    """Return the table of the Brier score, its parts, calibration error and average precision."""
+def brier_table(rows: dict[str, Scores]) -> str:
+    """Return the table of the Brier score, its skill over the prior and average precision."""
     return table(
-        [
-            "forecast",
-            "n, positives",
-            "Brier",
-            "skill over the prior",
-            "reliability",
-            "resolution",
-            "uncertainty",
-            "expected calibration error",
-            "average precision",
-        ],
+        ["forecast", "Brier", "skill over the prior", "average precision"],
         [
             [
                 name,
-                f"{test.n}, {test.positives}",
                 with_interval(test.brier),
                 with_interval(test.brier_skill, "+.1%"),
-                with_interval(test.reliability, ".4f"),
-                with_interval(test.resolution, ".4f"),
-                with_interval(test.uncertainty),
-                with_interval(test.ece),
                 with_interval(test.average_precision),
             ]
             for name, test in rows.items()
@@ -188,48 +166,56 @@ def calibration_table(rows: dict[str, Scores]) -> str:
     )
 
 
-def strategies_table(rows: dict[str, Strategy], judged: int) -> str:
-    """Return the table of the strategies' trades and returns.
+def calibration_table(rows: dict[str, Scores]) -> str:
+    """Return the table of the parts of the Brier score and the calibration error."""
+    return table(
+        ["forecast", "reliability", "resolution", "expected calibration error"],
+        [
+            [name, *map(with_interval, (test.reliability, test.resolution, test.ece))]
+            for name, test in rows.items()
+        ],
+    )
 
-    Their Sharpe ratios are deflated by the number of strategies judged on the same sessions.
-    """
+
+def trades_table(rows: dict[str, Strategy]) -> str:
+    """Return the table of the strategies' trades and of their returns at each cost."""
     costs = sorted(next(iter(rows.values())).total_return_at_bps, key=float)
+    lines = [
+        [
+            name,
+            f"{row.trades} of {row.signals}",
+            f"{row.label_hit_rate:.2f}, {row.win_rate:.2f}" if row.trades else "",
+            f"{row.exposure:.0%}, {row.turnover:.0f}",
+            " / ".join(f"{row.total_return_at_bps[bps]:+.1%}" for bps in costs),
+            f"{row.max_drawdown:.1%}",
+        ]
+        for name, row in rows.items()
+    ]
+    head = ["strategy", "trades of signals", "label hit rate, won", "exposure, turnover a year"]
+    return table([*head, f"return at {' / '.join(costs)} bp a side", "max drawdown"], lines)
+
+
+def luck_table(rows: dict[str, Strategy], judged: int) -> str:
+    """Return the table of the strategies' returns in excess, Sharpe ratios and skill.
+
+    Sharpe ratios are deflated by the number of strategies judged on the same sessions.
+    """
     lines = []
     for name, row in rows.items():
-        skill = (
-            f"{row.probabilistic_sharpe:.2f}, {deflated_sharpe(row, judged):.2f}"
-            if row.sharpe_error is not None
-            else ""
-        )
-        if row.trades < FEW_TRADES:
-            skill = f"{skill} no evidence either way".strip()
+        alone = "" if row.probabilistic_sharpe is None else f"{row.probabilistic_sharpe:.2f}"
+        best = deflated_sharpe(row, judged)
         lines.append(
             [
                 name,
-                f"{row.trades} of {row.signals}",
-                f"{row.label_hit_rate:.2f}, {row.win_rate:.2f}" if row.trades else "",
-                f"{row.exposure:.0%}, {row.turnover:.0f}",
-                " / ".join(f"{row.total_return_at_bps[bps]:+.1%}" for bps in costs),
                 with_interval(row.minus_buy_and_hold, "+.1%"),
                 with_interval(row.sharpe, ".2f") if row.trades else "no trade",
-                skill,
-                f"{row.max_drawdown:.1%}",
+                alone,
+                "" if best is None else f"{best:.2f}",
+                "no evidence either way" if row.trades < FEW_TRADES else "",
             ]
         )
-    return table(
-        [
-            "strategy",
-            "trades of signals",
-            "label hit rate, trades won",
-            "exposure, turnover a year",
-            f"return at {' / '.join(costs)} bp a side",
-            "mean return a year minus buy and hold",
-            "Sharpe",
-            "probability of skill: alone, as the best of all",
-            "max drawdown",
-        ],
-        lines,
-    )
+    head = ["strategy", "mean return a year minus buy and hold", "Sharpe"]
+    return table([*head, "skill alone", "as the best of all", "trades too few"], lines)
 
 
 def searches_table(rows: dict[str, dict[str, Any]]) -> str:
@@ -237,7 +223,7 @@ def searches_table(rows: dict[str, dict[str, Any]]) -> str:
     lines = []
     for cell, row in rows.items():
         first, best = row["trial_0_val_log_loss"], row["val_log_loss"]
-        start, gain = ("failed", "") if first is None else (f"{first:.4f}", f"{first - best:.4f}")
+        start = "failed" if first is None else f"{first:.4f}"
         lines.append(
             [
                 cell,
@@ -245,7 +231,6 @@ def searches_table(rows: dict[str, dict[str, Any]]) -> str:
                 f"{row['n']}, {row['positives']}",
                 start,
                 f"{best:.4f} (trial {row['best_trial']})",
-                gain,
                 f"{row['lowest_val_log_loss']:.4f}, {row['standard_error']:.4f}",
                 str(row["trainings"]),
             ]
@@ -257,7 +242,6 @@ def searches_table(rows: dict[str, dict[str, Any]]) -> str:
             "n, positives",
             "trial 0",
             "chosen trial",
-            "gain",
             "lowest, standard error",
             "trainings",
         ],

@@ -9,7 +9,7 @@ from patchscale.verdict.bar import Bar
 from patchscale.verdict.effects import RandomEffects, random_effects, seed_variances
 from patchscale.verdict.forecasts import ENSEMBLE
 from patchscale.verdict.losses import SINGLE, Sizes, Yearly, over_horizons
-from patchscale.verdict.sign_flip import Corrected, corrected, sign_flip
+from patchscale.verdict.sign_flip import Corrected, SignFlip, corrected, sign_flip
 from patchscale.verdict.slope import SlopeTest, slope_test, slope_weights
 from patchscale.verdict.tables import calibration
 
@@ -31,6 +31,15 @@ class SizeVerdict:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """Log-loss of a baseline less that of the bar, over all test years, nats."""
+
+    overall: SignFlip
+    """Mean over horizons."""
+    horizons: dict[str, SignFlip]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """All of metrics/verdict.json."""
 
@@ -40,6 +49,8 @@ class Verdict:
     """None without test years, as all that follows is then empty."""
     baselines: dict[str, float]
     """Log-loss of every baseline in the test years, mean over horizons and years, nats."""
+    rivals: dict[str, Rival]
+    """Every baseline but the bar; their tests are not corrected, they are no finding."""
     not_walked: list[str]
     """Budgets without any test year."""
     missing: dict[str, list[int]]
@@ -58,7 +69,7 @@ class Verdict:
 
 def no_verdict(budgets: list[str]) -> Verdict:
     """Return the verdict of a study without test years."""
-    return Verdict([], None, {}, budgets, {}, None, {}, {}, {SINGLE: {}, ENSEMBLE: {}}, {})
+    return Verdict([], None, {}, {}, budgets, {}, None, {}, {}, {SINGLE: {}, ENSEMBLE: {}}, {})
 
 
 def judge(
@@ -106,6 +117,11 @@ def judge(
         years=years,
         bar=bar,
         baselines={str(name): float(loss) for name, loss in baselines.losses.mean().items()},
+        rivals={
+            str(name): rival(loss - bars)
+            for name, loss in baselines.losses.items()
+            if name != bar.name
+        },
         not_walked=not_walked,
         missing=missing,
         primary=primary,
@@ -113,6 +129,14 @@ def judge(
         sizes=size_verdicts(sizes, gaps, n_horizons),
         cells={kind: cell_tests(rows) for kind, rows in gaps.items()},
         calibration=calibration(sizes, baselines, bar, n_horizons),
+    )
+
+
+def rival(gap: "pd.Series[float]") -> Rival:
+    """Return the tests of a baseline, given its differences; index of horizon and year."""
+    return Rival(
+        overall=sign_flip(gap.groupby("year").mean()),
+        horizons={str(name): sign_flip(of_years) for name, of_years in gap.groupby("horizon")},
     )
 
 

@@ -1,0 +1,6 @@
+"""Command `predict`: probabilities for the sessions after the last close.
+
+Reads published weights, cards, calibrations, the study's features, splits and bars; other bars.
+Writes nothing.
+Imported by `cli` and `api`.
+"""

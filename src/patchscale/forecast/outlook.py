@@ -1,0 +1,271 @@
+"""Probabilities of all published models for the sessions after a close, and their calibration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from patchscale.backtest.judge import BENCHMARK
+from patchscale.bars import read_bars
+from patchscale.forecast.market import Market
+from patchscale.forecast.newest import har_forecast, newest_rows, newest_window
+from patchscale.model.patchtst import PatchTST, PatchTSTConfig, predict
+from patchscale.model.weights import load_weights
+from patchscale.model.windows import Windows
+from patchscale.split.table import read_split
+from patchscale.study import paths
+from patchscale.study.errors import InputError
+from patchscale.study.files import digest, read_csv, read_json
+from patchscale.study.params import Params
+from patchscale.study.tables import read_features, read_kinds
+from patchscale.train.inputs import shape_of
+from patchscale.train.settings import settings_of
+
+RESTORE = "`dvc pull` brings the published ones"
+
+
+@dataclass(frozen=True)
+class Decile:
+    """What came of the test days whose forecasts were nearest to this one."""
+
+    predicted: float
+    """Mean forecast of these days."""
+    observed: float
+    """Share of them with a positive label."""
+    low: float
+    high: float
+    """95 % interval of the share."""
+    n: int
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Probability of one model, or of the bar."""
+
+    name: str
+    p: float
+    seeds: list[float]
+    """Probabilities of its seeds, whose mean is `p`; empty for the bar."""
+    decile: Decile | None
+    test_log_loss: float | None
+    """Mean log-loss in the study's test year, nats."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Forecasts for one horizon."""
+
+    horizon: str
+    until: str
+    """Last session of the horizon, an ISO 8601 date."""
+    base_rate: float
+    """Share of positive labels among the training days."""
+    bar: Forecast
+    models: list[Forecast]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Forecasts for all horizons after one close."""
+
+    series: str
+    as_of: str
+    close: float
+    target: float
+    """Price that must be reached."""
+    event: str
+    """The event in words."""
+    trained_on: str
+    trained_to: str
+    """Last training day."""
+    horizons: list[Ahead]
+    absent: list[str]
+    """Cells of published budgets whose weights are not here."""
+    caution: str
+    """How far the forecasts can be trusted."""
+
+
+def outlook(params: Params, market: Market, root: Path = Path()) -> Outlook:
+    """Return the forecasts of all published models at hand.
+
+    Raises
+    ------
+    InputError
+        No weights are here or they are not those of their card, a file of the study is missing,
+        there are too few bars, or the close is that of a training day.
+    """
+    tier, window = params.features.tier, params.window
+    cells = {h: [f"{budget}-{h}" for budget in params.publish] for h in params.horizons}
+    here = {cell for row in cells.values() for cell in row if _seeds(params, cell, root)}
+    absent = [cell for row in cells.values() for cell in row if cell not in here]
+    if not here:
+        raise InputError(f"data/weights: no weights of {', '.join(params.publish)}; {RESTORE}")
+    rows = newest_rows(market, tier, window.context_length)
+    study = read_bars(root / paths.raw(params.dataset, params.data.series))
+    splits = {h: read_split(root / paths.split(h), labels_of={"train"}) for h in params.horizons}
+    table, kinds = read_features(tier, pd.concat([each["date"] for each in splits.values()]), root)
+    trained_to = max(
+        split.loc[split["subset"] == "train", "date"].iloc[-1] for split in splits.values()
+    )
+    horizons = []
+    for horizon, ahead in params.horizons.items():
+        split = splits[horizon]
+        train = split[split["subset"] == "train"]
+        if market.as_of <= trained_to:
+            raise InputError(
+                f"as of {market.as_of:%Y-%m-%d}: a training day of the models, which know what "
+                f"followed; a day after {trained_to:%Y-%m-%d} is needed"
+            )
+        windows, row = newest_window(table, train["date"], rows, kinds, window)
+        models = [
+            _forecast(cell, _of_seeds(params, cell, windows, row, root), root)
+            for cell in cells[horizon]
+            if cell in here
+        ]
+        bar = _forecast_of_bar(horizon, har_forecast(study, split, market), root)
+        until = f"{market.following[ahead - 1]:%Y-%m-%d}"
+        horizons.append(Ahead(horizon, until, float(train["label"].mean()), bar, models))
+    target = params.target
+    sign = 1 if target.side == "up" else -1
+    close = float(market.bars["close"].iloc[-1])
+    price = {"close": "a close"}.get(target.reference, "the high" if sign > 0 else "the low")
+    return Outlook(
+        series=market.name,
+        as_of=f"{market.as_of:%Y-%m-%d}",
+        close=close,
+        target=close * (1 + sign * target.theta),
+        event=f"{price} reaches the last close {sign * target.theta:+.1%}",
+        trained_on=params.dataset,
+        trained_to=f"{trained_to:%Y-%m-%d}",
+        horizons=horizons,
+        absent=absent,
+        caution=_caution(params, market, horizons, study["date"].iloc[-1]),
+    )
+
+
+def read_card(params: Params, cell: str, root: Path) -> dict[str, Any]:
+    """Read the card of a trained cell; raise InputError if it is of another data set."""
+    card: dict[str, Any] = read_json(root / paths.card(cell), "trained")
+    if card["trained"] and card.get("dataset") != params.dataset:
+        raise InputError(
+            f"{paths.card(cell)}: dataset is {card.get('dataset')!r}, and params.yaml selects "
+            f"{params.dataset!r}; `dvc repro` trains on that"
+        )
+    return card
+
+
+def weights_of(params: Params, cell: str, seed: int, root: Path) -> Path:
+    """Return the published weights of a replicate, whose content is that of its card."""
+    path = root / paths.published_weights(cell, seed)
+    card = read_card(params, cell, root)
+    sums = {each["seed"]: each["sha256"] for each in card.get("replicates", [])}
+    if not path.is_file():
+        raise InputError(f"{path}: missing; {RESTORE}")
+    if digest(path) != sums.get(seed):
+        raise InputError(f"{path}: not the weights of {paths.card(cell)}; {RESTORE}")
+    return path
+
+
+def _seeds(params: Params, cell: str, root: Path) -> list[int]:
+    """Return the seeds of a cell whose weights are here."""
+    seeds = range(params.publish[params.cells[cell].budget])
+    return [seed for seed in seeds if (root / paths.published_weights(cell, seed)).is_file()]
+
+
+def _of_seeds(params: Params, cell: str, windows: Windows, row: int, root: Path) -> list[float]:
+    """Return the probability of each seed at hand."""
+    shape = shape_of_cell(params, cell, root)
+    torch.set_num_threads(1)
+    return [
+        float(predict(model_of(weights_of(params, cell, seed, root), shape), windows, rows))
+        for seed in _seeds(params, cell, root)
+        for rows in [torch.tensor([row])]
+    ]
+
+
+def shape_of_cell(params: Params, cell: str, root: Path) -> PatchTSTConfig:
+    """Return the shape of a cell's model."""
+    n_features = len(read_kinds(root / paths.kinds(params.features.tier)))
+    return shape_of(settings_of(params, cell, root), params.window, n_features)
+
+
+def model_of(path: Path, shape: PatchTSTConfig) -> PatchTST:
+    """Return the model of a weights file, in float32 on the CPU.
+
+    It is made on the CPU and then filled: on the device `meta`, as `load_model` does for weights of
+    any size, torch would first import its compiler for two seconds.
+
+    Raises
+    ------
+    InputError
+        The file is not safetensors, or holds another shape.
+    """
+    model = PatchTST(shape)
+    try:
+        model.load_state_dict(load_weights(path))
+    except RuntimeError as error:
+        line = str(error).splitlines()[0]
+        raise InputError(f"{path}: weights of another shape ({line})") from None
+    return model
+
+
+def _forecast(cell: str, seeds: list[float], root: Path) -> Forecast:
+    p = sum(seeds) / len(seeds)
+    loss = _log_loss(root / paths.backtest_metrics(cell))
+    return Forecast(cell, p, seeds, _decile(root / paths.plot("calibration", cell), p), loss)
+
+
+def _forecast_of_bar(horizon: str, p: float, root: Path) -> Forecast:
+    name = f"bar-{horizon}"
+    loss = _log_loss(root / paths.baseline_metrics(horizon), BENCHMARK)
+    decile = _decile(root / paths.plot("calibration", name), p)
+    return Forecast(BENCHMARK, p, [], decile, loss)
+
+
+def _decile(path: Path, p: float) -> Decile | None:
+    """Return the bin whose mean forecast is nearest, None where nothing is known."""
+    if not path.is_file():
+        return None
+    table = read_csv(path)
+    if "predicted" not in table or table.empty:
+        return None
+    nearest = table.iloc[int((table["predicted"] - p).abs().to_numpy().argmin())]
+    return Decile(
+        predicted=float(nearest["predicted"]),
+        observed=float(nearest["observed"]),
+        low=float(nearest["observed_low"]),
+        high=float(nearest["observed_high"]),
+        n=int(nearest["n"]),
+    )
+
+
+def _log_loss(path: Path, *keys: str) -> float | None:
+    """Return the test log-loss in a file of metrics, None where there is none."""
+    figures = read_json(path) if path.is_file() else {}
+    for key in (*keys, "test", "log_loss"):
+        figures = figures.get(key, {}) if isinstance(figures, dict) else {}
+    return float(figures) if isinstance(figures, int | float) else None
+
+
+def _caution(params: Params, market: Market, horizons: list[Ahead], last: pd.Timestamp) -> str:
+    """Return one sentence on how far the forecasts can be trusted."""
+    pairs = [
+        (model.test_log_loss, each.bar.test_log_loss)
+        for each in horizons
+        for model in each.models
+        if model.test_log_loss is not None and each.bar.test_log_loss is not None
+    ]
+    better = sum(model < bar for model, bar in pairs)
+    parts = [
+        f"{better} of {len(pairs)} models here had a lower log-loss than the bar in the test year "
+        f"to {last:%Y-%m-%d}"
+        if pairs
+        else "nothing is known here of how these models did in the test year"
+    ]
+    if market.as_of <= last:
+        parts.append("this close is not after the days on which the study was validated or tested")
+    if market.name != params.dataset:
+        parts.append(f"all of them learned from {params.dataset}, not from these bars")
+    return "; ".join(parts) + "; none of this is advice."

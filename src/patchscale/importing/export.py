@@ -1,0 +1,117 @@
+"""Text of an export: encoding, separator, header, and the fields below it as pandas reads them."""
+
+import csv
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from patchscale.bars import MAX_BYTES
+from patchscale.importing.columns import PRICES, roles_of
+from patchscale.study.errors import InputError, shown
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+HEADER_WITHIN = 40
+"""Lines among which the header is looked for; what stands above it is a title."""
+
+
+@dataclass
+class Export:
+    """Fields of an export as text."""
+
+    header: list[str]
+    roles: list[str | None]
+    """What each column is, None for those that are not used."""
+    fields: pd.DataFrame
+    """Text by number of the column; the index is the number of the line in the file."""
+    separator: str
+    too_long: list[int] = field(default_factory=list)
+    """Numbers of fields of the lines that have more than the header."""
+
+    def of(self, role: str) -> list[int]:
+        """Return the columns with a role."""
+        return [number for number, each in enumerate(self.roles) if each == role]
+
+    def texts(self, role: str) -> pd.Series:
+        """Return the text of the first column with a role, empty where there is none."""
+        columns = self.of(role)
+        if not columns:
+            return pd.Series("", index=self.fields.index, dtype="str")
+        return self.fields[columns[0]]
+
+
+def read_export(path: Path) -> Export:
+    """Read a vendor's file.
+
+    Raises
+    ------
+    InputError
+        The file is missing, larger than 100 MB, a workbook, or has no header that names a close.
+    """
+    text = decoded(path)
+    lines = text.splitlines()
+    found = max(
+        (
+            (_score(row), -number, separator, row)
+            for number, line in enumerate(lines[:HEADER_WITHIN])
+            for separator in SEPARATORS
+            for row in [next(csv.reader([line], delimiter=separator), [])]
+        ),
+        default=(0, 0, ",", []),
+    )
+    score, number, separator, header = found
+    if score < 2:
+        first = next((line for line in lines if line.strip()), "")
+        raise InputError(
+            f"{path}: no line names a date, open, high, low and close; the first line is "
+            f"{shown(first)}"
+        )
+    header = [name.strip() for name in header]
+    width = 3 * len(header)  # room for fields beyond the header, which pandas would drop unsaid
+    frame = pd.read_csv(
+        io.StringIO("\n".join(lines[1 - number :]) + "\n"),
+        sep=separator,
+        header=None,
+        names=range(width),
+        index_col=False,
+        dtype=str,
+        keep_default_na=False,
+        skip_blank_lines=False,
+        engine="python",
+        on_bad_lines=lambda fields: fields[:width],
+    )
+    frame = frame.fillna("").apply(lambda column: column.str.strip())
+    frame.index = pd.RangeIndex(2 - number, 2 - number + len(frame))
+    filled = (frame != "").to_numpy()
+    lengths = width - filled[:, ::-1].argmax(axis=1)
+    too_long = [int(each) for each in lengths[filled.any(axis=1)] if each > len(header)]
+    return Export(header, roles_of(header), frame[range(len(header))], separator, too_long)
+
+
+def decoded(path: Path) -> str:
+    """Return the text of a file: UTF-8 or UTF-16 by its mark, else Windows' Latin."""
+    if not path.is_file():
+        raise InputError(f"{path}: missing; a file that a vendor or a spreadsheet exported")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"{path}: larger than {MAX_BYTES:,} bytes, which is the limit")
+    content = path.read_bytes()
+    if content[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
+        raise InputError(f"{path}: a workbook; save its sheet as CSV and import that")
+    marked = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp1252"):
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise InputError(f"{path}: not a text file; a CSV is needed")
+
+
+def _score(row: list[str]) -> int:
+    """Return how many of date, open, high, low and close a row names; 0 without a close."""
+    roles = roles_of(row)
+    if not {"close", "adjusted close"} & set(roles):
+        return 0
+    return sum(role in roles for role in ("date", *PRICES, "volume"))

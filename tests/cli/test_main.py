@@ -1,0 +1,101 @@
+"""The command `patchscale` starts fast, finds its commands, and fails with one line."""
+
+import importlib
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+from conftest import ROOT
+
+from patchscale.cli import __main__ as cli
+from patchscale.study.errors import InputError
+
+
+def patchscale(*words: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "patchscale.cli", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_help_names_every_command_and_imports_none() -> None:
+    heavy = "'pandas', 'numpy', 'torch', 'dvc', 'pydantic'"
+    code = (
+        "import sys; from patchscale.cli.__main__ import call; call('--help');"
+        f"sys.exit(any(name in sys.modules for name in ({heavy})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert all(f"\n  {name} " in done.stdout for name in cli.COMMANDS)
+
+
+@pytest.mark.slow
+def test_help_takes_less_than_a_third_of_a_second() -> None:
+    def seconds() -> float:
+        start = perf_counter()
+        patchscale("--help")
+        return perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 0.3
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_help_of_a_command_ends_with_an_example(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.call(name, "--help")
+    assert not caught.value.code
+    assert "example" in capsys.readouterr().out.strip().split("\n\n")[-1]
+
+
+@pytest.mark.parametrize("words", [["nix"], ["reset", "all"], ["features", "nix"]])
+def test_wrong_words_exit_with_2_and_one_line(words: list[str]) -> None:
+    done = patchscale(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("patchscale")
+    assert words[-1] in line
+
+
+@pytest.mark.parametrize("name", ["verify", "fanout", "refresh"])
+def test_words_are_passed_to_the_module_as_they_are(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(f"patchscale.{cli.COMMANDS[name].module}")
+    passed: list[str] = []
+    monkeypatch.setattr(module, "main", lambda *words: passed.extend(words))
+    cli.call(name, "--some", "word")
+    assert passed == ["--some", "word"]
+
+
+def test_a_reader_that_stops_is_no_error() -> None:
+    command = f"{sys.executable} -m patchscale.cli features | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("# Features\n", "")
+
+
+def test_the_script_of_the_package_is_this_entry_point() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, name = scripts["patchscale"].partition(":")
+    assert getattr(importlib.import_module(module), name) is cli.main
+
+
+def test_features_without_a_name_is_the_dictionary(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.call("features")
+    assert capsys.readouterr().out == (ROOT / "docs/features.md").read_text()
+
+
+def test_a_feature_is_said_with_its_formula_and_source(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.call("features", "rsi_daily")
+    text = capsys.readouterr().out
+    assert text.startswith("rsi_daily: stationary")
+    assert "rsi(close, 14)" in text
+    assert "Wilder 1978" in text
+
+
+def test_an_unknown_feature_is_refused() -> None:
+    with pytest.raises(InputError, match="'nix' is no feature"):
+        cli.call("features", "nix")
