@@ -34,7 +34,68 @@ def results(test: float = 0.5, trained: dict[str, Any] | None = None, **val: flo
     rows = {name: judged(losses[name], test if name == "prior" else 0.5) for name in WORDS}
     return Results(
         params=None,  # type: ignore[arg-type]
-        n_params={f"{b}-{h}": n for b, n in sizes.items() for h in HORIZONS},
+        n_params={},
+        trained=trained or {},
+        baselines={"h1": rows, "h3": rows},
+        comparisons={},
+        searched={},
+        as_of="2018-12-31",
+        verdict=no_verdict([]),
+        yearly=pd.DataFrame(),
+        saw={},
+    )
+
+
+def test_the_bar_is_said_to_be_the_simple_rival_of_lowest_validation_loss() -> None:
+    text, table = bar_sections(results())
+    assert "is the HAR logistic, the simple rival of lowest mean log-loss on the validation" in text
+    assert "| the HAR logistic | 0.4000 | 0.40 [0.30, 0.50] | 0.40 [0.30, 0.50] |" in table
+
+
+def test_a_simple_rival_that_is_lower_on_validation_is_named_and_boosting_is_none() -> None:
+    text, _ = bar_sections(results(vol_logistic=0.39, boosting=0.1))
+    assert "though on these days the volatility logistic had a lower mean log-loss" in text
+
+
+def test_details_are_folded_and_closed() -> None:
+    sections = walk_sections(FOUND, FOUND.verdict.bar)
+    folds = [part[:9] for part in sections if "details>" in part]
+    assert folds == ["<details>", "</details"] * 2
+
+
+def test_the_finding_under_a_walk_is_that_of_all_years() -> None:
+    assert "test years)" in the_finding(FOUND)
+    assert the_finding(walked(no_verdict([]))).startswith("No cell has been trained")
+
+
+def test_only_strategies_of_30_trades_are_evidence() -> None:
+    found = results(trained={"2M-h1": judged(0.4), "2M-h3": judged(0.4, trades=29)})
+    assert list(found.evidence) == ["2M-h1"]
+    assert found.evidence["2M-h1"] == found.skill["2M-h1"]
+    never = judged(0.4, trades=0)
+    never.strategy.sharpe, never.strategy.sharpe_error = UNDEFINED, None
+    assert results(trained={"2M-h1": never}).skill == {"2M-h1": None}
+
+
+HORIZONS = {"h1": 1, "h5": 5}
+SIZES = N_PARAMS | {"2B": 2_000_000_000}
+SAW = {"20K": {str(year): year < 2018 for year in YEARS}}
+
+
+def walked(found: Verdict) -> Results:
+    """Return results of which only the walk forward is filled in."""
+    columns = ["budget", "horizon", "year", "single_seeds_minus_bar"]
+    rows = [(b, h, year, 0.01) for b in found.sizes for h in HORIZONS for year in found.years]
+    params: Any = SimpleNamespace(
+        horizons=HORIZONS,
+        budgets=dict.fromkeys(SIZES),
+        data=SimpleNamespace(series="sp500"),
+        cells={},
+    )
+    return replace(
+        results(),
+        params=params,
+        n_params={f"{b}-{h}": n for b, n in SIZES.items() for h in HORIZONS},
         verdict=found,
         yearly=pd.DataFrame(rows, columns=columns),
         saw=SAW,
@@ -72,7 +133,7 @@ def test_the_figure_has_a_panel_a_horizon_with_every_budget_on_its_axis() -> Non
     assert list(panels) == list(HORIZONS)
     panel = panels["h5"]
     assert panel.sessions == 5
-    assert list(panel.n_params) == list(BUDGETS)
+    assert list(panel.n_params) == list(SIZES)
     assert panel.singles.keys() == panel.ensembles.keys() == N_PARAMS.keys()
     assert panel.notes == {"2B": "not\nrun"}
     assert panel.rivals["vol_logistic"] == 0
@@ -89,4 +150,11 @@ def test_missing_years_are_noted_and_one_seed_is_no_ensemble() -> None:
 
 
 def test_without_a_walk_there_is_no_panel() -> None:
-    assert walked(no_verdict(list(BUDGETS))).size_panels() == {}
+    assert walked(no_verdict(list(SIZES))).size_panels() == {}
+
+
+def test_a_size_of_the_fixed_year_alone_is_not_said_to_be_absent() -> None:
+    found = walked(verdict({"20K": (0.01, 0.5)}, not_walked=["2M", "2B"]))
+    found.params.cells["2M-h1"] = SimpleNamespace(budget="2M", horizon="h1")  # type: ignore[assignment]
+    found = replace(found, trained={"2M-h1": judged(0.4)})
+    assert found.size_panels()["h1"].notes == {"2M": "fixed\nyear", "2B": "not\nrun"}

@@ -38,7 +38,7 @@ def test_a_difference_is_in_thousandths_and_bold_if_it_survives_the_correction(t
 
 
 def test_every_budget_then_every_baseline_is_set_against_the_bar():
-    rows = rows_of(differences_table(FOUND, ["20K", "2M", "2B"], ["h1", "h5"]))
+    rows = rows_of(differences_table(FOUND, ["20K", "2M", "2B"], [], ["h1", "h5"]))
     assert [row[0] for row in rows] == [
         "20K, single seeds",
         "20K, ensemble",
@@ -52,23 +52,25 @@ def test_every_budget_then_every_baseline_is_set_against_the_bar():
     ]
     assert rows[0] == ["20K, single seeds", "12", *["**+10 [+5, +15]**"] * 3]
     assert rows[4] == ["2B", "not run", "", "", ""]
+    fixed = rows_of(differences_table(FOUND, ["2B"], ["2B"], ["h1", "h5"]))[0]
+    assert fixed == ["2B", "none", "", "", ""]
     assert rows[-1] == ["gradient boosting", "12", "-10 [-15, -5]", *["-10 [-20, +0]"] * 2]
 
 
 def test_one_seed_has_one_row():
-    rows = rows_of(differences_table(verdict(SIZES, seeds=1), ["20K", "2M"], ["h1", "h5"]))
+    rows = rows_of(differences_table(verdict(SIZES, seeds=1), ["20K", "2M"], [], ["h1", "h5"]))
     assert [row[0] for row in rows[:2]] == ["20K, one seed", "2M, one seed"]
 
 
 def test_a_size_without_all_years_shows_how_many_it_has():
     found = verdict(SIZES, missing={"2M": [2007, 2008]})
-    rows = rows_of(differences_table(found, ["20K", "2M"], ["h1", "h5"]))
+    rows = rows_of(differences_table(found, ["20K", "2M"], [], ["h1", "h5"]))
     assert [row[1] for row in rows[:4]] == ["12", "12", "10", "10"]
 
 
 def test_a_size_with_years_of_one_horizon_only_shows_that_one():
     found = replace(FOUND, sizes={})
-    row = rows_of(differences_table(found, ["20K"], ["h1", "h5"]))[0]
+    row = rows_of(differences_table(found, ["20K"], [], ["h1", "h5"]))[0]
     assert row == ["20K, single seeds", "", "", *["**+10 [+5, +15]**"] * 2]
 
 
@@ -111,6 +113,6 @@ def test_mean_probabilities_stand_beside_the_share_of_positive_days():
 
 def test_the_first_table_fits_a_page():
     found = verdict(dict.fromkeys(N_PARAMS, (0.01234, 0.001)), horizons=["h1", "h2", "h3", "h5"])
-    rows = rows_of(differences_table(found, N_PARAMS, ["h1", "h2", "h3", "h5"]))
+    rows = rows_of(differences_table(found, N_PARAMS, [], ["h1", "h2", "h3", "h5"]))
     widths = [max(len(row[at].strip("*")) for row in rows) for at in range(7)]
     assert sum(widths) <= 100

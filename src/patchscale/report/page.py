@@ -43,12 +43,12 @@ def the_finding(results: Results) -> str:
 
 def walk_sections(results: Results, bar: Bar) -> list[str]:
     """Return the sections on all test years: picture, table, how sure, and folded details."""
-    verdict, horizons = results.verdict, list(results.params.horizons)
+    verdict, params = results.verdict, results.params
     seen = certainty.settings_saw(verdict, results.saw)
     caption = f"""
         Log-loss of PatchTST less that of {WORDS[bar.name]}, the bar, on the same days of
-        {certainty.years(verdict.years)}: below zero PatchTST is better. Bars are 95 % intervals of
-        exact sign flips of years. Pale marks have not all years. {seen}
+        {certainty.years(verdict.years)}: below zero PatchTST is better. Vertical lines are 95 %
+        intervals of exact sign flips of years. Pale marks have not all years. {seen}
     """
     explained = f"""
         Differences to {WORDS[bar.name]} in thousandths of a nat, means over the test years, with
@@ -61,7 +61,9 @@ def walk_sections(results: Results, bar: Bar) -> list[str]:
         "![Difference to the bar against parameters](../plots/size.svg)",
         one_line(caption),
         "## Every size against the bar",
-        walk_tables.differences_table(verdict, results.params.budgets, horizons),
+        walk_tables.differences_table(
+            verdict, params.budgets, results.trained_budgets, list(params.horizons)
+        ),
         one_line(explained),
         "## How sure",
         "![Slope of every test year](../plots/slopes.svg)",

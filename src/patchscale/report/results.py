@@ -125,7 +125,8 @@ class Results:
         verdict = self.verdict
         if not verdict.sizes or not verdict.bar:
             return {}
-        notes = dict.fromkeys(verdict.not_walked, "not\nrun")
+        run = self.trained_budgets
+        notes = {name: "fixed\nyear" if name in run else "not\nrun" for name in verdict.not_walked}
         for budget, missing in verdict.missing.items():
             notes[budget] = f"{len(verdict.years) - len(missing)} of\n{len(verdict.years)} y"
         several = {name for name, row in verdict.sizes.items() if row.seeds > 1}

@@ -38,7 +38,9 @@ def difference(test: SignFlip | None) -> str:
     return f"**{text}**" if sure else text
 
 
-def differences_table(verdict: Verdict, budgets: Collection[str], horizons: list[str]) -> str:
+def differences_table(
+    verdict: Verdict, budgets: Collection[str], trained: Collection[str], horizons: list[str]
+) -> str:
     """Return the table of differences to the bar, a row per budget and kind, then the baselines.
 
     Parameters
@@ -47,13 +49,16 @@ def differences_table(verdict: Verdict, budgets: Collection[str], horizons: list
         What the walk forward says.
     budgets
         All budgets, smallest first.
+    trained
+        Those trained for the fixed test year.
     horizons
         All horizons.
     """
     rows = []
     for budget in budgets:
         if budget in verdict.not_walked:
-            rows.append([budget, "not run", *[""] * (1 + len(horizons))])
+            years = "none" if budget in trained else "not run"
+            rows.append([budget, years, *[""] * (1 + len(horizons))])
             continue
         size = verdict.sizes.get(budget)
         kinds = KINDS if size is None or size.seeds > 1 else ONE
