@@ -47,8 +47,8 @@ def walk_sections(results: Results, bar: Bar) -> list[str]:
     seen = certainty.settings_saw(verdict, results.saw)
     caption = f"""
         Log-loss of PatchTST less that of {WORDS[bar.name]}, the bar, on the same days of
-        {certainty.years(verdict.years)}: below zero PatchTST is better. Vertical lines are 95 % intervals of
-        exact sign flips of years. Pale marks have not all years. {seen}
+        {certainty.years(verdict.years)}: below zero PatchTST is better. Vertical lines are 95 %
+        intervals of exact sign flips of years. Pale marks have not all years. {seen}
     """
     explained = f"""
         Differences to {WORDS[bar.name]} in thousandths of a nat, means over the test years, with
