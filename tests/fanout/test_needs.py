@@ -29,7 +29,7 @@ def test_a_training_needs_its_threads_and_the_memory_of_its_weights(params: Para
     assert on_gpu.memory < cell.memory
     untrained = job(8, "train@2B-h1")
     assert (untrained.gpus, untrained.memory) == (0, PROCESS_BYTES)
-    assert job(8, "hpo@2M-h1").is_search
+    assert job(8, "hpo@200K-h1").is_search
     assert not cell.is_search
 
 

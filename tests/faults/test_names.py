@@ -36,7 +36,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     "key",
-    ["params/horizons", "params/budgets", "params/datasets", "grid/cells"],
+    ["params/horizons", "params/budgets", "params/datasets", "params/publish", "grid/cells"],
 )
 def test_name_of_an_entry_with_another_character_is_refused_on_loading(
     tmp_path: Path, key: str, name: str
@@ -53,7 +53,6 @@ def test_name_of_an_entry_with_another_character_is_refused_on_loading(
         ("params/datasets/gspc/series", False),
         ("params/features/tier", False),
         ("params/features/tiers", True),
-        ("params/publish", True),
         ("params/model/budget", False),
         ("params/model/horizon", False),
         ("grid/searches", True),

@@ -4,7 +4,7 @@ from inspect import isfunction
 
 from patchscale.features import catalogue, indicators, rolling
 from patchscale.features.formulas import CALENDAR, FORMULAS, NUMPY, SHARED
-from patchscale.features.tiers import A200, VIX
+from patchscale.features.tiers import A200, SCALE, VIX
 
 FUNCTIONS = {
     name
@@ -21,7 +21,7 @@ def names_in(formula: str) -> set[str]:
 
 def test_catalogue_declares_every_name_once() -> None:
     declared = [line.split()[0] for line in catalogue.SHARED.strip().splitlines()]
-    declared += [feature.name for feature in A200 + VIX]
+    declared += [feature.name for feature in A200 + SCALE + VIX]
     assert sorted(set(declared)) == sorted(declared)
     assert set(declared) == set(FORMULAS)
 

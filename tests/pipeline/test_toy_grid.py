@@ -365,7 +365,7 @@ def test_every_output_is_a_function_of_code_params_and_inputs(finished: Study, r
 @pytest.mark.slow
 def test_a_horizon_gets_a_search_of_its_own(repo: Study) -> None:
     set_key(repo, "grid.yaml", "searches", list(HORIZONS))
-    set_key(repo, "grid.yaml", "cells.1K-h3.search", "1K-h3")
+    set_key(repo, "grid.yaml", "cells.1K-h3.search", "h3")
     repo.do("dvc", "repro", "-q", "train@1K-h3")
     tables = {horizon: repo.path / f"data/hpo/1K-{horizon}/trials.arrow" for horizon in HORIZONS}
     assert tables["h1"].read_bytes() != tables["h3"].read_bytes()

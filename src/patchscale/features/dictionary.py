@@ -30,7 +30,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 CITATION = re.compile(r"\(([^()]*(?:\d{4}|Chaikin|TA-Lib)[^()]*)\)\.$")
 SECTIONS = {
-    "a20": (catalogue.A20, "The first tier."),
+    "every tier": (
+        catalogue.SCALE,
+        "The level of volatility, which normalisation takes out of a window. First in every tier.",
+    ),
+    "a20": (catalogue.A20, "The first tier: those of every tier and these 20."),
     "a25": (catalogue.BAR, "a20 and the adjusted bar, which the wider tiers do not contain."),
     "a50": (catalogue.A50, "a20 and these 30."),
     "a100": (catalogue.A100, "a50 and these 50."),
