@@ -1,11 +1,11 @@
 """The command `patchscale` starts fast, finds its commands, and fails with one line."""
 
 import importlib
+import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from time import perf_counter
 
 import pytest
 from conftest import ROOT
@@ -30,12 +30,17 @@ def test_help_names_every_command_and_imports_none() -> None:
     assert all(f"\n  {name} " in done.stdout for name in cli.COMMANDS)
 
 
-@pytest.mark.slow
-def test_help_takes_less_than_a_third_of_a_second() -> None:
+def test_help_takes_less_than_a_third_of_a_second_of_a_core() -> None:
     def seconds() -> float:
-        start = perf_counter()
+        before = os.times()
         patchscale("--help")
-        return perf_counter() - start
+        after = os.times()
+        return (
+            after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system
+        )
 
     assert min(seconds() for _ in range(3)) < 0.3
 
@@ -60,13 +65,20 @@ def test_wrong_words_exit_with_2_and_one_line(words: list[str]) -> None:
     assert words[-1] in line
 
 
-@pytest.mark.parametrize("name", ["verify", "fanout", "refresh"])
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("verify", "verify.__main__"),
+        ("fanout", "fanout.__main__"),
+        ("refresh", "verify.refresh"),
+    ],
+)
 def test_words_are_passed_to_the_module_as_they_are(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module(f"patchscale.{cli.COMMANDS[name].module}")
     passed: list[str] = []
-    monkeypatch.setattr(module, "main", lambda *words: passed.extend(words))
+    found = importlib.import_module(f"patchscale.{module}")
+    monkeypatch.setattr(found, "main", lambda *words: passed.extend(words))
     cli.call(name, "--some", "word")
     assert passed == ["--some", "word"]
 
