@@ -272,6 +272,18 @@ def test_prices_off_the_tick_may_be_adjusted(tmp_path: Path) -> None:
     assert "not multiples of a cent" in imported(tmp_path, text).notes[-1]
 
 
+def test_the_history_of_cboe_has_no_volume(tmp_path: Path) -> None:
+    text = (
+        "DATE,OPEN,HIGH,LOW,CLOSE\n"
+        "01/30/2024,13.700000,13.850000,13.220000,13.310000\n"
+        "02/01/2024,14.210000,14.480000,13.770000,13.880000\n"
+    )
+    result = imported(tmp_path, text)
+    assert list(result.bars["close"]) == [13.31, 13.88]
+    assert list(result.bars["volume"]) == [0, 0]
+    assert result.problems == []
+
+
 def test_a_volatility_index_may_have_closes_only(tmp_path: Path) -> None:
     text = "observation_date,VIXCLS\n2024-01-30,13.31\n2024-01-31,.\n2024-02-01,13.88\n"
     result = imported(tmp_path, text, close_only=True)

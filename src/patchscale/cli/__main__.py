@@ -1,36 +1,28 @@
 """Entry point `patchscale`: find the command and call it; only its own code is imported."""
 
-import importlib
 import os
 import sys
-from typing import NamedTuple
+from collections.abc import Callable
 
 from patchscale.study.errors import InputError, shown
 from patchscale.study.stage import run
 
-
-class Command(NamedTuple):
-    """A command: the module whose `main` takes its words, and what it does."""
-
-    module: str
-    summary: str
-
-
 COMMANDS = {
-    "import-csv": Command("cli.import_csv", "make a vendor's export a data set of the study"),
-    "predict": Command("cli.predict", "forecast the sessions after the last close"),
-    "features": Command("cli.features", "say what a feature is, or print the dictionary"),
-    "verify": Command("verify.__main__", "check that the code produces the published results"),
-    "fanout": Command("fanout.__main__", "run stale stages side by side"),
-    "refresh": Command("verify.refresh", "download a data set anew and compare it"),
-    "reset": Command("cli.reset", "go back to what is committed, after an experiment"),
+    "import-csv": "make a vendor's export a data set of the study",
+    "predict": "forecast the sessions after the last close",
+    "features": "say what a feature is, or print the dictionary",
+    "verify": "check that the code produces the published results",
+    "fanout": "run stale stages side by side",
+    "refresh": "download a data set anew and compare it",
+    "reset": "go back to what is committed, after an experiment",
 }
+"""What each command does."""
 HELP = ("-h", "--help")
 
 
 def overview() -> str:
     """Return the help of the program."""
-    rows = [f"  {name:<12}{command.summary}" for name, command in COMMANDS.items()]
+    rows = [f"  {name:<12}{summary}" for name, summary in COMMANDS.items()]
     return "\n".join(
         [
             "usage: patchscale COMMAND ...",
@@ -46,6 +38,28 @@ def overview() -> str:
     )
 
 
+def main_of(name: str) -> Callable[..., None]:
+    """Return the `main` of a command; the imports of the others are not made."""
+    match name:
+        case "import-csv":
+            from patchscale.cli.import_csv import main
+        case "predict":
+            from patchscale.cli.predict import main
+        case "features":
+            from patchscale.cli.features import main
+        case "verify":
+            from patchscale.verify.__main__ import main
+        case "fanout":
+            from patchscale.fanout.__main__ import main
+        case "refresh":
+            from patchscale.verify.refresh import main
+        case "reset":
+            from patchscale.cli.reset import main
+        case _:
+            raise InputError(f"{shown(name)} is not a command; allowed: {', '.join(COMMANDS)}")
+    return main
+
+
 def call(*words: str) -> None:
     """Run the command that the first word names, with the other words.
 
@@ -58,10 +72,7 @@ def call(*words: str) -> None:
         print(overview())
         return
     name, *rest = words
-    if name not in COMMANDS:
-        allowed = ", ".join(COMMANDS)
-        raise InputError(f"{shown(name)} is not a command; allowed: {allowed}")
-    importlib.import_module(f"patchscale.{COMMANDS[name].module}").main(*rest)
+    main_of(name)(*rest)
 
 
 def main() -> None:
