@@ -38,8 +38,6 @@ ALLOWED = {
     "src/patchscale/features/formulas.py": {"compile", "eval"},
     # a CSafeLoader that refuses keys that occur twice
     "src/patchscale/study/safe_yaml.py": {"yaml.load"},
-    # modules of this project, by names that this module lists
-    "src/patchscale/cli/__main__.py": {"import_module"},
     # scripts in stages/, by names that this module lists
     "src/patchscale/verify/remake.py": {"runpy", "run_path"},
 }
