@@ -138,17 +138,22 @@ def _check_dataset(data: Dataset, key: str) -> None:
         )
 
 
-def _check_range(data: Dataset, split: Split, key: str) -> None:
-    """Refuse a range of test years that ends after the data or begins with too few before it.
+def earliest_test_year(start: str, split: Split) -> int:
+    """Return the first year that a walk can forecast, given the first day of the data.
 
     A test year needs the warm-up of the features, the longest context and `split.min_samples`
     training dates before its validation year.
     """
+    sessions = WARM_UP + split.longest_context + split.min_samples
+    ready = date.fromisoformat(start) + timedelta(days=sessions * 365.25 / SESSIONS_PER_YEAR)
+    return ready.year + (2 if (ready.month, ready.day) > (1, 1) else 1)
+
+
+def _check_range(data: Dataset, split: Split, key: str) -> None:
+    """Refuse a range of test years that ends after the data or begins with too few before it."""
     if data.walk is None:
         return
-    sessions = WARM_UP + split.longest_context + split.min_samples
-    ready = date.fromisoformat(data.start) + timedelta(days=sessions * 365.25 / SESSIONS_PER_YEAR)
-    earliest = ready.year + 2 if (ready.month, ready.day) > (1, 1) else ready.year + 1
+    earliest = earliest_test_year(data.start, split)
     latest = date.fromisoformat(data.end).year
     for name, year in (("first", data.walk.first), ("last", data.walk.last)):
         if not earliest <= year <= latest:

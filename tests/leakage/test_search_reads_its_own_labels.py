@@ -7,30 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, random_bars
+from walked import BEST
 
 from patchscale.split.dates import make_split
 from patchscale.split.labels import touch_labels
 from patchscale.study import paths
 from patchscale.study.files import read_arrow, write_arrow, write_json
-from patchscale.study.params import Best, Params, load_params
+from patchscale.study.params import Params, load_params
 from patchscale.train.inputs import Inputs, read_inputs
 
 BARS = random_bars(3000, seed=3)
 WARM_UP = 120
 HORIZONS = {"h1": 1, "h3": 3, "h5": 5}
-BEST = Best(
-    cell="2M-h1",
-    trial=0,
-    n_params=1,
-    d_model=8,
-    n_layers=1,
-    n_heads=2,
-    d_ff=8,
-    lr=0.01,
-    dropout=0.1,
-    weight_decay=0.0,
-    epochs=1,
-)
 
 
 @pytest.fixture(scope="module")

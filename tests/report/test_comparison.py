@@ -14,8 +14,8 @@ from patchscale.report.comparison import (
     confidence_set,
     correct,
     dm_test,
-    holm,
 )
+from patchscale.verdict.sign_flip import holm
 
 DAYS = {"val": 120, "test": 80}
 N_PARAMS = {"2M-h1": 2_000_000, "20M-h1": 20_000_000}

@@ -9,7 +9,7 @@ import pandas as pd
 from patchscale.bars import COLUMNS, PRICES
 from patchscale.download.calendar import exchange_sessions
 from patchscale.download.seams import dividends_count_twice, on_tick_grid, tick_seams
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, some
 from patchscale.study.params import Dataset
 
 MAX_MOVE = 0.35
@@ -238,13 +238,12 @@ def _check_moves(
 def _refuse(key: str, problem: str, dates: Any, *, may_be_right: bool = False) -> None:
     """Refuse days, if there are any; where bars may be right, say how to allow them."""
     if len(dates):
-        days = [f"{day:%Y-%m-%d}" for day in list(dates)[:SHOWN]]
-        more = f" and {len(dates) - SHOWN} more" if len(dates) > SHOWN else ""
+        days = [f"{day:%Y-%m-%d}" for day in dates]
         hint = ""
         if may_be_right:
             table = f"{key.partition(':')[0]}.exceptions"
             entries = ", ".join(f"{day}: why" for day in days)
             hint = f"; if this is right, give the reason: -S '++{table}={{{entries}}}'"
-            if more:
+            if len(days) > SHOWN:
                 hint = f"; if this is right, give the reason of each day in {table}"
-        raise InputError(f"{key}: {problem} on {', '.join(days)}{more}{hint}")
+        raise InputError(f"{key}: {problem} on {some(days, SHOWN)}{hint}")

@@ -176,12 +176,11 @@ def _seeds(params: Params, cell: str, root: Path) -> list[int]:
 
 def _of_seeds(params: Params, cell: str, windows: Windows, row: int, root: Path) -> list[float]:
     """Return the probability of each seed at hand."""
-    shape = shape_of_cell(params, cell, root)
+    shape, rows = shape_of_cell(params, cell, root), torch.tensor([row])
     torch.set_num_threads(1)
     return [
         float(predict(model_of(weights_of(params, cell, seed, root), shape), windows, rows))
         for seed in _seeds(params, cell, root)
-        for rows in [torch.tensor([row])]
     ]
 
 

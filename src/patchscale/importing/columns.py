@@ -19,7 +19,6 @@ NAMES = {
 }
 """Names of each column, without accents, spaces and signs, in small letters."""
 ROLES = {name: role for role, names in NAMES.items() for name in names.split()}
-PRICES = ("open", "high", "low", "close")
 SECOND_CHOICE = {
     "price": "close",
     "kurs": "close",

@@ -11,7 +11,7 @@ from patchscale.download.yahoo import undo_splits
 from patchscale.importing.days import Days, read_days
 from patchscale.importing.export import SEPARATORS, Export
 from patchscale.importing.numbers import decimal_mark, is_missing, numbers, ratios
-from patchscale.study.errors import InputError, shown
+from patchscale.study.errors import InputError, shown, some
 
 SHOWN = 3
 NEEDED = (
@@ -88,12 +88,11 @@ def convert(
         return result
     bars = values[is_bar].assign(date=days.days)
     for name in ("volume", "dividends", "splits"):
-        read = ratios if name == "splits" else numbers
-        bars[name] = read(export.texts(name)[is_bar], mark).fillna(0.0)
-        unread = ~is_missing(export.texts(name)[is_bar]) & (
-            read(export.texts(name)[is_bar], mark).isna()
-        )
-        _tell_fields(f"{name} is no number", export.texts(name)[is_bar][unread], result)
+        fields = export.texts(name)[is_bar]
+        read = ratios(fields, mark) if name == "splits" else numbers(fields, mark)
+        bars[name] = read.fillna(0.0)
+        unread = ~is_missing(fields) & read.isna()
+        _tell_fields(f"{name} is no number", fields[unread], result)
     _tell_fields("no date", export.texts("date")[is_bar][bars["date"].isna()], result)
     for name in PRICES:
         lacking = bars[name].isna()
@@ -159,9 +158,8 @@ def _set_aside(export: Export, is_bar: "pd.Series[bool]", result: Imported) -> N
 
 def _tell_fields(problem: str, texts: pd.Series, result: Imported) -> None:
     if len(texts):
-        rows = ", ".join(f"line {line}: {shown(text)}" for line, text in texts.iloc[:SHOWN].items())
-        more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-        result.problems.append(f"{problem} on {rows}{more}")
+        rows = some((f"line {line}: {shown(text)}" for line, text in texts.items()), SHOWN)
+        result.problems.append(f"{problem} on {rows}")
 
 
 def _describe(export: Export, days: Days, mark: str, bars: pd.DataFrame, result: Imported) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from patchscale.bars import MAX_BYTES
-from patchscale.importing.columns import PRICES, roles_of
+from patchscale.bars import MAX_BYTES, PRICES
+from patchscale.importing.columns import roles_of
 from patchscale.study.errors import InputError, shown
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}

@@ -1,11 +1,9 @@
 """Proposal of the periods of a data set: one that the rules of the study allow."""
 
-from datetime import date, timedelta
-
 import pandas as pd
 
 from patchscale.bars import forward_adjust
-from patchscale.check import SESSIONS_PER_YEAR
+from patchscale.check import earliest_test_year
 from patchscale.features.tiers import WARM_UP
 from patchscale.split.dates import make_split
 from patchscale.split.labels import touch_labels
@@ -74,11 +72,7 @@ def propose(bars: pd.DataFrame, dataset: Dataset, params: Params) -> dict[str, s
 
 def walk_years(first: pd.Timestamp, last: pd.Timestamp, params: Params) -> dict[str, str]:
     """Return the keys of the test years of a walk, as `check` allows them."""
-    sessions = WARM_UP + params.split.longest_context + params.split.min_samples
-    ready = date.fromisoformat(f"{first:%Y-%m-%d}") + timedelta(
-        days=sessions * 365.25 / SESSIONS_PER_YEAR
-    )
-    begin = ready.year + (2 if (ready.month, ready.day) > (1, 1) else 1)
+    begin = earliest_test_year(f"{first:%Y-%m-%d}", params.split)
     end = last.year if (last.month, last.day) >= (12, 15) else last.year - 1
     if begin > end:
         return {"walk": "null"}

@@ -7,7 +7,7 @@ import pandas as pd
 from patchscale.download.calendar import exchange_sessions
 from patchscale.download.checks import MAX_MOVE, RULES, check_bars
 from patchscale.download.seams import tick_seams
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, some
 from patchscale.study.params import Dataset
 
 SHOWN = 5
@@ -80,5 +80,4 @@ def _refusals(
 
 
 def _days(dates: "pd.Series[pd.Timestamp]") -> str:
-    text = ", ".join(f"{day:%Y-%m-%d}" for day in dates.iloc[:SHOWN])
-    return text + (f" and {len(dates) - SHOWN} more" if len(dates) > SHOWN else "")
+    return some((f"{day:%Y-%m-%d}" for day in dates), SHOWN)

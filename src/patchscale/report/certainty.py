@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from patchscale.report.finding import POWER, WORDS
+from patchscale.report.finding import WORDS
+from patchscale.verdict.power import POWER
 from patchscale.verdict.result import Verdict
 from patchscale.verdict.slope import SlopeTest
 

@@ -19,6 +19,7 @@ from patchscale.backtest.bootstrap import (
 from patchscale.backtest.flatten import flatten
 from patchscale.backtest.judge import BENCHMARK, JUDGED
 from patchscale.report.scaling import SizeEffect, size_effect
+from patchscale.verdict.sign_flip import holm
 
 
 @dataclass(frozen=True)
@@ -211,16 +212,6 @@ def dm_test(gap: np.ndarray, block: int) -> tuple[float, float]:
     options = {"maxlags": block - 1, "use_correction": True}
     test = OLS(gap, np.ones(len(gap))).fit(cov_type="HAC", cov_kwds=options, use_t=True)
     return float(test.tvalues[0]), float(test.pvalues[0])
-
-
-def holm(p_values: dict[str, float]) -> dict[str, float]:
-    """Return p-values corrected for their number (Holm 1979)."""
-    from statsmodels.stats.multitest import multipletests
-
-    if not p_values:
-        return {}
-    corrected = multipletests(list(p_values.values()), method="holm")[1]
-    return dict(zip(p_values, map(float, corrected), strict=True))
 
 
 def confidence_set(losses: pd.DataFrame, horizon: int) -> dict[str, float]:

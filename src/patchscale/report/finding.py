@@ -11,11 +11,11 @@ from patchscale.backtest.bootstrap import Estimate
 from patchscale.backtest.judge import BENCHMARK
 from patchscale.report.comparison import Difference
 from patchscale.report.scaling import SizeEffect
+from patchscale.verdict.power import POWER
 from patchscale.verdict.result import Verdict
 from patchscale.verdict.slope import SlopeTest
 
 SIGNIFICANCE = 0.05
-POWER = 0.8
 MOST_NAMES = 3
 """Longer lists of names are counted instead."""
 NORMAL = NormalDist()
@@ -26,8 +26,6 @@ WORDS = {
     "har_logistic": "the HAR logistic",
     "boosting": "gradient boosting",
 }
-SIMPLE = ("prior", "persistence", "vol_logistic", "har_logistic")
-"""Rivals among which the bar is chosen: boosting has chosen its trees on the validation days."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from patchscale.backtest.judge import BENCHMARK
 from patchscale.backtest.trading import FEW_TRADES
 from patchscale.report import tables
 from patchscale.report.certainty import Scope, fixed_certainty
-from patchscale.report.finding import SIMPLE, WORDS
+from patchscale.report.finding import WORDS
 from patchscale.report.results import Results
+from patchscale.verdict.bar import RIVALS
 
 RULES = {
     "precision": "highest precision on validation",
@@ -105,7 +106,7 @@ def bar_sections(results: Results) -> list[str]:
     """Return the parts on the bar and how it was chosen."""
     losses = {
         name: sum(row[name].val.log_loss.value for row in results.baselines.values())
-        for name in SIMPLE
+        for name in RIVALS
     }
     lower = [WORDS[name] for name in losses if losses[name] < losses[BENCHMARK]]
     if lower:

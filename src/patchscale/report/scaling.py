@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from patchscale.backtest.bootstrap import DRAWS, SEED, Estimate, block_length, drawn, mean, p_value
+from patchscale.verdict.slope import slope_weights
 
 EXPONENTS = np.geomspace(0.02, 2.0, 47)
 """Exponents tried for the power law, from an almost flat curve to a steep one."""
@@ -97,13 +98,6 @@ def size_losses(losses: Sequence[np.ndarray], block: int) -> tuple[np.ndarray, n
 
 def _drawn_means(daily: np.ndarray, block: int) -> np.ndarray:
     return drawn(lambda days: {"mean": mean(days, daily)}, len(daily), block)["mean"]
-
-
-def slope_weights(n_params: np.ndarray) -> np.ndarray:
-    """Return the weights with which losses add up to their least-squares slope per tenfold N."""
-    x = np.log10(n_params)
-    weights: np.ndarray = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    return weights
 
 
 def slope(point: np.ndarray, draws: np.ndarray, n_params: np.ndarray) -> tuple[Estimate, float]:

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+from collections.abc import Iterable
 from reprlib import Repr
 from urllib.parse import unquote
 
@@ -98,3 +99,10 @@ def without_secrets(text: str) -> str:
             if len(secret) > 3:
                 text = text.replace(secret, "***")
     return QUERY.sub("", URI.sub(r"\1\3", text))
+
+
+def some(names: Iterable[str], most: int = 4) -> str:
+    """Return names in a line, and the number of those left out."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

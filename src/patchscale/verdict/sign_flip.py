@@ -112,13 +112,16 @@ def ends(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def corrected(tests: dict[str, SignFlip]) -> dict[str, Corrected]:
-    """Return tests with their p-values corrected for their number (Holm 1979)."""
+    """Return tests with their p-values corrected for their number by Holm's method."""
+    p = holm({name: test.p for name, test in tests.items()})
+    return {name: Corrected(**vars(test), p_holm=p[name]) for name, test in tests.items()}
+
+
+def holm(p_values: dict[str, float]) -> dict[str, float]:
+    """Return p-values corrected for their number (Holm 1979)."""
     from statsmodels.stats.multitest import multipletests
 
-    if not tests:
+    if not p_values:
         return {}
-    p = multipletests([test.p for test in tests.values()], method="holm")[1]
-    return {
-        name: Corrected(**vars(test), p_holm=float(each))
-        for (name, test), each in zip(tests.items(), p, strict=True)
-    }
+    corrected = multipletests(list(p_values.values()), method="holm")[1]
+    return dict(zip(p_values, map(float, corrected), strict=True))

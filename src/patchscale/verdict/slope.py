@@ -26,7 +26,7 @@ class SlopeTest(SignFlip):
     """Slope seen with 80 % power at the spread of the years; None with fewer than six years."""
 
 
-def slope_weights(n_params: Sequence[float]) -> np.ndarray:
+def slope_weights(n_params: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return the weights whose product with the losses is the least-squares slope on log10 N.
 
     Parameters

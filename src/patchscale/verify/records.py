@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from patchscale.study.errors import shown
+from patchscale.study.errors import shown, some
 from patchscale.study.lock import dvc_md5, files_of
 from patchscale.verify.pipeline import Declared
 
@@ -76,12 +76,10 @@ def records(lock: dict[str, Any], stages: dict[str, Declared], root: Path) -> It
             else:
                 yield Check(path, REPRODUCED)
         wrong = list(flaws(lock[name], stage, here, made, root))
-        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         yield Check(
             f"record of {name}",
             DIFFERS if wrong else REPRODUCED,
-            f"{', '.join(wrong[:SHOWN])}{more}: not what dvc.lock says; "
-            f"`dvc repro {name}` makes it anew"
+            f"{some(wrong, SHOWN)}: not what dvc.lock says; `dvc repro {name}` makes it anew"
             if wrong
             else "",
         )

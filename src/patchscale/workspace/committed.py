@@ -137,10 +137,3 @@ def keep(root: Path, name: str) -> str:
     """Save the content of a file in git's object database; return its abbreviated blob."""
     blob = git(root, "hash-object", "-w", "--no-filters", "--", name).strip()
     return blob[:12]
-
-
-def some(names: Iterable[str], most: int = 4) -> str:
-    """Return names in a line, and the number of those left out."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from patchscale.fanout import repository
-from patchscale.study.errors import InputError, Stopped
+from patchscale.study.errors import InputError, Stopped, some
 from patchscale.study.stage import run
 from patchscale.workspace.committed import (
     differing,
@@ -19,7 +19,6 @@ from patchscale.workspace.committed import (
     objects,
     parameters,
     put_back,
-    some,
 )
 
 EXEC = "refs/exps/exec"

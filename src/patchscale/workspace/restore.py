@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from patchscale.fanout import repository
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, some
 from patchscale.study.stage import run
 from patchscale.workspace.committed import (
     differing,
@@ -19,7 +19,6 @@ from patchscale.workspace.committed import (
     outputs,
     parameters,
     put_back,
-    some,
 )
 
 RWLOCK = Path(".dvc/tmp/rwlock")
