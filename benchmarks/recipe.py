@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from patchscale.model.patchtst import PatchTST
-from patchscale.model.size import count_params, solve_d_ff
+from patchscale.model.size import count_params, input_size, solve_d_ff
 from patchscale.split.table import Division, read_split
 from patchscale.study import paths
 from patchscale.study.files import read_csv, read_json
@@ -216,8 +216,7 @@ def ablation(params: Params, cell: str, seeds: int) -> None:
     best = settings_of(params, cell)
 
     def shaped(d_model: int, n_layers: int, n_heads: int, features: int) -> Best:
-        size = {"patch_length": window.patch_length, "n_patches": window.n_patches}
-        size |= {"d_model": d_model, "n_layers": n_layers, "n_features": features}
+        size = input_size(window, features) | {"d_model": d_model, "n_layers": n_layers}
         d_ff = solve_d_ff(budget.n_params, **size)
         found = {"n_heads": n_heads, "d_ff": d_ff, "n_params": count_params(**size, d_ff=d_ff)}
         return best.model_copy(update=size | found)

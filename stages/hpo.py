@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from patchscale.model.size import count_params, solve_d_ff
+from patchscale.model.size import count_params, input_size, solve_d_ff
 from patchscale.study import paths
 from patchscale.study.files import write_arrow, write_csv, write_json, write_text
 from patchscale.study.params import Best, Params, load_params, load_space
@@ -29,11 +29,7 @@ def main(cell: str) -> None:
     """Search the cell, or write the row of the tables as its result."""
     params = load_params()
     row = params.cells[cell]
-    size = {
-        "n_features": len(read_kinds(paths.kinds(params.features.tier))),
-        "patch_length": params.window.patch_length,
-        "n_patches": params.window.n_patches,
-    }
+    size = input_size(params.window, len(read_kinds(paths.kinds(params.features.tier))))
     first = first_trial(params, cell, size)
     if params.trials_of(row.budget):
         search_cell(params, first, size)

@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from patchscale.features.tiers import TIERS, WARM_UP, tier_features
-from patchscale.model.size import BYTES_PER_WEIGHT, solve_d_ff
+from patchscale.model.size import BYTES_PER_WEIGHT, input_size, solve_d_ff
 from patchscale.study import paths
 from patchscale.study.errors import InputError, shown
 from patchscale.study.params import Dataset, Params, Space, Split
@@ -231,11 +231,7 @@ def _check_first_trials(params: Params, space: Space) -> None:
 
 def _check_sizes(params: Params) -> None:
     """Refuse a row of the table that is used and cannot have its budget's parameter count."""
-    size = {
-        "n_features": len(tier_features(params.features.tier)),
-        "patch_length": params.window.patch_length,
-        "n_patches": params.window.n_patches,
-    }
+    size = input_size(params.window, len(tier_features(params.features.tier)))
     for name, cell in params.cells.items():
         budget = params.budgets[cell.budget]
         if budget.settings == "transfer":

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import pytest
@@ -96,7 +97,7 @@ def test_a_worker_killed_while_it_waits_is_a_stop(tmp_path):
     assert "was killed" in str(outcome)
 
 
-def loud(losses: list[float]) -> bool:
+def loud(*words: object) -> NoReturn:
     raise ZeroDivisionError("a bug")
 
 
@@ -105,28 +106,11 @@ def test_a_bug_is_an_outcome_of_its_replica_alone(tmp_path, capfd, workers):
     progress_files = [tmp_path / f"worker-{number}.json" for number in range(workers)]
     good, bad = replicas(tmp_path)
     with pool(progress_files, "tiny-h1", partial(Pool, 10**9)) as opened:
-        ended = dict(opened.train([replace(bad, enough=loud), good]))
+        ended = dict(opened.train([replace(bad, track=loud), good]))
     assert isinstance(ended[0], RuntimeError)
     assert str(ended[0]) == "ZeroDivisionError: a bug"
     assert len(ended[1].history) == SETTINGS.epochs
     assert capfd.readouterr().err.count("Traceback") == 1
-
-
-def two_epochs(losses: list[float]) -> bool:
-    return len(losses) == 2
-
-
-def test_a_replica_ends_where_enough_says_so(tmp_path, monkeypatch):
-    side_by_side(monkeypatch, 1)
-    (each,) = replicas(tmp_path, seeds=(0,))
-    (trained,) = train_replicas([replace(each, enough=two_epochs)], "tiny-h1")
-    assert len(trained.history) == 2
-    assert not trained.complete
-    (again,) = train_replicas([replace(each, enough=two_epochs)], "tiny-h1")  # from its checkpoint
-    assert again.history == trained.history
-    (whole,) = train_replicas([each], "tiny-h1")
-    assert whole.complete
-    assert whole.history[:2] == trained.history
 
 
 def test_a_replicate_that_another_process_trains_is_refused(tmp_path, monkeypatch):

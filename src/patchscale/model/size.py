@@ -3,7 +3,7 @@
 import math
 
 from patchscale.study.errors import InputError
-from patchscale.study.params import Precision
+from patchscale.study.params import Precision, Window
 
 TOLERANCE = 0.02
 D_FF_MULTIPLE = 8
@@ -25,6 +25,12 @@ def count_params(
     layer = 4 * d_model**2 + 8 * d_model + 2 * d_model * d_ff + d_ff + d_model
     head = 2 * d_model + n_patches * d_model + 1
     return embedding + n_layers * layer + head
+
+
+def input_size(window: Window, n_features: int) -> dict[str, int]:
+    """Return what the input of a model adds to its shape, by the names of `count_params`."""
+    patches = {"patch_length": window.patch_length, "n_patches": window.n_patches}
+    return {"n_features": n_features, **patches}
 
 
 def same_proportions(

@@ -29,11 +29,6 @@ def untracked(past: list[dict[str, float]], report: Report) -> AbstractContextMa
     return nullcontext(lambda values: None)
 
 
-def never(losses: list[float]) -> bool:
-    """Never end a training early."""
-    return False
-
-
 @dataclass(frozen=True)
 class Replica:
     """One training, with all that a process needs for it: a seed of a cell, or a trial."""
@@ -48,8 +43,6 @@ class Replica:
     max_hours: float = math.inf
     track: Callable[..., AbstractContextManager[Log]] = untracked
     """Opens trackers, given the rows of finished epochs and a reporter; must be picklable."""
-    enough: Callable[[list[float]], bool] = never
-    """Tells from the validation log-losses whether to end early; must be picklable."""
     quiet: bool = False
     """Whether plan and pace are not reported."""
 
@@ -80,10 +73,6 @@ class ReplicaCallbacks(Callbacks):
     def interruptible(self) -> AbstractContextManager[None]:
         """Return a block that a request, or the end of the parent, ends at once."""
         return interruptible(self._requested)
-
-    def enough(self, losses: list[float]) -> bool:
-        """Tell whether the replica ends early."""
-        return self._replica.enough(losses)
 
     def celsius(self) -> float | None:
         """Return the last temperature that the guard read."""

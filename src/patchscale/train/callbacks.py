@@ -32,10 +32,6 @@ class Callbacks:
         """
         return nullcontext()
 
-    def enough(self, losses: list[float]) -> bool:
-        """Tell, after every epoch, whether the validation log-losses so far suffice."""
-        return False
-
     def agree(self, wanted: bool) -> bool:
         """Tell whether any process of this training wants something; called in every step."""
         return wanted

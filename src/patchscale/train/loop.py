@@ -36,8 +36,6 @@ class Trained:
     plan: Plan
     rows: list[dict[str, float]]
     """What trackers log of every epoch: its history, and time, memory and temperature."""
-    complete: bool
-    """Whether epochs or patience ended it; otherwise `Callbacks.enough` did."""
 
 
 @dataclass
@@ -167,7 +165,7 @@ class _Run:
         return ", ".join(words)
 
     def train(self, plan: Plan, max_hours: float) -> Trained:
-        """Train until the last epoch, or until patience or a callback ends the run."""
+        """Train until the last epoch, or until patience ends the run."""
         state = self.state
         self.plan = plan
         self.engine.follow(plan)
@@ -178,12 +176,12 @@ class _Run:
             if state.history:
                 self._report_epoch()
         with self.callbacks.track(state.rows) as log:
-            while not self._complete() and not self._enough():
+            while not self._complete():
                 if reason := self.callbacks.stop_reason():
                     raise Stopped.between_steps(reason)
                 self._epoch()
                 log(state.rows[-1])
-        return Trained(self._kept_epoch(), state.history, plan, state.rows, self._complete())
+        return Trained(self._kept_epoch(), state.history, plan, state.rows)
 
     def _complete(self) -> bool:
         losses, settings = self.state.losses, self.settings
@@ -193,10 +191,6 @@ class _Run:
     def _kept_epoch(self) -> int:
         """Return the epoch whose weights are kept: with patience the best so far, else the last."""
         return best_epoch(self.state.losses) if self.settings.patience else self.settings.epochs
-
-    def _enough(self) -> bool:
-        losses = self.state.losses
-        return bool(losses) and self.callbacks.enough(losses)
 
     def _epoch(self) -> None:
         state, settings = self.state, self.settings

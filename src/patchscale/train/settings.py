@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from patchscale.model.size import count_params, same_proportions, solve_d_ff
+from patchscale.model.size import count_params, input_size, same_proportions, solve_d_ff
 from patchscale.study import paths
 from patchscale.study.errors import InputError
 from patchscale.study.params import Best, Params, Precision, Train, load_best
@@ -62,11 +62,8 @@ def settings_of(params: Params, cell: str, root: Path = Path()) -> Best:
     """
     row = params.cells[cell]
     budget = params.budgets[row.budget]
-    size = {
-        "n_features": len(read_kinds(root / paths.kinds(params.features.tier))),
-        "patch_length": params.window.patch_length,
-        "n_patches": params.window.n_patches,
-    }
+    n_features = len(read_kinds(root / paths.kinds(params.features.tier)))
+    size = input_size(params.window, n_features)
     source = params.source_of(row.budget)
     best = load_best(params, f"{source}-{row.search}", root)
     own = size | {"d_model": best.d_model, "n_layers": best.n_layers}
