@@ -1,7 +1,6 @@
 """Train the replicates of a cell; write its probabilities, curves, card and figures.
 
-Labels of test dates are never loaded here. A cell whose budget is not trained leaves outputs that
-say so.
+Labels of test dates are never loaded here. A cell that is not trained leaves outputs that say so.
 """
 
 import math
@@ -24,7 +23,7 @@ from patchscale.runtime.replica import Replica
 from patchscale.runtime.tracking import Run, trackers, tracking
 from patchscale.study import paths
 from patchscale.study.files import digest, write_arrow, write_csv, write_json
-from patchscale.study.params import Best, Params, load_params
+from patchscale.study.params import Best, Cell, Params, load_params
 from patchscale.study.stage import code_of, max_hours, run
 from patchscale.study.tables import read_kinds
 from patchscale.train.engine import log_loss
@@ -36,12 +35,12 @@ TrainAll = Callable[[list[Replica], str], list[Trained]]
 
 
 def main(cell: str) -> None:
-    """Train the cell, or write that its budget is not trained."""
+    """Train the cell, or write that it is not trained."""
     params = load_params()
     row = params.cells[cell]
     best = settings_of(params, cell)
-    if not params.budgets[row.budget].trained:
-        write_absent(cell, row.budget, best)
+    if not params.budgets[row.budget].trained[row.horizon]:
+        write_absent(cell, row, best)
         return
     train_all, is_first = processes(params.budgets[row.budget].run.processes)
     inputs = read_inputs(params, cell, best)
@@ -201,7 +200,7 @@ def curve(seed: int, trained: Trained) -> pd.DataFrame:
     return history
 
 
-def write_absent(cell: str, budget: str, best: Best) -> None:
+def write_absent(cell: str, row: Cell, best: Best) -> None:
     """Write the outputs of a cell that is not trained, and say how to train it."""
     fact = {"trained": False, "n_params": best.n_params}
     write_json(paths.card(cell), {"cell": cell, **fact})
@@ -214,8 +213,8 @@ def write_absent(cell: str, budget: str, best: Best) -> None:
         pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in nothing.items()}),
     )
     print(
-        f"{cell}: not trained (budgets.{budget}.trained: false); to train it: "
-        f"dvc exp run -S 'budgets={{{budget}: {{trained: true}}}}' train@{cell}",
+        f"{cell}: not trained (budgets.{row.budget}.trained.{row.horizon}: false); to train it: "
+        f"dvc exp run -S '{row.to_train}' train@{cell}",
         file=sys.stderr,
     )
 

@@ -140,6 +140,11 @@ def test_grid_without_one_row_per_budget_and_horizon_is_refused(
             "params.yaml: publish: '2B' has no weights; set budgets.2B.trained",
         ),
         (
+            [("params/budgets/2M/trained", {"h1": True, "h4": True})],
+            "params.yaml: budgets.2M.trained: ['h1', 'h4'] is not allowed; its keys are the "
+            "horizons: h1, h2, h3, h5",
+        ),
+        (
             [("params/publish", {"2M": 4})],
             "params.yaml: publish.2M: 4 seeds are more than budgets.2M.run.seeds 3",
         ),
@@ -176,10 +181,10 @@ def test_architecture_that_cannot_have_its_parameter_count_is_refused(tmp_path: 
 
 def test_budget_that_is_shown_must_be_trained(tmp_path: Path) -> None:
     line = refusal(write_study(tmp_path, ("params/model/budget", "2B")))
-    assert line.startswith("params.yaml: model.budget: 2B is not trained in this study; ")
-    assert "would need 15 GiB and activations, and about 288 TFLOP an epoch" in line
-    assert line.endswith("allow it with -S 'budgets={2B: {trained: true}}'")
-    trained = ("params/budgets/2B/trained", True)
+    assert line.startswith("params.yaml: model: 2B-h1 is not trained in this study; ")
+    assert "it would need 15 GiB and activations, and about 288 TFLOP an epoch" in line
+    assert line.endswith("allow it with -S 'budgets={2B: {trained: {h1: true}}}'")
+    trained = ("params/budgets/2B/trained/h1", True)
     checked(write_study(tmp_path, ("params/model/budget", "2B"), trained))
 
 
@@ -298,7 +303,7 @@ def run_stage() -> None:
         (("params/budgets/2M/colour", 1), "params.yaml: budgets.2M.colour: unknown key; allowed: "),
         (("grid/cells/2M-h1/n_heads", 3), "grid.yaml: cells.2M-h1.n_heads: 3 does not divide"),
         (("space/dropout", [0.5, 0.1]), "space.yaml: dropout: [0.5, 0.1] is not allowed; "),
-        (("params/model/budget", "2B"), "params.yaml: model.budget: 2B is not trained"),
+        (("params/model/budget", "2B"), "params.yaml: model: 2B-h1 is not trained"),
     ],
 )
 def test_stage_refuses_in_one_line_and_touches_no_output(

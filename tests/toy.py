@@ -51,7 +51,7 @@ def toy_params(
         name: {
             "n_params": n_params,
             "settings": "search" if name == smallest else "transfer",
-            "trained": True,
+            "trained": dict.fromkeys(horizons, True),
             "start": {"lr": 0.003, "dropout": 0.1, "weight_decay": 0.001, "epochs": 2},
             "run": {
                 "seeds": 2 if name == smallest else 1,

@@ -253,22 +253,27 @@ def _check_transfers(params: Params) -> None:
 
 
 def _check_trained(params: Params) -> None:
-    """Refuse to show or to publish a budget that is not trained."""
+    """Refuse to show or to publish a cell that is not trained."""
+    for name, budget in params.budgets.items():
+        if set(budget.trained) != set(params.horizons):
+            problem = f"{shown(list(budget.trained))} is not allowed; its keys are the horizons: "
+            raise _wrong(f"budgets.{name}.trained", problem + ", ".join(params.horizons))
     for name, seeds in params.publish.items():
         budget = params.budgets[name]
-        if not budget.trained:
+        if not all(budget.trained.values()):
             raise _wrong("publish", f"{shown(name)} has no weights; set budgets.{name}.trained")
         if seeds > budget.run.seeds:
             problem = f"{seeds} seeds are more than budgets.{name}.run.seeds {budget.run.seeds}"
             raise _wrong(f"publish.{name}", problem)
-    name = params.model.budget
-    budget = params.budgets[name]
-    if not budget.trained:
+    cell = f"{params.model.budget}-{params.model.horizon}"
+    if cell not in params.trained_cells:
+        row = params.cells[cell]
+        budget = params.budgets[row.budget]
         memory = BYTES_PER_WEIGHT[budget.run.precision] * budget.n_params / 2**30
         tokens = params.window.n_patches * SAMPLES_PER_EPOCH
         raise _wrong(
-            "model.budget",
-            f"{name} is not trained in this study; each of its cells would need {memory:.0f} GiB "
-            f"and activations, and about {6 * budget.n_params * tokens / 1e12:,.0f} TFLOP an "
-            f"epoch; allow it with -S 'budgets={{{name}: {{trained: true}}}}'",
+            "model",
+            f"{cell} is not trained in this study; it would need {memory:.0f} GiB and "
+            f"activations, and about {6 * budget.n_params * tokens / 1e12:,.0f} TFLOP an epoch; "
+            f"allow it with -S '{row.to_train}'",
         )

@@ -87,8 +87,8 @@ STALE: list[tuple[str, str, Any, set[str]]] = [
         "search",
         {"settings", "hpo@2K-h1"} | stages("train", ("2K",)),
     ),
-    ("params.yaml", "budgets.2K.trained", False, {"settings"} | stages("train", ("2K",))),
-    ("params.yaml", "budgets.3K.trained", True, {"settings"} | stages("train", ("3K",))),
+    ("params.yaml", "budgets.2K.trained.h1", False, {"settings", "train@2K-h1"}),
+    ("params.yaml", "budgets.3K.trained.h3", True, {"settings", "train@3K-h3"}),
     ("params.yaml", "budgets.2K.start.dropout", 0.2, {"settings", "hpo@2K-h1"}),
     ("params.yaml", "budgets.2K.run.seeds", 2, {"settings"} | stages("train", ("2K",))),
     ("params.yaml", "budgets.2K.run.processes", 2, {"settings"} | stages("train", ("2K",))),
@@ -144,7 +144,7 @@ def set_key(repo: Study, name: str, key: str, value: Any) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Return the repository in which the grid has run; no test changes it."""
     params = toy_params(GRID)
-    params["budgets"]["3K"]["trained"] = False
+    params["budgets"]["3K"]["trained"] = dict.fromkeys(HORIZONS, False)
     repo = toy_repository(tmp_path_factory.mktemp("toy") / "repo", params)
     repo.do("dvc", "repro", "-q")
     repo.do("dvc", "push", "-q")
@@ -214,7 +214,7 @@ def test_a_budget_that_is_not_trained_is_absent_and_cannot_be_shown(
     assert "not run" in (finished.path / "docs/results.md").read_text()
     refused = repo.call("dvc", "exp", "run", "-S", "model.budget=3K")
     assert refused.returncode != 0
-    assert "-S 'budgets={3K: {trained: true}}'" in refused.stderr
+    assert "-S 'budgets={3K: {trained: {h1: true}}}'" in refused.stderr
     assert (repo.path / "dvc.lock").read_bytes() == (finished.path / "dvc.lock").read_bytes()
 
 
@@ -375,11 +375,13 @@ def test_a_horizon_gets_a_search_of_its_own(repo: Study) -> None:
 
 
 @pytest.mark.slow
-def test_a_budget_switched_off_is_absent_and_comes_back_without_a_training(repo: Study) -> None:
-    set_key(repo, "params.yaml", "budgets.2K.trained", False)
+def test_a_cell_switched_off_is_absent_and_comes_back_without_a_training(repo: Study) -> None:
+    set_key(repo, "params.yaml", "budgets.2K.trained.h1", False)
     repo.do("dvc", "repro", "-q")
     assert repo.figures("metrics/backtest/2K-h1.json")["trained"] is False
-    assert repo.figures("metrics/scaling.json")["horizons"]["h1"]["sizes"] == 1
+    assert repo.figures("metrics/backtest/2K-h3.json")["trained"] is True
+    sizes = {h: row["sizes"] for h, row in repo.figures("metrics/scaling.json")["horizons"].items()}
+    assert sizes == {"h1": 1, "h3": 2}
     repo.do("git", "checkout", "-q", "--", ".")
     repo.do("dvc", "checkout", "-q")
     assert "Running stage" not in repo.do("dvc", "repro")

@@ -131,7 +131,7 @@ def test_unknown_key_is_refused_with_its_siblings(
         ("params/budgets/2M/run/seeds", True, "integer"),
         ("params/budgets/2M/run/precision", "bf16", "'bf16-mixed'"),
         ("params/budgets/2M/settings", "default", "'search', 'transfer' or 'table'"),
-        ("params/budgets/2M/trained", 1, "boolean"),
+        ("params/budgets/2M/trained/h1", 1, "boolean"),
         ("params/publish", "2M", "dictionary"),
         ("params/train/batch_size", 256.0, "integer"),
         ("params/train/patience", -1, "greater than or equal to 0"),

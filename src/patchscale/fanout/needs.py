@@ -25,7 +25,7 @@ def with_needs(params: Params, n_gpus: int, job: Job) -> Job:
     budget = params.budgets[name]
     run = budget.run
     trainings = {
-        "train": run.seeds if budget.trained else 0,
+        "train": run.seeds if word in params.trained_cells else 0,
         "hpo": params.hpo.batch if params.trials_of(name) else 0,
         "walk": len(params.horizons) if budget.walk and params.walk_years else 0,
     }[kind]
@@ -51,8 +51,8 @@ def expected_seconds(name: str, params: Params, durations: dict[str, float]) -> 
     """
     work = {
         f"train@{cell}": budget.n_params * budget.run.seeds
-        for cell, row in params.cells.items()
-        if (budget := params.budgets[row.budget]).trained
+        for cell in params.trained_cells
+        for budget in [params.budgets[params.cells[cell].budget]]
     }
     trained = [stage for stage in durations if stage in work]
     if name in durations or name not in work or not trained:

@@ -197,7 +197,8 @@ class Budget(Section):
     settings: Literal["search", "transfer", "table"]
     """`search`: of a search of its own; `transfer`: of the search of budget `hpo.base`, with a
     shape of the same proportions; `table`: `start` and the row of grid.yaml."""
-    trained: bool
+    trained: dict[Name, bool]
+    """Whether the cell of each horizon is trained."""
     start: Start
     run: Run
     walk: Annotated[int, Field(ge=0, le=10_000)]
@@ -213,6 +214,11 @@ class Cell(Section):
     d_model: Width
     n_layers: Number
     n_heads: Number
+
+    @property
+    def to_train(self) -> str:
+        """Override of `dvc exp run -S` that has this cell trained."""
+        return f"budgets={{{self.budget}: {{trained: {{{self.horizon}: true}}}}}}"
 
 
 class Train(Section):
@@ -334,6 +340,12 @@ class Params(Section):
     def cells(self) -> dict[str, Cell]:
         """The cells of the grid by name."""
         return self._grid.cells
+
+    @property
+    def trained_cells(self) -> list[str]:
+        """Names of the cells that are trained."""
+        rows = self.cells.items()
+        return [name for name, row in rows if self.budgets[row.budget].trained[row.horizon]]
 
     @property
     def searches(self) -> list[str]:

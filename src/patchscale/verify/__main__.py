@@ -26,7 +26,7 @@ from patchscale.study.params import load_params
 from patchscale.study.stage import run
 from patchscale.verify.objects import cached, published
 from patchscale.verify.pipeline import Declared, declared_stages
-from patchscale.verify.predictions import recompute, trained_cells
+from patchscale.verify.predictions import recompute
 from patchscale.verify.records import (
     DIFFERS,
     REPRODUCED,
@@ -79,7 +79,7 @@ def run_checks(
         return
     stages: dict[str, Declared] = declared_stages(root)
     params = load_params(root)
-    allowed = trained_cells(params)
+    allowed = params.trained_cells
     if cell not in (None, *allowed):
         raise InputError(f"--cell: {cell!r} is not a trained cell; allowed: {', '.join(allowed)}")
     refuse_another_library(root)

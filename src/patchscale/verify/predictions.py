@@ -33,11 +33,6 @@ OF_THE_MACHINE = ("device", "compiled")
 """Settings that depend on the machine that trained."""
 
 
-def trained_cells(params: Params) -> list[str]:
-    """Return the cells whose budget is trained."""
-    return [cell for cell, row in params.cells.items() if params.budgets[row.budget].trained]
-
-
 def recompute(params: Params, stages: dict[str, Any], root: Path) -> Iterator[Check]:
     """Compare the probabilities of each trained cell with what its published weights predict.
 
@@ -50,7 +45,7 @@ def recompute(params: Params, stages: dict[str, Any], root: Path) -> Iterator[Ch
     root
         The repository.
     """
-    for cell in trained_cells(params):
+    for cell in params.trained_cells:
         what = f"probabilities of {cell}"
         if not (root / paths.predictions(cell)).is_file():
             yield Check(what, UNAVAILABLE, f"{paths.predictions(cell)} is missing")

@@ -18,7 +18,6 @@ from patchscale.study.files import read_arrow, read_json
 from patchscale.study.lock import dvc_md5
 from patchscale.study.params import Params
 from patchscale.verify.pipeline import Declared, tracked_files
-from patchscale.verify.predictions import trained_cells
 from patchscale.verify.records import DIFFERS, REPRODUCED, UNAVAILABLE, WITHIN, Check
 from patchscale.verify.strict_lock import shortened
 from patchscale.verify.walk import walked_budgets
@@ -42,7 +41,7 @@ def costly(params: Params) -> set[str]:
     searched = {cell for cell, row in params.cells.items() if params.trials_of(row.budget)}
     return {
         *(f"hpo@{cell}" for cell in searched),
-        *(f"train@{cell}" for cell in trained_cells(params)),
+        *(f"train@{cell}" for cell in params.trained_cells),
         *(f"walk@{budget}" for budget in walked_budgets(params)),
     }
 
