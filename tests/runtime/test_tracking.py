@@ -176,6 +176,8 @@ def test_two_replicates_may_create_a_store_at_the_same_time(killed, store):
         assert json.loads((place / f"facts{seed}.json").read_text())["reported"] == []
         assert status(store, run_of(seed=seed)) == ["RUNNING"]
     assert query(store, "select count(*) from experiments where name = 'patchscale'") == [(1,)]
+    kind = query(store, "select value from experiment_tags where key = 'mlflow.experimentKind'")
+    assert kind == [("custom_model_development",)]
 
 
 def test_mlflow_sends_no_telemetry_and_prints_nothing(killed):

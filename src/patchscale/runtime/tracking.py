@@ -20,6 +20,8 @@ Values = Mapping[str, float]
 """Values of an epoch by name."""
 
 EXPERIMENT = "patchscale"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow then opens the experiment on its runs, not on traces of language models."""
 KEY_TAG = "patchscale.key"
 """MLflow tag that contains the key of a run."""
 TIMEOUT = 60
@@ -218,7 +220,7 @@ class MLflow:
         found = self._client.get_experiment_by_name(EXPERIMENT)
         if found is None:
             try:
-                return self._client.create_experiment(EXPERIMENT)
+                return self._client.create_experiment(EXPERIMENT, tags=EXPERIMENT_TAGS)
             except MlflowException:
                 found = self._client.get_experiment_by_name(EXPERIMENT)
                 if found is None:  # else a concurrent run has created it
