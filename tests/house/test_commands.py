@@ -140,6 +140,11 @@ def test_no_entry_of_the_tables_is_left_over() -> None:
     assert all((ROOT / file).is_file() for file in TESTED.values())
 
 
+def test_the_experiments_of_the_pages_are_found() -> None:
+    assert len(RUNS) > 25
+    assert len(inline("patchscale ask ")) > 3
+
+
 def settings_in(command: str) -> tuple[list[str], list[str]]:
     """Return the settings and the targets of a `dvc exp run`."""
     words = shlex.split(command)[3:]
