@@ -91,7 +91,10 @@ def test_every_option_sets_a_parameter_that_exists(option: str) -> None:
     [
         ("--budget 5M", "params.yaml: model.budget: '5M' is unknown; allowed: 20K, 200K, 2M"),
         ("--theta high", "params.yaml: target.theta: 'high' is not allowed"),
-        ("-S model.size=2M", "-S model.size=2M: "),
+        (
+            "-S model.size=2M",
+            "-S model.size=2M: Could not override 'model.size'; KEY=VALUE with a key of params",
+        ),
         ("-S nix.yaml:a=1", "-S a=1: "),
         ("--budget 2B", "params.yaml: model.budget: 2B is not trained in this study"),
         ("--csv inputs/a.csv --dataset spy", "--csv and --dataset exclude each other"),

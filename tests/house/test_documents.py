@@ -1,6 +1,5 @@
 """What README and docs say is what the pipeline wrote and what params.yaml has."""
 
-
 from conftest import ROOT
 
 from patchscale.study.params import load_params

@@ -152,7 +152,8 @@ def set_parameters(folder: Path, settings: Sequence[str]) -> None:
             apply_overrides(folder / file, overrides)
         except (DvcException, OSError) as error:
             (line, *_) = str(error.__cause__ or error).splitlines()
-            raise InputError(f"-S {' '.join(overrides)}: {line}") from None
+            named = f"-S {' '.join(overrides)}: {line.rstrip('.')}"
+            raise InputError(f"{named}; KEY=VALUE with a key of {file} is needed") from None
 
 
 @contextmanager
