@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import REMOVE, ROOT, Change, write_study
 
-from patchscale.check import check
+from patchscale.check import MOST_YEARS, check
 from patchscale.study.errors import InputError
 from patchscale.study.params import load_params, load_space
 from patchscale.study.stage import run
+from patchscale.verdict import sign_flip
 
 
 def checked(folder: Path) -> None:
@@ -267,6 +268,19 @@ def test_a_test_year_without_enough_data_is_refused(
     tmp_path: Path, key: str, value: object, shown: str
 ) -> None:
     assert refusal(write_study(tmp_path, (f"params/{key}", value))) == f"params.yaml: {shown}"
+
+
+def test_more_test_years_than_the_verdict_can_take_are_refused(tmp_path: Path) -> None:
+    assert MOST_YEARS == sign_flip.MOST_YEARS
+    start = ("params/datasets/gspc/start", "1980-01-02")
+    years = {"first": 1999, "last": 2018}
+    checked(write_study(tmp_path, start, ("params/datasets/gspc/walk", years)))
+    longer = ("params/datasets/gspc/walk", years | {"first": 1998})
+    assert refusal(write_study(tmp_path, start, longer)) == (
+        "params.yaml: datasets.gspc.walk: 21 test years are not allowed; at most 20, for example "
+        "from 1999, or fewer in walk.years"
+    )
+    checked(write_study(tmp_path, start, longer, ("params/walk/years", [2017, 2018])))
 
 
 def test_without_a_range_no_test_year_is_allowed_and_none_is_needed(tmp_path: Path) -> None:

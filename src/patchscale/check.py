@@ -16,6 +16,8 @@ from patchscale.study.errors import InputError, shown
 from patchscale.study.params import Dataset, Params, Space, Split
 
 SESSIONS_PER_YEAR = 252
+MOST_YEARS = 20
+"""Test years that the verdict can take; it enumerates all their sign flips."""
 SAMPLES_PER_EPOCH = 4000
 """Training dates of a data set, roughly; used to estimate the cost of an untrained budget."""
 
@@ -165,8 +167,14 @@ def _check_range(data: Dataset, split: Split, key: str) -> None:
 
 
 def _check_years(params: Params) -> None:
-    """Refuse test years outside the range of the data set."""
+    """Refuse test years outside the range of the data set, and more than the verdict can take."""
     whole = params.data.walk
+    if (count := len(params.walk_years)) > MOST_YEARS:
+        raise _wrong(
+            f"datasets.{params.dataset}.walk",
+            f"{count} test years are not allowed; at most {MOST_YEARS}, for example from "
+            f"{params.walk_years[-MOST_YEARS]}, or fewer in walk.years",
+        )
     for year in params.walk.years:
         if whole is None or not whole.first <= year <= whole.last:
             allowed = f"{whole.first} to {whole.last}" if whole else "no year"

@@ -14,6 +14,7 @@ from patchscale.check import check
 from patchscale.cli.__main__ import call
 from patchscale.download.calendar import exchange_sessions
 from patchscale.download.sources import fetch
+from patchscale.importing.periods import walk_years
 from patchscale.study.errors import InputError
 from patchscale.study.params import Params, load_params, load_space
 
@@ -80,6 +81,20 @@ def test_the_printed_command_is_one_that_check_and_download_accept(
     assert (data.walk.first, data.walk.last) == (2008, 2019)
     assert list(fetch(data)) == ["bars", "VOL"]
     assert read_bars(study / data.path)["close"].iloc[0] == frame["Close"].iloc[40]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "keys"),
+    [
+        ("1993-01-29", "2025-12-31", {"walk.first": "2006", "walk.last": "2025"}),
+        ("1999-01-04", "2018-06-29", {"walk.first": "2003", "walk.last": "2017"}),
+        ("2015-01-02", "2018-12-31", {"walk": "null"}),
+    ],
+)
+def test_the_latest_test_years_that_check_allows_are_proposed(
+    first: str, last: str, keys: dict[str, str]
+) -> None:
+    assert walk_years(pd.Timestamp(first), pd.Timestamp(last), load_params(ROOT)) == keys
 
 
 def test_all_problems_are_listed_and_nothing_is_written(

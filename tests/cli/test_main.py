@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -65,6 +66,24 @@ def test_wrong_words_exit_with_2_and_one_line(words: list[str]) -> None:
     assert words[-1] in line
 
 
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_refuses_an_unknown_word_in_the_same_way(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        cli.call(name, "--nix")
+    (line,) = str(caught.value).splitlines()
+    assert line.endswith(f"; `patchscale {name} --help` says what is allowed")
+
+
+@pytest.mark.parametrize("module", ["verify", "verify.refresh", "fanout"])
+def test_what_dev_py_calls_fails_as_the_command_does(module: str) -> None:
+    name = module.rpartition(".")[2]
+    command = [sys.executable, "-m", f"patchscale.{module}", "--nix"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"patchscale {name}: unrecognized arguments: --nix; `patchscale {name} ")
+
+
 @pytest.mark.parametrize(
     ("name", "module"),
     [
@@ -93,6 +112,16 @@ def test_the_script_of_the_package_is_this_entry_point() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, name = scripts["patchscale"].partition(":")
     assert getattr(importlib.import_module(module), name) is cli.main
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_completion_of_the_page_knows_every_command() -> None:
+    page = (ROOT / "docs/cli.md").read_text()
+    (line,) = [line for line in page.splitlines() if line.startswith("complete ")]
+    words = line.removesuffix(" patchscale").removeprefix("complete -o default ")
+    command = ["bash", "-c", f"{line} && compgen {words} -- "]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(cli.COMMANDS)
 
 
 def test_features_without_a_name_is_the_dictionary(capsys: pytest.CaptureFixture[str]) -> None:

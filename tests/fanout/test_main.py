@@ -136,6 +136,6 @@ def test_sigterm_stops_the_cells_and_ends_with_exit_code_75(stub: StubPipeline) 
     printed, said = driver.communicate(timeout=120)
     assert driver.returncode == 75
     assert said.splitlines()[-1] == (
-        "patchscale __main__: SIGTERM: stopped; the same command goes on"
+        "patchscale fanout: SIGTERM: stopped; the same command goes on"
     )
     assert "cell@a  stopped" in printed

@@ -11,7 +11,7 @@ FLOORS = (
     {"verdict"},
     {"check", "download", "train", "report", "baselines"},
     {"runtime", "verify", "importing", "forecast"},
-    {"hpo", "fanout"},
+    {"hpo", "fanout", "hub"},
     {"workspace"},
     {"cli", "api"},
 )

@@ -9,7 +9,9 @@ from patchscale.study.stage import run
 
 COMMANDS = {
     "import-csv": "make a vendor's export a data set of the study",
+    "ask": "run an experiment and compare its figures with the committed ones",
     "predict": "forecast the sessions after the last close",
+    "export": "write a model as a folder for the Hugging Face Hub",
     "features": "say what a feature is, or print the dictionary",
     "verify": "check that the code produces the published results",
     "fanout": "run stale stages side by side",
@@ -33,7 +35,7 @@ def overview() -> str:
             "",
             "`patchscale COMMAND --help` explains a command. Stages are run by `dvc repro`.",
             "",
-            "example: patchscale import-csv ~/Downloads/SPY.csv",
+            "example: patchscale ask --horizon h3",
         ]
     )
 
@@ -43,8 +45,12 @@ def main_of(name: str) -> Callable[..., None]:
     match name:
         case "import-csv":
             from patchscale.cli.import_csv import main
+        case "ask":
+            from patchscale.cli.ask import main
         case "predict":
             from patchscale.cli.predict import main
+        case "export":
+            from patchscale.cli.export import main
         case "features":
             from patchscale.cli.features import main
         case "verify":

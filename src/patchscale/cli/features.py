@@ -1,10 +1,10 @@
 """Command `patchscale features`: the data dictionary, whole or of some features."""
 
-from patchscale.cli.parser import parser
 from patchscale.features import dictionary
 from patchscale.features.formulas import SHARED
 from patchscale.features.tiers import TIERS, Feature
 from patchscale.study.errors import InputError, shown
+from patchscale.study.parser import parser
 
 
 def main(*words: str) -> None:

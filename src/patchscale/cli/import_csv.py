@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 
 from patchscale.bars import canonical_csv
-from patchscale.cli.parser import parser
 from patchscale.download.calendar import exchange_today, exchange_zone
 from patchscale.download.checks import MAX_MOVE, MAX_VOLATILITY_MOVE
 from patchscale.importing.convert import Imported, convert
@@ -19,6 +18,7 @@ from patchscale.study import paths
 from patchscale.study.errors import InputError, shown
 from patchscale.study.files import write_text
 from patchscale.study.params import Dataset, load_params
+from patchscale.study.parser import parser
 
 ORDERS = {"day-first": "day first", "month-first": "month first"}
 MARKS = {"comma": ",", "point": "."}

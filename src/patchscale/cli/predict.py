@@ -4,10 +4,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from patchscale.cli.parser import parser
 from patchscale.forecast.market import read_market
 from patchscale.forecast.outlook import Forecast, Outlook, outlook
 from patchscale.study.params import load_params
+from patchscale.study.parser import parser
 
 WORDS = {"har_logistic": "HAR logistic"}
 

@@ -1,6 +1,6 @@
 """Command `patchscale reset`: go back to what is committed."""
 
-from patchscale.cli.parser import parser
+from patchscale.study.parser import parser
 from patchscale.workspace import reset
 
 

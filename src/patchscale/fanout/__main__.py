@@ -1,6 +1,5 @@
 """Command line of the fan-out: arguments, the dry run, and tables of stages."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from patchscale.runtime.stopping import stop_requests
 from patchscale.study.errors import InputError
 from patchscale.study.files import read_json, write_json
 from patchscale.study.params import Params, load_params
+from patchscale.study.parser import parser
 from patchscale.study.stage import run
 
 if TYPE_CHECKING:
@@ -29,24 +29,25 @@ DURATIONS = LOGS / "seconds.json"
 
 def main(*arguments: str) -> None:
     """Run stale stages; exit 1 if a stage failed, 75 if a stop was requested."""
-    parser = argparse.ArgumentParser(
-        prog="python3 dev.py fanout",
-        description="Run stale stages side by side; dvc.lock is written once, by DVC.",
-        epilog="example: python3 dev.py fanout 'train@2M-*' --jobs 2",
+    command = parser(
+        "fanout",
+        "Run stale stages side by side; dvc.lock is written once, by DVC.",
+        "--dry-run",
+        "'train@2M-*' --jobs 2",
     )
-    parser.add_argument(
+    command.add_argument(
         "stages",
         nargs="*",
         help="names or patterns of stages; what they depend on is added; default: all",
     )
-    parser.add_argument("--engine", choices=["local", "ray"], default="local", help="executor")
-    parser.add_argument(
+    command.add_argument("--engine", choices=["local", "ray"], default="local", help="executor")
+    command.add_argument(
         "--jobs", type=int, default=2, help="jobs at a time; on a cluster its resources decide"
     )
-    parser.add_argument(
+    command.add_argument(
         "--dry-run", action="store_true", help="print what would run and what it needs"
     )
-    options = parser.parse_args(arguments)
+    options = command.parse_args(arguments)
     if options.jobs < 1:
         raise InputError(f"--jobs: {options.jobs} is not allowed; 1 or more")
     params, root = load_params(), Path.cwd()

@@ -128,6 +128,34 @@ def stale_stages(repo: "Repo") -> list[str]:
     return sorted(repo.status())
 
 
+def changed_outputs(repo: "Repo") -> dict[str, str]:
+    """Return the outputs that are not as in dvc.lock, each with what DVC says of it."""
+    changes = [change for each in repo.status().values() for change in each]
+    states = [each.get("changed outs", {}) for each in changes if isinstance(each, dict)]
+    return {path: state for each in states for path, state in each.items()}
+
+
+def set_parameters(folder: Path, settings: Sequence[str]) -> None:
+    """Set parameters in the files of a folder, as `-S` of `dvc exp run` does.
+
+    Raises
+    ------
+    InputError
+        DVC refuses a setting, or its file is not there.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.cli_parse import to_path_overrides
+    from dvc.utils.hydra import apply_overrides
+
+    for file, overrides in to_path_overrides(settings).items():
+        try:
+            apply_overrides(folder / file, overrides)
+        except (DvcException, OSError) as error:
+            (line, *_) = str(error.__cause__ or error).splitlines()
+            named = f"-S {' '.join(overrides)}: {line.rstrip('.')}"
+            raise InputError(f"{named}; KEY=VALUE with a key of {file} is needed") from None
+
+
 @contextmanager
 def dvc_lock(repo: "Repo", attempts: int = LOCK_ATTEMPTS) -> Iterator[None]:
     """Hold the lock that every DVC command holds while it reads or writes; wait for it.

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from patchscale.bars import forward_adjust
-from patchscale.check import earliest_test_year
+from patchscale.check import MOST_YEARS, earliest_test_year
 from patchscale.features.tiers import WARM_UP
 from patchscale.split.dates import make_split
 from patchscale.split.labels import touch_labels
@@ -19,7 +19,7 @@ def propose(bars: pd.DataFrame, dataset: Dataset, params: Params) -> dict[str, s
 
     Test begins with a calendar year, the latest that leaves enough days and positive labels at
     every horizon; validation begins some years before. The test years of a walk are all that the
-    data allow.
+    data allow, but at most the latest 20.
 
     Parameters
     ----------
@@ -71,11 +71,12 @@ def propose(bars: pd.DataFrame, dataset: Dataset, params: Params) -> dict[str, s
 
 
 def walk_years(first: pd.Timestamp, last: pd.Timestamp, params: Params) -> dict[str, str]:
-    """Return the keys of the test years of a walk, as `check` allows them."""
+    """Return the keys of the latest test years of a walk that `check` allows."""
     begin = earliest_test_year(f"{first:%Y-%m-%d}", params.split)
     end = last.year if (last.month, last.day) >= (12, 15) else last.year - 1
     if begin > end:
         return {"walk": "null"}
+    begin = max(begin, end - MOST_YEARS + 1)
     return {"walk.first": str(begin), "walk.last": str(end)}
 
 

@@ -29,7 +29,8 @@ def run(main: Callable[..., None]) -> None:
     once, and so does a file that this machine cannot write. The line contains no password.
     """
     script = Path(sys.argv[0])
-    name = f"patchscale {script.stem}" if script.is_absolute() else str(script)
+    command = script.parent.name if script.stem == "__main__" else script.stem
+    name = f"patchscale {command}" if script.is_absolute() else str(script)
     try:
         try:
             inspect.signature(main).bind(*sys.argv[1:])

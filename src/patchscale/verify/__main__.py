@@ -1,10 +1,10 @@
 """Check on this machine that the code produces the results of dvc.lock.
 
-    python -m patchscale.verify                                   records, then everything again
-    python -m patchscale.verify --level published                 objects that `dvc pull` reads
-    python -m patchscale.verify --level records                   and hashes, parameters, commands
-    python -m patchscale.verify --level retrain --cell 2M-h1      and train a cell again
-    python -m patchscale.verify --quick                           what `dev.py repro` does
+    patchscale verify                                   records, then everything again
+    patchscale verify --level published                 objects that `dvc pull` reads
+    patchscale verify --level records                   and hashes, parameters, commands
+    patchscale verify --level retrain --cell 2M-h1      and train a cell again
+    patchscale verify --quick                           what `dev.py repro` does
 
 What is compared is what dvc.yaml declares, as DVC resolves it. A command in dvc.lock is never run.
 The level `records` compares dvc.lock with that, and with files, cache and parameters. The level
@@ -13,7 +13,6 @@ byte. It predicts with the published weights, and makes baselines, backtests and
 the published probabilities. `--quick` omits what is made from probabilities.
 """
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import Any
 from patchscale.study.errors import InputError, without_secrets
 from patchscale.study.lock import dvc_md5
 from patchscale.study.params import load_params
+from patchscale.study.parser import parser
 from patchscale.study.stage import run
 from patchscale.verify.objects import cached, published
 from patchscale.verify.pipeline import Declared, declared_stages
@@ -44,15 +44,20 @@ LEVELS = ("published", "records", "recompute", "retrain")
 
 def main(*words: str) -> None:
     """Print what differs or is not available, and a summary; exit 1 where anything differs."""
-    parser = argparse.ArgumentParser(
-        prog="python -m patchscale.verify",
-        description="Check that dvc.lock's results are what the code produces.",
-        epilog="example: python -m patchscale.verify --level retrain --cell 2M-h1",
+    command = parser(
+        "verify",
+        "Check that the results in dvc.lock are what the code produces. Exit code 0: they are; 1:\n"
+        "something differs.",
+        "",
+        "--level records",
+        "--level retrain --cell 2M-h1",
     )
-    parser.add_argument("--level", choices=LEVELS, default="recompute", help="how far to go")
-    parser.add_argument("--cell", help="which cell `retrain` trains again, such as 2M-h1")
-    parser.add_argument("--quick", action="store_true", help="omit baselines, backtests and report")
-    options = parser.parse_args(words)
+    command.add_argument("--level", choices=LEVELS, default="recompute", help="how far to go")
+    command.add_argument("--cell", help="which cell `retrain` trains again, such as 2M-h1")
+    command.add_argument(
+        "--quick", action="store_true", help="omit baselines, backtests and report"
+    )
+    options = command.parse_args(words)
     root = Path.cwd()
     if (options.level == "retrain") != (options.cell is not None):
         raise InputError("--cell: goes with --level retrain, and it with a cell")

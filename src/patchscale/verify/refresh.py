@@ -3,7 +3,6 @@
 Nothing is written. Two readers who get the same hash have the same bars to the last digit.
 """
 
-import argparse
 import hashlib
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from patchscale.study import paths
 from patchscale.study.errors import InputError, shown
 from patchscale.study.lock import dvc_md5, folder_md5, locked_stages
 from patchscale.study.params import load_params
+from patchscale.study.parser import parser
 from patchscale.study.stage import run
 
 SHOWN = 3
@@ -78,14 +78,14 @@ def differences(texts: dict[Path, str], root: Path) -> Iterator[str]:
 
 def main(*words: str) -> None:
     """Print the comparison; exit 1 where the download differs from dvc.lock."""
-    parser = argparse.ArgumentParser(
-        prog="python -m patchscale.verify.refresh",
-        description="Download a data set anew, compare it with dvc.lock and write nothing. "
-        "Exit code 0: same; 1: differs; 75: the source cannot be reached, try later.",
-        epilog="example: python -m patchscale.verify.refresh spy",
+    command = parser(
+        "refresh",
+        "Download a data set anew, compare it with dvc.lock and write nothing. Exit code 0: same;\n"
+        "1: differs; 75: the source cannot be reached, try later.",
+        "spy",
     )
-    parser.add_argument("dataset", nargs="?", help="key of `datasets` (default: `dataset`)")
-    chosen = parser.parse_args(words).dataset
+    command.add_argument("dataset", nargs="?", help="key of `datasets` (default: `dataset`)")
+    chosen = command.parse_args(words).dataset
     params = load_params()
     name = chosen or params.dataset
     if name not in params.datasets:

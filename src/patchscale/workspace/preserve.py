@@ -1,0 +1,74 @@
+"""A workspace that an experiment leaves as it found it: as committed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from patchscale.fanout import repository
+from patchscale.study import paths
+from patchscale.study.errors import InputError, some
+from patchscale.study.lock import locked_stages
+from patchscale.workspace.committed import differing, experiment_files, git, head_files
+from patchscale.workspace.reset import go_back
+
+HINT = "`dvc pull` brings what is missing, `patchscale reset` goes back to what is committed"
+
+
+def refuse_changes(root: Path) -> None:
+    """Refuse a workspace whose parameters, dvc.lock or outputs are not those of the last commit.
+
+    Raises
+    ------
+    InputError
+        They differ, so that an experiment would start from something else, or overwrite it.
+    """
+    files = head_files(root)
+    if changed := differing(root, experiment_files(root, files)):
+        raise InputError(f"{some(changed)}: not as committed; {HINT}")
+    if outputs := repository.changed_outputs(repository.open_repository(root)):
+        named = some(f"{path} ({state})" for path, state in outputs.items())
+        raise InputError(f"{named}: not as in dvc.lock; {HINT}")
+
+
+@contextmanager
+def preserved(root: Path, keep: bool = False) -> Iterator[None]:
+    """Let a block run an experiment, and restore the workspace however the block ends.
+
+    Parameters
+    ----------
+    root
+        The repository; `refuse_changes` found nothing in it.
+    keep
+        Whether the files stay if the block ends without an exception.
+    """
+    before = untracked(root)
+    try:
+        yield
+        if keep:
+            return
+    except BaseException:
+        restore(root, before)
+        raise
+    restore(root, before)
+
+
+def restore(root: Path, before: set[str]) -> None:
+    """Make parameters, dvc.lock and outputs those of the last commit; remove new outputs."""
+    repo = repository.open_repository(root)
+    with repository.repository_lock(repo), repository.dvc_lock(repo):
+        for path in (untracked(root) - before) & written(root):
+            (root / path).unlink()
+        for _ in go_back(root):
+            pass  # what was changed is the experiment, which is known
+        repository.checkout(repo)
+
+
+def untracked(root: Path) -> set[str]:
+    """Return the files that git neither tracks nor ignores."""
+    return {*git(root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")} - {""}
+
+
+def written(root: Path) -> set[str]:
+    """Return the outputs in the dvc.lock of the workspace."""
+    stages = locked_stages(root / paths.LOCK).values()
+    return {out["path"] for stage in stages for out in stage.get("outs", [])}
