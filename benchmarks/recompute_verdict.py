@@ -3,9 +3,8 @@
     python3 dev.py -- python benchmarks/recompute_verdict.py
 
 The bar, the table of all years, the primary test with its interval, and the tests of each cell and
-baseline are made with pandas, NumPy and SciPy alone, and compared with the file of details in
-metrics/verdict/ and
-plots/verdict.csv. The exit code is 1 if a figure differs by more than 1e-9.
+baseline are made with pandas, NumPy and SciPy alone, and compared with
+metrics/verdict/details.json and plots/verdict.csv. The exit code is 1 if a figure differs by more than 1e-9.
 """
 
 import json

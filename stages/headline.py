@@ -42,14 +42,14 @@ def figures(judged: dict[str, Any], minus_bar: Estimate) -> dict[str, Any]:
     test, strategy = judged["test"], judged["strategy"]
     held = strategy["buy_and_hold"]["total_return"]
     return {
-        "auc": test["auc"],
-        "excess": strategy["total_return"] - held,
         "loss": test["log_loss"],
-        "sharpe": strategy["sharpe"],
         "val_loss": judged["val"]["log_loss"],
-        "vs_bar": minus_bar.value,
-        "low": minus_bar.low,
-        "high": minus_bar.high,
+        "gap": minus_bar.value,
+        "gap_low": minus_bar.low,
+        "gap_high": minus_bar.high,
+        "auc": test["auc"],
+        "sharpe": strategy["sharpe"],
+        "excess": strategy["total_return"] - held,
     }
 
 
