@@ -4,7 +4,8 @@
 
 The bar, the table of all years, the primary test with its interval, and the tests of each cell and
 baseline are made with pandas, NumPy and SciPy alone, and compared with
-metrics/verdict/details.json and plots/verdict.csv. The exit code is 1 if a figure differs by more than 1e-9.
+metrics/verdict/details.json and plots/verdict.csv. The exit code is 1 if a figure differs by more
+than 1e-9.
 """
 
 import json
