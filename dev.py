@@ -175,12 +175,14 @@ def repro() -> None:
     must("dvc", "pull", "--quiet")
     must("dvc", "repro")
     must(PYTHON, "-m", "patchscale.verify", "--quick")
-    print(headline(json.loads((ROOT / "metrics/headline.json").read_text())))
+    figures = json.loads((ROOT / "metrics/headline.json").read_text())
+    judged = json.loads((ROOT / f"metrics/backtest/{figures['cell']}.json").read_text())
+    print(headline(judged | figures))
     print("Results: docs/results.md   Plots: plots/*.svg, or `python3 dev.py -- dvc plots show`")
 
 
 def headline(figures: dict[str, Any]) -> str:
-    """Return the table of metrics/headline.json, with intervals."""
+    """Return the table of metrics/headline.json and of the judgement of its cell."""
 
     def with_interval(part: dict[str, Any], name: str) -> str:
         if part[name] is None:
@@ -195,13 +197,14 @@ def headline(figures: dict[str, Any]) -> str:
     for name in ("precision", "recall", "auc", "log_loss", "brier_skill"):
         rows.append((name, with_interval(val, name), with_interval(test, name)))
     rows.append(("p_range", f"{val['p_range']:.3f}", f"{test['p_range']:.3f}"))
-    gap = with_interval(figures, "minus_bar")
+    gap = with_interval(figures, "gap")
     rows.append(("log_loss minus the bar", "", gap))
     rows.append(("strategy: Sharpe", "", with_interval(strategy, "sharpe")))
-    held = f"{strategy['total_return']:+.1%} (buy and hold {strategy['buy_and_hold']:+.1%})"
+    hold = strategy["buy_and_hold"]["total_return"]
+    held = f"{strategy['total_return']:+.1%} (buy and hold {hold:+.1%})"
     rows.append((f"strategy: return of {strategy['trades']} trades", "", held))
     title = (
-        f"{figures['cell']}: {figures['n_params']:,} parameters, {figures['seeds']} seed(s), "
+        f"{figures['cell']}: {figures['n_params']:,} parameters, {len(test['seeds'])} seed(s), "
         f"data to {figures['data_as_of']}, brackets are 95 % intervals"
     )
     return "\n".join([title, *(f"{a:<36}{b:<24}{c}" for a, b, c in rows)])

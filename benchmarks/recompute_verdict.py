@@ -3,8 +3,9 @@
     python3 dev.py -- python benchmarks/recompute_verdict.py
 
 The bar, the table of all years, the primary test with its interval, and the tests of each cell and
-baseline are made with pandas, NumPy and SciPy alone, and compared with metrics/verdict.json and
-plots/verdict.csv. The exit code is 1 if a figure differs by more than 1e-9.
+baseline are made with pandas, NumPy and SciPy alone, and compared with
+metrics/verdict/details.json and plots/verdict.csv. The exit code is 1 if a figure differs by more
+than 1e-9.
 """
 
 import json
@@ -68,7 +69,7 @@ def ends_of(values: np.ndarray, theirs: dict[str, float]) -> list[tuple[float, f
 
 def main() -> int:
     """Return 1 if a figure differs."""
-    verdict = json.loads(Path("metrics/verdict.json").read_text(encoding="utf-8"))
+    verdict = json.loads(Path("metrics/verdict/details.json").read_text(encoding="utf-8"))
     baselines, pairs = daily("baselines"), []
     if baselines.empty:
         print("no test years")

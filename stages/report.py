@@ -90,12 +90,13 @@ def searches_of(params: Params) -> list[str]:
 
 
 def scaling_rows(results: Results) -> pd.DataFrame:
-    """Return a row per trained budget: its name and the test log-loss at each horizon."""
-    rows, horizons = [], list(results.params.horizons)
+    """Return a row per trained cell: its test log-loss with the interval."""
+    rows = []
     for budget in results.trained_budgets:
-        cells = {h: results.trained[f"{budget}-{h}"].test.log_loss.value for h in horizons}
-        rows.append({"budget": budget, **cells})
-    return pd.DataFrame(rows, columns=["budget", *horizons])
+        for horizon in results.params.horizons:
+            loss = results.trained[f"{budget}-{horizon}"].test.log_loss
+            rows.append([budget, horizon, loss.value, loss.low, loss.high])
+    return pd.DataFrame(rows, columns=["budget", "horizon", "log_loss", "low", "high"])
 
 
 def draw(results: Results) -> None:

@@ -1,4 +1,6 @@
-"""Answer the question of the study over all test years: metrics/verdict.json."""
+"""Answer the question of the study over all test years: metrics/verdict.json and its details."""
+
+from typing import Any
 
 import pandas as pd
 
@@ -6,7 +8,7 @@ from patchscale.backtest.flatten import flatten
 from patchscale.split.table import read_split
 from patchscale.study import paths
 from patchscale.study.errors import InputError
-from patchscale.study.files import read_json, write_csv, write_json
+from patchscale.study.files import read_json, write_csv, write_json, write_metrics
 from patchscale.study.params import Params, load_params
 from patchscale.study.stage import run
 from patchscale.verdict.bar import RIVALS, choose_bar
@@ -16,7 +18,7 @@ from patchscale.verdict.forecasts import (
     with_ensemble,
     with_labels,
 )
-from patchscale.verdict.losses import Size, yearly
+from patchscale.verdict.losses import SINGLE, Size, yearly
 from patchscale.verdict.result import Verdict, judge, no_verdict
 from patchscale.verdict.tables import COLUMNS, table
 
@@ -56,7 +58,40 @@ def main() -> None:
 
 def write(verdict: Verdict, rows: pd.DataFrame) -> None:
     write_json(paths.VERDICT, flatten(verdict))
+    write_metrics(paths.VERDICT_METRICS, figures(verdict))
     write_csv(paths.VERDICT_CSV, rows, DECIMALS)
+    write_csv(paths.DIFFERENCE_CSV, differences(verdict))
+
+
+def figures(verdict: Verdict) -> dict[str, Any]:
+    """Return what a person compares: the slope of the one primary test, if there is one."""
+    primary = verdict.primary
+    if primary is None:
+        return {"years": len(verdict.years)}
+    return {
+        "slope": primary.mean.value,
+        "from": primary.mean.low,
+        "to": primary.mean.high,
+        "p": primary.p,
+        "years": primary.years,
+        "rose": primary.higher,
+    }
+
+
+def differences(verdict: Verdict) -> pd.DataFrame:
+    """Return for each walked cell its log-loss less that of the bar, single seeds on average."""
+    rows = [
+        {
+            "budget": cell.partition("-")[0],
+            "horizon": cell.partition("-")[2],
+            "difference": test.mean.value,
+            "low": test.mean.low,
+            "high": test.mean.high,
+            "years": test.years,
+        }
+        for cell, test in verdict.cells[SINGLE].items()
+    ]
+    return pd.DataFrame(rows, columns=["budget", "horizon", "difference", "low", "high", "years"])
 
 
 def refuse_gaps(baselines: pd.DataFrame, horizons: list[str]) -> None:

@@ -127,7 +127,7 @@ class Study(Repository):
 
 def toy_repository(path: Path, params: dict[str, Any]) -> Study:
     """Return a repository with the code, these params and their grid, in which nothing has run."""
-    for name in ("src", "stages", "inputs"):
+    for name in ("src", "stages", "inputs", ".dvc/plots"):
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / name, path / name, ignore=ignored)
     for name in ("dvc.yaml", ".gitignore", ".gitattributes", ".dvcignore"):

@@ -262,14 +262,38 @@ def test_an_experiment_shows_another_horizon_against_what_was_committed(repo: St
     ]
     assert repo.figures("metrics/headline.json")["cell"] == "1K-h3"
     rows = json.loads(repo.do("dvc", "metrics", "diff", "--json"))
+    assert set(rows) == {"metrics/headline.json"}
     moved = rows["metrics/headline.json"]
-    assert moved["test.log_loss"]["old"] != moved["test.log_loss"]["new"]
+    assert moved["loss"]["old"] != moved["loss"]["new"]
     plots = json.loads(repo.do("dvc", "plots", "diff", "--json"))["data"]
     assert {"equity", "calibration", "precision and recall", "learning curve"} <= set(plots)
-    assert "h3" in repo.do("dvc", "exp", "show", "--only-changed", "--csv")
     committed = ("params.yaml", "dvc.lock", "metrics", "plots", "docs")
     repo.do("git", "checkout", "-q", "--", *committed)
     repo.do("dvc", "checkout", "-q")
+    assert repo.changed_stages() == set()
+
+
+def test_two_experiments_fit_a_screen(repo: Study) -> None:
+    repo.do("dvc", "exp", "run", "-S", "model.horizon=h3", "headline")
+    repo.do("dvc", "exp", "run", "-S", "model.budget=2K", "headline")
+    words = ("--only-changed", "--drop", ".*/|.*yaml$")
+    table = repo.do("dvc", "exp", "show", "--no-pager", *words, COLUMNS="160").splitlines()
+    (head,) = (line for line in table if "Experiment" in line)
+    assert {"gap", "loss", "sharpe", "model.budget", "model.horizon"} <= set(head.split())
+    assert "…" not in "".join(table)  # DVC cuts what is wider than the screen
+    for words in (("show",), ("diff", "HEAD")):
+        assert max(map(len, repo.do("dvc", "metrics", *words).splitlines())) <= 160
+
+
+def test_a_cell_that_returns_to_an_earlier_state_comes_from_the_run_cache(repo: Study) -> None:
+    """An uncached output that is no metric would switch the run-cache of its stage off."""
+    set_key(repo, "params.yaml", "budgets.1K.run.threads", 2)
+    set_key(repo, "params.yaml", "backtest.cost_bps", 5.0)
+    repo.do("dvc", "repro", "-q", "hpo@1K-h1", "train@1K-h1", "backtest@1K-h1")
+    repo.do("git", "checkout", "-q", "--", "params.yaml")
+    ran = repo.do("dvc", "repro", "hpo@1K-h1", "train@1K-h1", "backtest@1K-h1")
+    for name in ("hpo@1K-h1", "train@1K-h1", "backtest@1K-h1"):
+        assert f"Stage '{name}' is cached - skipping run" in ran
     assert repo.changed_stages() == set()
 
 

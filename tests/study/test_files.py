@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import math
 import os
 import stat
 import subprocess
@@ -24,6 +25,7 @@ from patchscale.study.files import (
     write_arrow,
     write_csv,
     write_json,
+    write_metrics,
     write_sealed,
     write_text,
 )
@@ -241,6 +243,12 @@ def test_a_sealed_object_comes_back_and_a_changed_one_is_refused(tmp_path: Path)
         path.write_text(content)
         with pytest.raises(ValueError, match=r"another hash|Expecting value"):
             read_sealed(path)
+
+
+def test_metrics_are_short_and_without_undefined_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_metrics(path, {"cell": "2M-h1", "n": 250, "loss": 0.43384, "gap": math.nan, "p": 1e-5})
+    assert read_json(path) == {"cell": "2M-h1", "n": 250, "loss": 0.4338, "gap": None, "p": 0.0}
 
 
 def test_json_without_a_needed_key_is_refused(tmp_path: Path) -> None:

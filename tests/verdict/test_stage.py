@@ -67,6 +67,26 @@ def test_the_stage_answers_over_all_years(study, monkeypatch):
     assert len(pd.read_csv(paths.VERDICT_CSV)) == 4 * 4 * 8
 
 
+def test_the_stage_writes_what_dvc_compares_and_plots(study, monkeypatch):
+    verdict = judged(study, monkeypatch)
+    primary = verdict["primary"]
+    assert json.loads(paths.VERDICT_METRICS.read_text()) == {
+        "slope": round(primary["mean"], 4),
+        "from": round(primary["mean_low"], 4),
+        "to": round(primary["mean_high"], 4),
+        "p": round(primary["p"], 4),
+        "years": 8,
+        "rose": primary["higher"],
+    }
+    rows = pd.read_csv(paths.DIFFERENCE_CSV)
+    assert list(rows["budget"].unique()) == list(SEEDS)  # ascending, as in params.yaml
+    assert (rows["low"] < rows["difference"]).all()
+    assert (rows["difference"] < rows["high"]).all()
+    found = rows.set_index(["budget", "horizon"])["difference"]
+    cells = verdict["cells"]["single_seeds"]
+    assert found["2M", "h3"] == pytest.approx(cells["2M-h3"]["mean"], abs=1e-6)
+
+
 def test_another_program_finds_the_same_verdict(study, monkeypatch):
     judged(study, monkeypatch)
     done = recomputed(study)
@@ -138,6 +158,8 @@ def test_a_study_without_test_years_has_an_empty_verdict(study, monkeypatch):
     assert verdict["not_walked"] == ["20K", "200K", "2M", "20M", "200M", "2B"]
     assert restore(Verdict, verdict) == no_verdict(verdict["not_walked"])
     assert pd.read_csv(paths.VERDICT_CSV).empty
+    assert pd.read_csv(paths.DIFFERENCE_CSV).empty
+    assert json.loads(paths.VERDICT_METRICS.read_text()) == {"years": 0}
     assert recomputed(study).returncode == 0
 
 

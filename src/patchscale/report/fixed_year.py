@@ -51,7 +51,7 @@ def about_data(results: Results) -> str:
         {DRAWS:,} stationary-bootstrap samples of days. The mean block length follows from the daily
         losses, differences or returns themselves (Politis and White 2004) and is at least the
         horizon; for losses it is {_span(blocks)} days. What is undefined has its reason in
-        [metrics/backtest/](../metrics/backtest); so has an interval where more than 5 % of the
+        `metrics/backtest/` (`dvc pull`); so has an interval where more than 5 % of the
         samples have no such figure.
     """)
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -213,6 +214,17 @@ def read_csv(path: Path) -> "pd.DataFrame":
     except ValueError as error:
         line = str(error).splitlines()[0]
         raise InputError(f"{path}: damaged ({line}); `dvc checkout` restores it") from None
+
+
+def write_metrics(path: Path, figures: Mapping[str, Any]) -> None:
+    """Write what DVC compares: floats with four decimals, null where they are undefined."""
+    write_json(path, {name: _short(value) for name, value in figures.items()})
+
+
+def _short(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return round(value, 4) if math.isfinite(value) else None
 
 
 def write_csv(path: Path, frame: "pd.DataFrame", decimals: int = 6) -> None:

@@ -21,8 +21,10 @@ CHECKED = Path("data/params.checked")
 HEADLINE = Path("metrics/headline.json")
 SCALING = Path("metrics/scaling.json")
 SCALING_CSV = Path("plots/scaling.csv")
-VERDICT = Path("metrics/verdict.json")
+VERDICT = Path("metrics/verdict/details.json")
+VERDICT_METRICS = Path("metrics/verdict.json")
 VERDICT_CSV = Path("plots/verdict.csv")
+DIFFERENCE_CSV = Path("plots/difference.csv")
 RESULTS = Path("docs/results.md")
 
 

@@ -1,6 +1,7 @@
 """Stage verdict: whether the loss changes with size, and who is better than the bar, over years.
 
 Reads data/walk/, data/split/ and metrics/cards/.
-Writes metrics/verdict.json and plots/verdict.csv.
+Writes metrics/verdict.json, metrics/verdict/details.json, plots/difference.csv and
+plots/verdict.csv.
 Imported by the stages verdict and report.
 """

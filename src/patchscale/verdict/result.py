@@ -41,7 +41,7 @@ class Rival:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All of metrics/verdict.json."""
+    """All of metrics/verdict/details.json."""
 
     years: list[int]
     """The test years."""
