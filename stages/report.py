@@ -1,4 +1,4 @@
-"""Compare all cells: metrics/scaling.json, the figures, and docs/results.md."""
+"""Compare all cells: metrics/scaling.json, the figures, docs/results.md and docs/results.html."""
 
 from pathlib import Path
 
@@ -7,10 +7,13 @@ import pandas as pd
 from patchscale.backtest.flatten import restore
 from patchscale.backtest.judge import BENCHMARK, Judgement
 from patchscale.report import cell_figures, figures, walk_figures
+from patchscale.report.captions import CAPTIONS
 from patchscale.report.certainty import seen_years
 from patchscale.report.comparison import compare, correct
+from patchscale.report.made import Made, installed
 from patchscale.report.page import page
 from patchscale.report.results import Results
+from patchscale.report.web_page import web_page
 from patchscale.study import paths
 from patchscale.study.files import (
     read_arrow,
@@ -20,6 +23,7 @@ from patchscale.study.files import (
     write_json,
     write_text,
 )
+from patchscale.study.lock import dvc_md5
 from patchscale.study.params import Params, load_params
 from patchscale.study.stage import run
 from patchscale.study.tables import read_losses
@@ -81,7 +85,12 @@ def main() -> None:
     )
     write_csv(paths.SCALING_CSV, scaling_rows(results))
     draw(results)
-    write_text(paths.RESULTS, page(results))
+    inputs = (paths.bars(params.dataset), paths.LOSSES)
+    made = Made({path.as_posix(): dvc_md5(path) for path in inputs}, installed())
+    text = page(results, made)
+    pictures = {name: paths.figure(name).read_text(encoding="utf-8") for name in CAPTIONS}
+    write_text(paths.RESULTS, text)
+    write_text(paths.RESULTS_PAGE, web_page(text, pictures))
 
 
 def searches_of(params: Params) -> list[str]:
@@ -90,11 +99,12 @@ def searches_of(params: Params) -> list[str]:
 
 
 def scaling_rows(results: Results) -> pd.DataFrame:
-    """Return a row per trained budget: its name and the test log-loss at each horizon."""
+    """Return a row per trained budget: its name and the test log-loss at each trained horizon."""
     rows, horizons = [], list(results.params.horizons)
     for budget in results.trained_budgets:
-        cells = {h: results.trained[f"{budget}-{h}"].test.log_loss.value for h in horizons}
-        rows.append({"budget": budget, **cells})
+        cells = {h: results.trained.get(f"{budget}-{h}") for h in horizons}
+        losses = {h: row.test.log_loss.value for h, row in cells.items() if row}
+        rows.append({"budget": budget, **losses})
     return pd.DataFrame(rows, columns=["budget", *horizons])
 
 
