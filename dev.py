@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make the environment and run the project in it; needs git and Python 3.11-3.13 with pip only.
 
-    python3 dev.py repro             environment, published results, pipeline, proof, headline
+    python3 dev.py repro             environment, published results, pipeline, proof, finding
     python3 dev.py test              environment, ruff, mypy and the quick tests
     python3 dev.py test --all        the same with all tests
     python3 dev.py verify            re-hash, regenerate and recompute what dvc.lock trusts
@@ -204,7 +204,7 @@ def headline(figures: dict[str, Any]) -> str:
     """Return the figures of metrics/headline.json as a table, with their intervals in brackets."""
     ends = {f"{name}_{end}" for name in figures for end in ("low", "high")}
     rows = []
-    for name, value in figures.items():
+    for name, value in sorted(figures.items(), key=lambda row: not isinstance(row[1], str)):
         if name in ends or isinstance(value, dict | list):
             continue
         low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")

@@ -2,6 +2,7 @@
 
 Reads metrics/, data/losses/, data/trades/, data/hpo/ and plots/, for all test years
 metrics/verdict.json, metrics/walk/ and plots/verdict.csv.
-Writes metrics/headline.json, metrics/scaling.json, docs/results.md and plots/.
+Writes metrics/headline.json, metrics/scaling.json, docs/results.md, docs/results.html and
+plots/.
 Imported by these two stages only.
 """
