@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make the environment and run the project in it; needs git and Python 3.11-3.13 with pip only.
 
-    python3 dev.py repro             environment, published results, pipeline, proof, headline
+    python3 dev.py repro             environment, published results, pipeline, proof, finding
     python3 dev.py test              environment, ruff, mypy and the quick tests
     python3 dev.py test --all        the same with all tests
     python3 dev.py verify            re-hash, regenerate and recompute what dvc.lock trusts
@@ -17,9 +17,11 @@ build that fits the machine. A second call finds the stamp of the first and inst
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ UV = ROOT / ".uv" / "bin" / ("uv.exe" if os.name == "nt" else "uv")
 # Not sys.executable: in an activated .venv that is the Python of the environment to be made.
 BASE = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 TORCH = "torch==2.13.0"
+UNCHANGED = re.compile(rb"^Stage '[^']+' didn't change, skipping\s*$")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
@@ -50,6 +53,21 @@ def must(*command: object) -> None:
     """Run a command in the environment; exit with its code if it fails."""
     if code := call(*command):
         sys.exit(code)
+
+
+def work_of(*command: object) -> int:
+    """Run a DVC command as `call` does, without its lines on stages that need no work.
+
+    Other lines are shown as they come; what goes to stderr, such as progress, is not touched.
+    """
+    words, env = [str(part) for part in command], environment() | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() and not UNCHANGED.search(line):
+                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.flush()
+    return process.returncode
 
 
 def environment() -> dict[str, str]:
@@ -168,46 +186,38 @@ def setup() -> None:
 
 
 def repro() -> None:
-    """Pull the published results, run stale stages, verify quickly and print the headline."""
+    """Pull the published results, run stale stages, verify quickly and print the finding."""
     must(PYTHON, "-m", "patchscale.workspace.restore")
     # before DVC reads them: it writes the files of a listing wherever their names lead to
     must(PYTHON, "-m", "patchscale.verify", "--level", "published")
     must("dvc", "pull", "--quiet")
-    must("dvc", "repro")
+    if code := work_of("dvc", "repro"):
+        sys.exit(code)
     must(PYTHON, "-m", "patchscale.verify", "--quick")
-    figures = json.loads((ROOT / "metrics/headline.json").read_text())
-    judged = json.loads((ROOT / f"metrics/backtest/{figures['cell']}.json").read_text())
-    print(headline(judged | figures))
-    print("Results: docs/results.md   Plots: plots/*.svg, or `python3 dev.py -- dvc plots show`")
+    finding = (ROOT / "docs/results.md").read_text(encoding="utf-8").split("\n\n")[2]
+    print("", *textwrap.wrap(finding, 100), "", sep="\n")
+    print(headline(json.loads((ROOT / "metrics/headline.json").read_text(encoding="utf-8"))))
+    print("", f"Results: {ROOT / 'docs/results.html'}", sep="\n")
 
 
 def headline(figures: dict[str, Any]) -> str:
-    """Return the table of metrics/headline.json and of the judgement of its cell."""
+    """Return the figures of metrics/headline.json as a table, with their intervals in brackets."""
+    ends = {f"{name}_{end}" for name in figures for end in ("low", "high")}
+    rows = []
+    for name, value in sorted(figures.items(), key=lambda row: not isinstance(row[1], str)):
+        if name in ends or isinstance(value, dict | list):
+            continue
+        low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
+        interval = "" if low is None else f" [{short(low)}, {short(high)}]"
+        rows.append(f"{name.replace('_', ' '):<16}{short(value)}{interval}")
+    return "\n".join(rows)
 
-    def with_interval(part: dict[str, Any], name: str) -> str:
-        if part[name] is None:
-            return "undefined"
-        low, high = part[f"{name}_low"], part[f"{name}_high"]
-        ends = "interval undefined" if low is None else f"{low:.3f}, {high:.3f}"
-        return f"{part[name]:.3f} [{ends}]"
 
-    val, test, strategy = figures["val"], figures["test"], figures["strategy"]
-    days = [f"{part['n']} / {part['positives']}" for part in (val, test)]
-    rows = [("", "validation", "test"), ("days / positives", days[0], days[1])]
-    for name in ("precision", "recall", "auc", "log_loss", "brier_skill"):
-        rows.append((name, with_interval(val, name), with_interval(test, name)))
-    rows.append(("p_range", f"{val['p_range']:.3f}", f"{test['p_range']:.3f}"))
-    gap = with_interval(figures, "gap")
-    rows.append(("log_loss minus the bar", "", gap))
-    rows.append(("strategy: Sharpe", "", with_interval(strategy, "sharpe")))
-    hold = strategy["buy_and_hold"]["total_return"]
-    held = f"{strategy['total_return']:+.1%} (buy and hold {hold:+.1%})"
-    rows.append((f"strategy: return of {strategy['trades']} trades", "", held))
-    title = (
-        f"{figures['cell']}: {figures['n_params']:,} parameters, {len(test['seeds'])} seed(s), "
-        f"data to {figures['data_as_of']}, brackets are 95 % intervals"
+def short(value: object) -> str:
+    """Return a value as text, a fraction with three decimals."""
+    return (
+        f"{value:.3f}" if isinstance(value, float) else "undefined" if value is None else str(value)
     )
-    return "\n".join([title, *(f"{a:<36}{b:<24}{c}" for a, b, c in rows)])
 
 
 def test(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Compare all cells: metrics/scaling.json, the figures, and docs/results.md."""
+"""Compare all cells: metrics/scaling.json, the figures, docs/results.md and docs/results.html."""
 
 from pathlib import Path
 
@@ -7,10 +7,13 @@ import pandas as pd
 from patchscale.backtest.flatten import restore
 from patchscale.backtest.judge import BENCHMARK, Judgement
 from patchscale.report import cell_figures, figures, walk_figures
+from patchscale.report.captions import CAPTIONS
 from patchscale.report.certainty import seen_years
 from patchscale.report.comparison import compare, correct
+from patchscale.report.made import Made, installed
 from patchscale.report.page import page
 from patchscale.report.results import Results
+from patchscale.report.web_page import web_page
 from patchscale.study import paths
 from patchscale.study.files import (
     read_arrow,
@@ -20,6 +23,7 @@ from patchscale.study.files import (
     write_json,
     write_text,
 )
+from patchscale.study.lock import dvc_md5
 from patchscale.study.params import Params, load_params
 from patchscale.study.stage import run
 from patchscale.study.tables import read_losses
@@ -81,7 +85,12 @@ def main() -> None:
     )
     write_csv(paths.SCALING_CSV, scaling_rows(results))
     draw(results)
-    write_text(paths.RESULTS, page(results))
+    inputs = (paths.bars(params.dataset), paths.LOSSES)
+    made = Made({path.as_posix(): dvc_md5(path) for path in inputs}, installed())
+    text = page(results, made)
+    pictures = {name: paths.figure(name).read_text(encoding="utf-8") for name in CAPTIONS}
+    write_text(paths.RESULTS, text)
+    write_text(paths.RESULTS_PAGE, web_page(text, pictures))
 
 
 def searches_of(params: Params) -> list[str]:
@@ -92,10 +101,9 @@ def searches_of(params: Params) -> list[str]:
 def scaling_rows(results: Results) -> pd.DataFrame:
     """Return a row per trained cell: its test log-loss with the interval."""
     rows = []
-    for budget in results.trained_budgets:
-        for horizon in results.params.horizons:
-            loss = results.trained[f"{budget}-{horizon}"].test.log_loss
-            rows.append([budget, horizon, loss.value, loss.low, loss.high])
+    for cell, judged in results.trained.items():
+        row, loss = results.params.cells[cell], judged.test.log_loss
+        rows.append([row.budget, row.horizon, loss.value, loss.low, loss.high])
     return pd.DataFrame(rows, columns=["budget", "horizon", "log_loss", "low", "high"])
 
 

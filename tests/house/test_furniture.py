@@ -47,7 +47,13 @@ def dev() -> ModuleType:
 def commands(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Return the list to which dev.py adds each command instead of running it."""
     called: list[list[str]] = []
-    monkeypatch.setattr(dev, "must", lambda *words: called.append([str(word) for word in words]))
+
+    def called_with(*words: object) -> int:
+        called.append([str(word) for word in words])
+        return 0
+
+    monkeypatch.setattr(dev, "must", called_with)
+    monkeypatch.setattr(dev, "work_of", called_with)
     return called
 
 
@@ -180,6 +186,68 @@ def test_published_objects_are_checked_before_dvc_reads_them(
     _, check, *rest = [command[1:] for command in commands]
     assert check == ["-m", "patchscale.verify", "--level", "published"]
     assert rest == [["pull", "--quiet"], ["repro"], ["-m", "patchscale.verify", "--quick"]]
+
+
+def test_repro_ends_with_the_finding_a_short_table_and_the_path_of_the_page(
+    dev: ModuleType, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev.repro()
+    said = capsys.readouterr().out
+    finding = (ROOT / "docs/results.md").read_text().split("\n\n")[2]
+    assert finding in " ".join(said.split())
+    *_, last = said.splitlines()
+    assert last == f"Results: {ROOT / 'docs/results.html'}"
+    assert (ROOT / "docs/results.html").is_file()
+    assert max(map(len, said.splitlines()[:-1])) <= 100
+    assert len(said.splitlines()) < 30
+
+
+def test_the_table_has_the_figures_that_there_are_with_their_intervals(dev: ModuleType) -> None:
+    figures = {
+        "cell": "2M-h1",
+        "minus_bar": 0.01598,
+        "minus_bar_high": 0.0409,
+        "minus_bar_low": -0.0076,
+        "n": 250,
+        "sharpe": None,
+        "val": {"n": 754},
+    }
+    assert dev.headline(figures).splitlines() == [
+        "cell            2M-h1",
+        "minus bar       0.016 [-0.008, 0.041]",
+        "n               250",
+        "sharpe          undefined",
+    ]
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_of_a_run_of_dvc_the_work_is_shown_at_once_and_its_code_kept(
+    dev: ModuleType, capfdbinary: pytest.CaptureFixture[bytes], code: int
+) -> None:
+    lines = [
+        "Stage 'features@a20' didn't change, skipping",
+        "",
+        "Running stage 'report':",
+        "Stage 'x' is cached - skipping run, checking out outputs",
+        "the data didn't change, skipping",
+    ]
+    script = (
+        f"import sys; print(*{lines!r}, sep='\\n'); sys.stderr.write('42%\\r'); sys.exit({code})"
+    )
+    assert dev.work_of(sys.executable, "-c", script) == code
+    captured = capfdbinary.readouterr()
+    assert captured.out.decode().splitlines() == lines[2:]
+    assert captured.err == b"42%\r"
+
+
+def test_a_run_of_dvc_that_fails_ends_repro_with_its_code(
+    dev: ModuleType, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dev, "work_of", lambda *words: 255)
+    with pytest.raises(SystemExit) as caught:
+        dev.repro()
+    assert caught.value.code == 255
+    assert not any("--quick" in command for command in commands)
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,8 @@ import pytest
 
 from patchscale.backtest.bootstrap import UNDEFINED, Estimate
 from patchscale.backtest.scores import scores
-from patchscale.report import cell_figures, figures
+from patchscale.report import cell_figures, figures, style
+from patchscale.report.captions import CAPTIONS
 from patchscale.report.comparison import Difference
 from patchscale.report.style import BASELINES
 from patchscale.study.params import Cell
@@ -29,6 +32,8 @@ GRID = {
     for budget, horizon in (("2M", "h1"), ("2M", "h5"), ("20M", "h5"))
 }
 CELLS = tuple(GRID)
+README = 622
+"""Width of a README in points: 830 pixels."""
 
 
 def loss_rows(cells: int) -> dict[str, figures.LossPanel]:
@@ -149,29 +154,117 @@ def test_every_trained_cell_has_a_panel_and_no_other(tmp_path):
         assert [text for text in said if re.fullmatch(r"\d+M-h\d", text)] == list(CELLS)
 
 
-def test_panels_share_their_scales():
-    for draw in (
-        lambda path: cell_figures.equity(GRID, *EQUITY, TRADES, path),
-        lambda path: cell_figures.learning_curves(GRID, EPOCHS, path),
-        lambda path: cell_figures.reliability(GRID, *CALIBRATION, path),
-    ):
-        limits = []
+def panels_of(draw: Callable[[Path], None]) -> dict[str, Any]:
+    """Return the visible panels of a figure with a panel per cell, by their titles."""
+    found: dict[str, Any] = {}
 
-        def look(figure, path, limits=limits):
-            shown = [axis for axis in figure.axes if axis.get_visible()]
-            limits += [(axis.get_xlim(), axis.get_ylim()) for axis in shown]
+    def look(figure, path, name):
+        found.update({axis.get_title(): axis for axis in figure.axes if axis.get_visible()})
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cell_figures, "save", look)
-            draw(Path("nowhere"))
-        assert len(limits) == 3
-        assert len(set(limits)) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cell_figures, "save", look)
+        draw(Path("nowhere"))
+    return found
+
+
+@pytest.mark.parametrize("name", ["equity", "reliability", "precision_recall"])
+def test_panels_share_their_scales(name):
+    found = panels_of(FIGURES[name]).values()
+    assert len(found) == 3
+    assert len({(axis.get_xlim(), axis.get_ylim()) for axis in found}) == 1
+
+
+def test_learning_curves_have_axes_of_their_own():
+    longer = EPOCHS["2M-h5"].assign(epoch=lambda table: 10 * table["epoch"], val_log_loss=0.1)
+    found = panels_of(
+        lambda path: cell_figures.learning_curves(GRID, EPOCHS | {"2M-h5": longer}, path)
+    )
+    assert found["2M-h5"].get_xlim()[1] > 20 > found["2M-h1"].get_xlim()[1]
+    assert found["2M-h5"].get_ylim()[0] < 0.1 < found["2M-h1"].get_ylim()[0]
+
+
+def test_the_outermost_panels_of_a_row_and_column_have_labels():
+    found = panels_of(FIGURES["equity"])  # 20M-h1, below 2M-h1 and left of 20M-h5, is absent
+    labelled = {
+        name: (
+            axis.xaxis.get_tick_params()["labelbottom"],
+            axis.yaxis.get_tick_params()["labelleft"],
+        )
+        for name, axis in found.items()
+    }
+    assert labelled == {
+        "2M-h1": (True, True),
+        "2M-h5": (False, False),
+        "20M-h5": (True, True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("periods", "labels"),
+    [(250, ["2018", "Apr", "Jul", "Oct"]), (800, ["2018", "2019", "2020", "2021"])],
+)
+def test_days_are_labelled_with_years_and_months(periods, labels):
+    days = pd.bdate_range("2018-01-02", periods=periods)
+    table = pd.DataFrame({"date": days, "strategy": 1.0, "buy_and_hold": 1.0})
+    axis = panels_of(
+        lambda path: cell_figures.equity(
+            GRID, {"2M-h1": table}, {"h1": table}, {"2M-h1": TRADES["2M-h1"][:0]}, path
+        )
+    )["2M-h1"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == labels
+
+
+SIX = {
+    f"{budget}-{horizon}": Cell(
+        budget=budget, horizon=horizon, search=f"{budget}-h1", d_model=8, n_layers=1, n_heads=1
+    )
+    for budget in ("20K", "200K", "2M", "20M", "200M", "2B")
+    for horizon in ("h1", "h2", "h3", "h5")
+    if budget != "2B" or horizon == "h1"
+}
+
+
+def test_six_sizes_of_which_the_largest_has_one_horizon_are_drawn_as_they_are():
+    curves = dict.fromkeys(SIX, EPOCHS["2M-h1"])
+    found = panels_of(lambda path: cell_figures.learning_curves(SIX, curves, path))
+    assert list(found) == list(SIX)
+    assert all(axis.lines for axis in found.values())
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_texts_are_legible_at_the_width_of_a_readme(tmp_path, name):
+    FIGURES[name](tmp_path / "figure.svg")
+    svg = (tmp_path / "figure.svg").read_text()
+    width = float(re.search(r'width="([\d.]+)pt"', svg)[1])  # type: ignore[index]
+    sizes = [float(size) for size in re.findall(r"font(?:-size)?: (?:\w+ )*([\d.]+)px", svg)]
+    assert sizes
+    assert min(sizes) * min(1, README / width) >= 9
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_says_in_its_file_what_it_shows(tmp_path, name):
+    FIGURES[name](tmp_path / "figure.svg")
+    caption = CAPTIONS[name.partition(",")[0]]
+    svg = ElementTree.parse(tmp_path / "figure.svg").getroot()
+    said = {child.tag.partition("}")[2]: child.text for child in svg}
+    assert said["title"] == caption.title
+    assert said["desc"] == caption.description
+    assert svg.get("role") == "img"
+
+
+def test_numbers_that_are_read_are_not_rounded(tmp_path):
+    FIGURES["skill"](tmp_path / "figure.svg")
+    svg = (tmp_path / "figure.svg").read_text()
+    assert not re.search(r' d="[^"]*\.\d{3}', svg)
+    assert style.COORDINATES.sub(style._rounded, '<text x="1.23456">0.12345</text>') == (
+        '<text x="1.23">0.12345</text>'
+    )
 
 
 def test_a_unit_of_loss_has_the_same_length_in_every_panel():
     heights = []
 
-    def look(figure, path):
+    def look(figure, path, name):
         heights.extend(axis.get_ylim()[1] - axis.get_ylim()[0] for axis in figure.axes)
 
     rows = loss_rows(1)

@@ -158,4 +158,6 @@ def test_a_size_of_the_fixed_year_alone_is_not_said_to_be_absent() -> None:
     found = walked(verdict({"20K": (0.01, 0.5)}, not_walked=["2M", "2B"]))
     found.params.cells["2M-h1"] = SimpleNamespace(budget="2M", horizon="h1")  # type: ignore[assignment]
     found = replace(found, trained={"2M-h1": judged(0.4)})
-    assert found.size_panels()["h1"].notes == {"2M": "fixed\nyear", "2B": "not\nrun"}
+    panels = found.size_panels()
+    assert panels["h1"].notes == {"2M": "fixed\nyear", "2B": "not\nrun"}
+    assert panels["h5"].notes == {"2M": "not\nrun", "2B": "not\nrun"}  # 2M-h5 is not trained

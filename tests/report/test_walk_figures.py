@@ -34,7 +34,7 @@ def texts(path: Path) -> list[str]:
 
 def axes_of(monkeypatch, draw) -> list:
     found: list = []
-    monkeypatch.setattr(walk_figures, "save", lambda figure, path: found.extend(figure.axes))
+    monkeypatch.setattr(walk_figures, "save", lambda figure, *_: found.extend(figure.axes))
     draw()
     return found
 

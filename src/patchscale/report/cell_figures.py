@@ -14,6 +14,7 @@ from patchscale.report.style import (
     BASELINES,
     BLUE,
     GREY,
+    WIDTH,
     Style,
     legend_below,
     margins,
@@ -27,6 +28,8 @@ Tables = dict[str, pd.DataFrame]
 CELL: Style = {"color": BLUE}
 BENCHMARK_STYLE = BASELINES[BENCHMARK]
 BENCHMARK_NAME = WORDS[BENCHMARK]
+UNIT = (0, 0.5, 1), ("0", "0.5", "1")
+"""Ticks of an axis from 0 to 1, and their labels."""
 
 
 def reliability(grid: Grid, cells: Tables, benchmarks: Tables, path: Path) -> None:
@@ -59,7 +62,8 @@ def reliability(grid: Grid, cells: Tables, benchmarks: Tables, path: Path) -> No
         BENCHMARK_NAME: BENCHMARK_STYLE,
         "calibrated": {"color": GREY, "linewidth": 0.6},
     }
-    _panels(grid, cells, draw, marks, "predicted share", "observed share", path, unit=True)
+    labels = ("predicted share", "observed share")
+    _panels(grid, cells, draw, marks, labels, path, "reliability", unit=True)
 
 
 def precision_recall(
@@ -94,7 +98,7 @@ def precision_recall(
         "at the threshold frozen on validation": {"color": GREY, "marker": "o", "linestyle": ""},
         "share of positives": {"color": GREY, "linestyle": ":"},
     }
-    _panels(grid, cells, draw, marks, "recall", "precision", path, unit=True)
+    _panels(grid, cells, draw, marks, ("recall", "precision"), path, "precision_recall", unit=True)
 
 
 def equity(grid: Grid, cells: Tables, benchmarks: Tables, trades: Tables, path: Path) -> None:
@@ -119,8 +123,7 @@ def equity(grid: Grid, cells: Tables, benchmarks: Tables, trades: Tables, path: 
         entries, exits = trades[cell]["entry"], trades[cell]["exit"]
         axis.plot(entries, wealth.reindex(entries), "^", ms=3, **CELL)
         axis.plot(exits, wealth.reindex(exits), "v", ms=3, mfc="white", mew=0.7, **CELL)
-        quarters = table.groupby(table["date"].dt.to_period("Q"))["date"].min()
-        axis.set_xticks(quarters, [f"{day:%b %y}" for day in quarters], rotation=30)
+        axis.set_xticks(*_day_ticks(table["date"]))
 
     marks: dict[str, Style] = {
         "PatchTST": CELL,
@@ -129,22 +132,34 @@ def equity(grid: Grid, cells: Tables, benchmarks: Tables, trades: Tables, path: 
         BENCHMARK_NAME: BENCHMARK_STYLE,
         "buy and hold": {"color": GREY, "linewidth": 0.8},
     }
-    _panels(grid, cells, draw, marks, "", "wealth", path)
+    _panels(grid, cells, draw, marks, ("", "wealth"), path, "equity")
+
+
+def _day_ticks(days: pd.Series) -> tuple[list[pd.Timestamp], list[str]]:
+    """Return the first days of the quarters with the year or the month; of the years if many."""
+    first = days.groupby(days.dt.to_period("Q")).min().tolist()
+    years = days.groupby(days.dt.year).min().tolist()
+    if len(years) > 2:
+        return years, [f"{day:%Y}" for day in years]
+    return first, [f"{day:%Y}" if day in years else f"{day:%b}" for day in first]
 
 
 def learning_curves(grid: Grid, cells: Tables, path: Path) -> None:
-    """Draw training and validation log-loss by epoch, a line per seed."""
+    """Draw training and validation log-loss by epoch, a line per seed, on axes of their own."""
 
     def draw(axis: Any, cell: str, horizon: str) -> None:
         for _, curve in cells[cell].groupby("seed"):
             axis.plot(curve["epoch"], curve["train_log_loss"], color=GREY, linewidth=0.8)
             axis.plot(curve["epoch"], curve["val_log_loss"], **CELL, linewidth=0.8)
+        axis.locator_params(axis="x", nbins=4, integer=True)
+        axis.locator_params(axis="y", nbins=4)
 
     marks: dict[str, Style] = {
         "validation, a line per seed": CELL,
         "training": {"color": GREY, "linewidth": 0.8},
     }
-    _panels(grid, cells, draw, marks, "epoch", "log-loss", path)
+    labels = ("epoch", "log-loss")
+    _panels(grid, cells, draw, marks, labels, path, "learning_curves", shared=False)
 
 
 def _panels(
@@ -152,33 +167,46 @@ def _panels(
     cells: Tables,
     draw: Callable[[Any, str, str], None],
     marks: dict[str, Style],
-    x_label: str,
-    y_label: str,
+    labels: tuple[str, str],
     path: Path,
+    name: str,
     unit: bool = False,
+    shared: bool = True,
 ) -> None:
-    """Draw a panel per cell on common axes, which go from 0 to 1 if `unit`."""
+    """Draw a panel per cell, on common axes if `shared`, which go from 0 to 1 if `unit`.
+
+    A cell that was not trained has no panel.
+    """
     budgets = list(dict.fromkeys(grid[cell].budget for cell in cells))
     horizons = list(dict.fromkeys(grid[cell].horizon for cell in cells))
     rows, columns = max(1, len(budgets)), max(1, len(horizons))
-    size = (2.4 * columns + 0.4, 2.1 * rows + 0.9)
-    figure, axes = panels(rows, columns, size, sharex=True, sharey=True)
+    lines = -(-len(marks) // (5 if columns > 2 else 2))
+    below = 0.45 + 0.2 * (lines + bool(labels[0]))
+    size = (min(WIDTH, 2.3 * max(columns, 2) + 0.6), (2.0 if shared else 2.2) * rows + below)
+    figure, axes = panels(rows, columns, size, sharex=shared, sharey=shared)
     if not cells:
         axes[0, 0].set_title("no cell was trained")
-    for axis in axes.flat:
-        axis.set_visible(not cells)
-    for cell in cells:
-        row = grid[cell]
-        axis = axes[budgets.index(row.budget), horizons.index(row.horizon)]
-        axis.set_visible(True)
-        draw(axis, cell, row.horizon)
+    at = {
+        cell: (budgets.index(grid[cell].budget), horizons.index(grid[cell].horizon))
+        for cell in cells
+    }
+    for place, axis in np.ndenumerate(axes):
+        axis.set_visible(place in at.values() or not cells)
+    for cell, (y, x) in at.items():
+        axis = axes[y, x]
+        draw(axis, cell, grid[cell].horizon)
         axis.set_title(cell)
         if unit:
-            axis.set_xlim(0, 1)
-            axis.set_ylim(0, 1)
-            axis.set_aspect("equal")
-    figure.supxlabel(x_label, y=0.35 / size[1], fontsize=9)
-    figure.supylabel(y_label, x=0.1 / size[0], fontsize=9)
-    legend_below(figure, marks, columns=len(marks))
-    margins(figure, bottom=0.95)
-    save(figure, path)
+            axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+            axis.set_xticks(*UNIT)
+            axis.set_yticks(*UNIT)
+        if shared:  # the outermost panels of a row and column may be absent
+            axis.tick_params(
+                labelbottom=(y + 1, x) not in at.values(), labelleft=(y, x - 1) not in at.values()
+            )
+    figure.supxlabel(labels[0], y=(0.1 + 0.2 * lines) / size[1])
+    figure.supylabel(labels[1], x=0.1 / size[0])
+    legend_below(figure, marks, columns=-(-len(marks) // lines))
+    across, down = (0.2, 0.3) if shared else (0.5, 0.5)
+    margins(figure, bottom=below, across=across, down=down)
+    save(figure, path, name)

@@ -13,7 +13,9 @@ from patchscale.report.style import (
     BASELINES,
     BLUE,
     GREY,
+    INK,
     ORANGE,
+    WIDTH,
     Style,
     in_two_columns,
     legend_below,
@@ -75,18 +77,17 @@ def loss_vs_n(rows: dict[str, LossPanel], path: Path) -> None:
                 xycoords=("data", "axes fraction"),
                 ha="center",
                 color=GREY,
-                fontsize=8,
             )
         axis.set_xscale("log")
         sizes = {budget: n for budget, n, _ in row.cells} | dict(row.absent)
         ticks = sorted((n, budget) for budget, n in sizes.items())
-        axis.set_xticks(*zip(*ticks, strict=True), fontsize=8)
+        axis.set_xticks(*zip(*ticks, strict=True))
         axis.minorticks_off()
         axis.set_xlim(ticks[0][0] / 2, ticks[-1][0] * 2)
         ahead = f"{row.sessions} session{'s' * (row.sessions > 1)} ahead"
         axis.set_title(f"{horizon}: {ahead}, n {row.n}")
     same_height(axes)
-    figure.supylabel("test log-loss (lower is better)", x=0.1 / 8, fontsize=9)
+    figure.supylabel("test log-loss (lower is better)", x=0.1 / WIDTH)
     marks: dict[str, Style] = {
         "PatchTST, ensemble of seeds, 95 % interval": {
             "color": BLUE,
@@ -96,10 +97,10 @@ def loss_vs_n(rows: dict[str, LossPanel], path: Path) -> None:
         "one seed": {"color": BLUE, "marker": "_", "linestyle": "", "alpha": 0.6},
         **{name.replace("_", " "): style for name, style in BASELINES.items()},
     }
-    figure.supxlabel("parameters", y=0.55 / figure.get_figheight(), fontsize=9)
+    figure.supxlabel("parameters", y=0.55 / figure.get_figheight())
     legend_below(figure, marks, columns=4)
     margins(figure, bottom=1.05, across=0.45, down=0.55)
-    save(figure, path)
+    save(figure, path, "loss_vs_n")
 
 
 def skill_map(
@@ -120,7 +121,7 @@ def skill_map(
     path
         File of the figure.
     """
-    size = (1.6 * len(horizons) + 0.9, 1.1 * len(budgets) + 1.7)
+    size = (1.75 * len(horizons) + 0.9, 0.95 * len(budgets) + 1.7)
     figure, grid = panels(2, 1, size)
     axes = grid[:, 0]
     rows = budgets[::-1]
@@ -147,8 +148,8 @@ def skill_map(
                 else:
                     skill, mark = cell.skill, "*" if cell.dm_p_holm < SIGNIFICANCE else ""
                     text = f"{skill.value:+.1%}{mark}\n[{skill.low:+.1%}, {skill.high:+.1%}]"
-                    colour = "black" if abs(skill.value) < 0.6 * reach else "white"
-                centre = {"ha": "center", "va": "center", "fontsize": 8}
+                    colour = INK if abs(skill.value) < 0.6 * reach else "white"
+                centre = {"ha": "center", "va": "center"}
                 axis.text(x + 0.5, y + 0.5, text, color=colour, **centre)
         axis.set_xticks(np.arange(len(horizons)) + 0.5, horizons)
         axis.set_yticks(np.arange(len(rows)) + 0.5, rows)
@@ -156,7 +157,7 @@ def skill_map(
         axis.spines[:].set_visible(False)
         axis.set_title(f"{name}: log-loss saved against the bar\n95 % interval, * Holm p < 0.05")
     margins(figure, bottom=0.3, top=0.5, down=0.8)
-    save(figure, path)
+    save(figure, path, "skill")
 
 
 def searches(rows: dict[str, dict[str, pd.DataFrame]], path: Path) -> None:
@@ -171,7 +172,7 @@ def searches(rows: dict[str, dict[str, pd.DataFrame]], path: Path) -> None:
         File of the figure.
     """
     columns = max(1, len(rows))
-    figure, grid = panels(2, columns, (3.2 * columns, 5.0), height_ratios=(3, 2))
+    figure, grid = panels(2, columns, (min(WIDTH, 3.2 * columns), 5.2), height_ratios=(3, 2))
     if not rows:
         grid[0, 0].set_title("no search was made")
     for column, (cell, row) in enumerate(rows.items()):
@@ -204,10 +205,10 @@ def searches(rows: dict[str, dict[str, pd.DataFrame]], path: Path) -> None:
         bars = row["importance"][::-1]
         grid[1, column].barh(bars["parameter"], bars["importance"], color=BLUE)
         grid[1, column].set_xlim(0, 1)
-        grid[1, column].set_xlabel("importance for the first seed's loss")
+        grid[1, column].set_xlabel("importance, first seed")
     same_height(grid[0])
     grid[0, 0].set_ylabel("validation log-loss")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=min(4, 2 * columns), frameon=False)
     margins(figure, left=1.15, across=1.0, down=0.5)
-    save(figure, path)
+    save(figure, path, "searches")

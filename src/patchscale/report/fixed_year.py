@@ -4,6 +4,7 @@ from patchscale.backtest.bootstrap import DRAWS
 from patchscale.backtest.judge import BENCHMARK
 from patchscale.backtest.trading import FEW_TRADES
 from patchscale.report import tables
+from patchscale.report.captions import picture
 from patchscale.report.certainty import Scope, fixed_certainty
 from patchscale.report.finding import WORDS
 from patchscale.report.results import Results
@@ -36,7 +37,7 @@ def fixed_year_sections(results: Results) -> list[str]:
         *folded(f"{year} calibration", *calibration_sections(results)),
         *folded(f"{year} what trading was worth, and luck", *trading_sections(results)),
         *folded("Searches", *search_sections(results)),
-        *folded("Learning curves", "![Learning curves](../plots/learning_curves.svg)"),
+        *folded("Learning curves", picture("learning_curves")),
     ]
 
 
@@ -98,7 +99,7 @@ def size_sections(results: Results) -> list[str]:
             Holm's correction is for the horizons. A training that may stop early looks at the
             validation days, whose losses are then too good. {law}
         """),
-        "![Test log-loss against parameters](../plots/loss_vs_n.svg)",
+        picture("loss_vs_n"),
     ]
 
 
@@ -148,8 +149,8 @@ def forecast_sections(results: Results) -> list[str]:
     return [
         *sections,
         one_line(explained),
-        "![Skill over the bar](../plots/skill.svg)",
-        "![Precision and recall](../plots/precision_recall.svg)",
+        picture("skill"),
+        picture("precision_recall"),
     ]
 
 
@@ -178,7 +179,7 @@ def calibration_sections(results: Results) -> list[str]:
             calibrated forecast of endless days; with few days a bin they are not, and their
             intervals lie higher still.
         """),
-        "![Reliability](../plots/reliability.svg)",
+        picture("reliability"),
     ]
 
 
@@ -211,7 +212,7 @@ def trading_sections(results: Results) -> list[str]:
         tables.trades_table(rows),
         tables.luck_table(rows, results.strategies),
         one_line(explained),
-        "![Wealth in the test year](../plots/equity.svg)",
+        picture("equity"),
     ]
 
 
@@ -232,7 +233,7 @@ def search_sections(results: Results) -> list[str]:
     return [
         tables.searches_table(results.searched),
         one_line(explained),
-        "![Validation log-loss by trial, and importance](../plots/searches.svg)",
+        picture("searches"),
     ]
 
 

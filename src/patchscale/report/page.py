@@ -1,6 +1,7 @@
 """Page docs/results.md: the finding, one picture, one table, how sure it is, and folded details."""
 
 from patchscale.report import certainty, walk_tables
+from patchscale.report.captions import picture
 from patchscale.report.finding import WORDS, finding
 from patchscale.report.fixed_year import (
     about_data,
@@ -9,29 +10,27 @@ from patchscale.report.fixed_year import (
     folded,
     one_line,
 )
+from patchscale.report.made import Made, made_sections
 from patchscale.report.results import Results
 from patchscale.verdict.bar import Bar
 
 SEEN = f"{walk_tables.SEEN} Settings were chosen on days of this year."
 
 
-def page(results: Results) -> str:
-    """Return docs/results.md."""
+def page(results: Results, made: Made) -> str:
+    """Return docs/results.md, of which docs/results.html is made."""
     verdict = results.verdict
     walked = verdict.bar if verdict.sizes else None
     sections = [
         "# Results",
         "<!-- written by the stage `report`; edits are overwritten -->",
         the_finding(results),
-        *(
-            walk_sections(results, walked)
-            if walked
-            else ["![Test log-loss against parameters](../plots/loss_vs_n.svg)"]
-        ),
+        *(walk_sections(results, walked) if walked else [picture("loss_vs_n")]),
         "## The fixed test year",
         certainty_section(results),
         about_data(results),
         *fixed_year_sections(results),
+        *made_sections(results.params, results.as_of, made),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -58,7 +57,7 @@ def walk_sections(results: Results, bar: Bar) -> list[str]:
         have no interval. {seen}
     """
     return [
-        "![Difference to the bar against parameters](../plots/size.svg)",
+        picture("size"),
         one_line(caption),
         "## Every size against the bar",
         walk_tables.differences_table(
@@ -66,7 +65,7 @@ def walk_sections(results: Results, bar: Bar) -> list[str]:
         ),
         one_line(explained),
         "## How sure",
-        "![Slope of every test year](../plots/slopes.svg)",
+        picture("slopes"),
         *certainty.certainty(verdict, results.saw),
         *folded("Test years: slopes of every horizon and year", *year_sections(results)),
         *folded("Test years: calibration in the large", *chance_sections(results, bar)),

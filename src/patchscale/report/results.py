@@ -125,10 +125,10 @@ class Results:
         verdict = self.verdict
         if not verdict.sizes or not verdict.bar:
             return {}
-        run = self.trained_budgets
-        notes = {name: "fixed\nyear" if name in run else "not\nrun" for name in verdict.not_walked}
-        for budget, missing in verdict.missing.items():
-            notes[budget] = f"{len(verdict.years) - len(missing)} of\n{len(verdict.years)} y"
+        partly = {
+            budget: f"{len(verdict.years) - len(missing)} of\n{len(verdict.years)} y"
+            for budget, missing in verdict.missing.items()
+        }
         several = {name for name, row in verdict.sizes.items() if row.seeds > 1}
         panels = {}
         for horizon, ahead in self.params.horizons.items():
@@ -144,7 +144,11 @@ class Results:
                 ensembles={b: test for b, test in ensembles.items() if b in several},
                 rivals={verdict.bar.name: 0.0}
                 | {n: row.horizons[horizon].mean.value for n, row in verdict.rivals.items()},
-                notes=notes,
+                notes=partly
+                | {
+                    name: "fixed\nyear" if cells[name] in self.trained else "not\nrun"
+                    for name in verdict.not_walked
+                },
             )
         return panels
 

@@ -1,14 +1,26 @@
 """Style shared by all figures: colours, panels, margins, and deterministic SVG."""
 
+import io
+import re
+from html import escape
 from pathlib import Path
 from typing import Any
 
-from patchscale.study.files import replacing
+from patchscale.report.captions import CAPTIONS
+from patchscale.study.files import write_text
 
 Style = dict[str, Any]
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito (2008)
 GREEN, PURPLE = "#009E73", "#CC79A7"
+INK = "#1A1A1A"
+"""Text on a coloured field, which stays dark where a page turns black text light."""
+WIDTH = 8.6
+"""Width of a large figure, inches: as wide as a README is shown, so that texts keep their size."""
+SMALL = 9
+"""Size of the smallest text, points."""
+COORDINATES = re.compile(r' (?:d|x|y|transform)="[^"]*"')
+"""Attributes whose numbers are rounded to hundredths of a point, which halves the files."""
 BASELINES: dict[str, Style] = {
     "prior": {"color": GREY, "linestyle": ":"},
     "persistence": {"color": GREY, "linestyle": "-."},
@@ -29,8 +41,14 @@ def panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -
         {
             "svg.hashsalt": "patchscale",
             "svg.fonttype": "none",
-            "font.size": 9,
-            "axes.titlesize": 9,
+            "path.simplify_threshold": 0.3,  # points, a third of a pixel
+            "font.size": SMALL,
+            "axes.titlesize": SMALL + 0.5,
+            "axes.labelsize": SMALL,
+            "xtick.labelsize": SMALL,
+            "ytick.labelsize": SMALL,
+            "legend.fontsize": SMALL,
+            "figure.labelsize": SMALL,
             "axes.spines.top": False,
             "axes.spines.right": False,
         }
@@ -39,7 +57,7 @@ def panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -
 
 
 def in_two_columns(count: int, above: float, below: float) -> tuple[Any, list[Any]]:
-    """Return a figure 8 inches wide and that many axes, at least one, on a common scale of N.
+    """Return a large figure and that many axes, at least one, on a common scale of N.
 
     Parameters
     ----------
@@ -49,7 +67,7 @@ def in_two_columns(count: int, above: float, below: float) -> tuple[Any, list[An
         Height of a row of panels, and of what is below them all, inches.
     """
     rows, columns = max(1, (count + 1) // 2), min(2, max(1, count))
-    figure, grid = panels(rows, columns, (8.0, above * rows + below), sharex=True)
+    figure, grid = panels(rows, columns, (WIDTH, above * rows + below), sharex=True)
     axes = list(grid.flat)
     for axis in axes:
         axis.tick_params(labelbottom=True)
@@ -85,13 +103,34 @@ def margins(
     )
 
 
-def save(figure: Any, path: Path) -> None:
-    """Write a figure as an SVG file whose bytes depend on the figure only."""
+def save(figure: Any, path: Path, name: str) -> None:
+    """Write a figure as an SVG file whose bytes depend on the figure only.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    path
+        Its file.
+    name
+        Its name, whose caption becomes the file's title and description.
+    """
     from matplotlib import pyplot as plt
 
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+    caption = CAPTIONS[name]
+    content = io.StringIO()
+    metadata = {"Date": None, "Creator": None, "Title": caption.title}
+    figure.savefig(content, format="svg", metadata=metadata)
     plt.close(figure)
+    described = f"</title>\n <desc>{escape(caption.description)}</desc>"
+    svg = (
+        content.getvalue().replace("</title>", described, 1).replace("<svg ", '<svg role="img" ', 1)
+    )
+    write_text(path, COORDINATES.sub(_rounded, svg))
+
+
+def _rounded(attribute: re.Match[str]) -> str:
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", attribute[0])
 
 
 def legend_below(figure: Any, marks: dict[str, Style], columns: int) -> None:

@@ -11,6 +11,7 @@ from patchscale.report.style import (
     BASELINES,
     BLUE,
     GREY,
+    WIDTH,
     Style,
     in_two_columns,
     legend_below,
@@ -51,7 +52,7 @@ class SizePanel:
     rivals: dict[str, float]
     """Mean difference to the bar of each baseline; zero for the bar."""
     notes: dict[str, str]
-    """For each budget without all test years what is said of it on the axis."""
+    """For each budget without all test years what is said on the axis of its cell."""
 
 
 def size(rows: dict[str, SizePanel], bar: str, path: Path) -> None:
@@ -82,21 +83,22 @@ def size(rows: dict[str, SizePanel], bar: str, path: Path) -> None:
         _label(axis, row.rivals, bar, (low, high))
         for budget, note in row.notes.items():
             at = (row.n_params[budget], 0.02)
-            style = {"ha": "center", "color": GREY, "fontsize": 7.5}
+            style = {"ha": "center", "color": GREY}
             axis.annotate(note, at, xycoords=("data", "axes fraction"), **style)
         axis.set_xscale("log")
-        axis.set_xticks(list(row.n_params.values()), list(row.n_params), fontsize=8)
+        axis.set_xticks(list(row.n_params.values()), list(row.n_params))
         axis.minorticks_off()
         axis.set_xlim(min(row.n_params.values()) / 2, max(row.n_params.values()) * 2)
         axis.set_ylim(low, high)
+        axis.tick_params(labelleft=axis.get_subplotspec().is_first_col())  # one scale
         axis.set_title(f"{horizon}: {row.sessions} session{'s' * (row.sessions > 1)} ahead")
     label = "log-loss less that of the bar, nats (below zero is better)"
-    figure.supylabel(label, x=0.1 / 8, fontsize=9)
-    figure.supxlabel("parameters", y=0.4 / figure.get_figheight(), fontsize=9)
+    figure.supylabel(label, x=0.1 / WIDTH)
+    figure.supxlabel("parameters", y=0.4 / figure.get_figheight())
     marks = {"single seeds on average": SINGLE, "ensemble of seeds": ENSEMBLE}
     legend_below(figure, {name: row | {"linestyle": ""} for name, row in marks.items()}, columns=2)
-    margins(figure, left=0.85, bottom=0.9, across=1.75, down=0.55, right=1.25)
-    save(figure, path)
+    margins(figure, left=0.85, bottom=0.9, across=1.6, down=0.55, right=1.55)
+    save(figure, path, "size")
 
 
 def _limits(rows: Collection[SizePanel]) -> tuple[float, float]:
@@ -143,7 +145,6 @@ def _label(axis: Any, rivals: dict[str, float], bar: str, limits: tuple[float, f
             (1.02, last),
             xycoords="axes fraction",
             va="center",
-            fontsize=7.5,
             color=BASELINES[name]["color"],
             fontweight="bold" if name == bar else "normal",
         )
@@ -174,7 +175,6 @@ def slopes(found: SlopeTest | None, seen: Collection[int], path: Path) -> None:
             fill = "white" if int(year) in seen else BLUE
             axis.plot(int(year), slope, "o", color=BLUE, markerfacecolor=fill, markersize=5)
         axis.set_xticks([int(year) for year in found.slopes])
-        axis.tick_params(axis="x", labelsize=8)
         axis.set_title(f"slope over {len(found.sizes)} sizes; below zero bigger is better")
     axis.set_ylabel("log-loss per tenfold N, nats")
     marks: dict[str, Style] = {
@@ -184,4 +184,4 @@ def slopes(found: SlopeTest | None, seen: Collection[int], path: Path) -> None:
     }
     legend_below(figure, marks, columns=3)
     margins(figure, bottom=0.65)
-    save(figure, path)
+    save(figure, path, "slopes")

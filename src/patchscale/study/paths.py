@@ -23,9 +23,11 @@ SCALING = Path("metrics/scaling.json")
 SCALING_CSV = Path("plots/scaling.csv")
 VERDICT = Path("metrics/verdict/details.json")
 VERDICT_METRICS = Path("metrics/verdict.json")
+LOSSES = Path("data/losses")
 VERDICT_CSV = Path("plots/verdict.csv")
 DIFFERENCE_CSV = Path("plots/difference.csv")
 RESULTS = Path("docs/results.md")
+RESULTS_PAGE = Path("docs/results.html")
 
 
 def safe(text: str, pattern: str = f"{NAME}(-{NAME})?") -> str:
@@ -43,7 +45,7 @@ def safe(text: str, pattern: str = f"{NAME}(-{NAME})?") -> str:
 
 def raw(dataset: str, series: str) -> Path:
     """Return the path of the canonical bars of a series, without the ^ of an index."""
-    return Path(f"data/raw/{safe(dataset)}/{safe(series, SYMBOL).removeprefix('^')}.csv")
+    return bars(dataset) / f"{safe(series, SYMBOL).removeprefix('^')}.csv"
 
 
 def validation(dataset: str) -> Path:
@@ -143,12 +145,17 @@ def baseline_metrics(horizon: str) -> Path:
 
 def losses(name: str) -> Path:
     """Return the path of the daily log-losses of a cell, or of the baselines of a horizon."""
-    return Path(f"data/losses/{safe(name)}.arrow")
+    return LOSSES / f"{safe(name)}.arrow"
 
 
 def trades(cell: str) -> Path:
     """Return the path of the trades of a cell in the test year."""
     return Path(f"data/trades/{safe(cell)}.csv")
+
+
+def bars(dataset: str) -> Path:
+    """Return the folder of the canonical bars of a data set."""
+    return Path(f"data/raw/{safe(dataset)}")
 
 
 def figure(name: str) -> Path:
