@@ -127,7 +127,7 @@ class Study(Repository):
 
 def toy_repository(path: Path, params: dict[str, Any]) -> Study:
     """Return a repository with the code, these params and their grid, in which nothing has run."""
-    for name in ("src", "stages", "inputs", ".dvc/plots"):
+    for name in ("src", "stages", "inputs"):
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / name, path / name, ignore=ignored)
     for name in ("dvc.yaml", ".gitignore", ".gitattributes", ".dvcignore"):
@@ -139,4 +139,5 @@ def toy_repository(path: Path, params: dict[str, Any]) -> Study:
     repo.do("git", "init", "-q", "-b", "main")
     repo.do("dvc", "init", "-q")
     (path / ".dvc/config").write_text(CONFIG)
+    shutil.copytree(ROOT / ".dvc/plots", path / ".dvc/plots")
     return repo
