@@ -34,10 +34,14 @@ PROGRAMS = {
 }
 TESTED = {
     "complete *": "tests/cli/test_main.py",
+    "dvc artifacts get *": "tests/house/test_commands.py",
     "dvc exp run *": "tests/house/test_commands.py",  # what it sets, never the training
     "dvc get /path/*": "tests/house/test_commands.py",
+    "dvc get <this repository> *": "tests/house/test_commands.py",
     "dvc get <git url> *": "tests/remotes/test_http.py",
     "dvc import *": "tests/remotes/test_http.py",
+    "dvc metrics show": "tests/pipeline/test_toy_grid.py",
+    "dvc plots show": "tests/house/test_plots.py",
     "dvc remote *": "tests/house/test_commands.py",
     "patchscale ask *": "tests/house/test_commands.py",
     "patchscale export *": "tests/test_hub.py",
@@ -65,6 +69,7 @@ NOT_RUN = {
     "git clone *": "needs the network",
     "git commit *": "changes the history of the reader",
     "git diff *": "shows an edit of the reader",
+    "git tag *": "changes the history of the reader",
     "huggingface-cli *": "needs an account",
     "md5sum *": "reads files",
     "PATCHSCALE_*=* dvc exp run *": "trains, with the program of a tracker",
@@ -76,7 +81,7 @@ NOT_RUN = {
 TREES = ("check ─>", "dvc.yaml  ", "date,open,", "SPY.csv:", "figures() {", "  5M-h1:", "  5M:")
 """Beginnings of blocks that hold no command."""
 REFUSED = {
-    "-S model.budget=2B": "2B is not trained in this study",
+    "-S model.budget=2B -S model.horizon=h3": "2B-h3 is not trained in this study",
     "-S model.budget=5M": "'5M' is unknown",  # the page adds it first
 }
 """Settings that a page shows to be refused, with what `check` says."""
@@ -219,6 +224,18 @@ def test_results_are_read_as_the_page_says(tmp_path: Path) -> None:
         Repository(tmp_path).do(*words)
     assert json.loads((tmp_path / "headline.json").read_text())["cell"] == cell
     assert len(read_arrow(tmp_path / "forecasts.arrow")) == int(days)
+
+
+@pytest.mark.slow
+def test_weights_are_fetched_by_path_and_by_the_tag_of_their_artifact(tmp_path: Path) -> None:
+    Repository(tmp_path).do("git", "clone", "-q", str(ROOT), "clone")
+    clone = Repository(tmp_path / "clone")
+    clone.do("git", "tag", "-a", "20K-h1@v9.0.0", "-m", "weights")
+    for command in ("dvc get . data/weights/20K-h1 -o path", "dvc artifacts get . 20K-h1 -o tag"):
+        clone.do(*command.split())
+    path, tag = (sorted((clone.path / name).iterdir()) for name in ("path", "tag"))
+    assert [file.read_bytes() for file in path] == [file.read_bytes() for file in tag]
+    assert len(path) == 3
 
 
 @pytest.mark.slow
