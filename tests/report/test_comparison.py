@@ -1,5 +1,5 @@
 import json
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from scipy.stats import t
 from patchscale.backtest.flatten import flatten
 from patchscale.report.comparison import (
     HorizonComparison,
+    a_thousandfold,
     against,
     compare,
     confidence_set,
@@ -63,6 +64,32 @@ def test_sizes_are_compared_by_their_seeds_on_each_subset(cells, row):
         ]
         assert effect.slope.value == pytest.approx(means[1] - means[0])  # a tenfold apart
     assert row.effects["test"].slope != row.effects["val"].slope
+
+
+def test_the_biggest_cell_is_compared_with_that_of_a_thousandth_of_its_parameters(
+    cells, baselines, row
+):
+    assert row.thousandfold is None
+    sizes = {"2M-h1": 2_000_000, "20M-h1": 1_990_000_000}
+    assert a_thousandfold(list(cells), sizes) == ("20M-h1", "2M-h1")
+    assert a_thousandfold(list(cells), sizes | {"20M-h1": 2_300_000_000}) is None
+    assert a_thousandfold([], {}) is None
+    found = compare(cells, sizes, baselines, 1).thousandfold
+    days = [table[table["subset"] == "test"].filter(like="_seed") for table in cells.values()]
+    small, big = (table.mean(axis=1).to_numpy() for table in days)
+    assert (found.seeds, found.days) == ([3, 2], DAYS["test"])
+    assert found.difference == against(big, small, 1)
+    both = correct(
+        {"h1": replace(row, thousandfold=found), "h3": replace(row, thousandfold=found), "h5": row},
+        [],
+    )
+    p = both["h1"].thousandfold.difference.dm_p_holm
+    assert p == pytest.approx(min(1, 2 * found.difference.dm_p))
+    assert both["h5"].thousandfold is None
+    written = both["h1"].as_json()["thousandfold"]
+    assert written["big"] == "20M-h1"
+    assert written["difference"]["vs_bar"] == pytest.approx((big - small).mean())
+    assert "thousandfold" not in row.as_json()
 
 
 def test_ensembles_and_single_seeds_are_compared_with_the_bar_on_test_days(cells, baselines, row):

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -7,7 +8,7 @@ from fake_verdict import N_PARAMS, YEARS, slope, verdict
 from scipy.stats import norm
 
 from patchscale.backtest.bootstrap import UNDEFINED, Estimate
-from patchscale.report.comparison import Difference
+from patchscale.report.comparison import Difference, Thousandfold
 from patchscale.report.finding import FixedYear, detectable, finding
 from patchscale.report.scaling import PowerLaw, SizeEffect
 from patchscale.verdict.result import no_verdict
@@ -39,12 +40,18 @@ def fixed(
     evidence: dict[str, float | None] | None = None,
     singles: dict[str, Difference] | None = None,
     untrained: tuple[str, ...] = (),
+    pairs: dict[str, Thousandfold] | None = None,
     **effects: SizeEffect,
 ) -> FixedYear:
     cells = {"2M-h1": cell(), "20M-h1": cell()} if cells is None else cells
     evidence = dict.fromkeys(cells, 0.1) if evidence is None else evidence
     singles = singles or dict.fromkeys(cells, cell())
-    return FixedYear(SIZES, list(untrained), cells, singles, evidence, effects)
+    return FixedYear(SIZES, list(untrained), cells, singles, evidence, effects, pairs or {})
+
+
+def pair(horizon: str, gap: float, p: float = 0.5, seeds: int = 3) -> Thousandfold:
+    found = replace(cell(), vs_bar=Estimate(gap, gap - 0.01, gap + 0.01), dm_p_holm=p)
+    return Thousandfold(f"{SIZES[-1]}-{horizon}", f"2K-{horizon}", [seeds, 3], 250, found)
 
 
 def sentences(text: str) -> list[str]:
@@ -190,6 +197,19 @@ def test_ensembles_and_single_seeds_are_set_against_the_bar_each_by_its_correcte
     assert "As ensembles, none of 2 beat it and none lost." in text
 
 
+def test_the_biggest_size_is_set_against_a_thousandth_of_it():
+    found = verdict({"20K": LOST, "2M": EVEN}, slope())
+    big, others = SIZES[-1], pair("h3", -0.1)
+    one = fixed(pairs={"h1": pair("h1", 0.0031, seeds=1)})
+    said = f"In the fixed year {big} (one seed) less 2K at h1 is +0.0031 [-0.0069, +0.0131]."
+    assert said in finding(SP, found, one)
+    smaller = fixed(pairs={"h3": replace(others, big="2M-h3")})
+    assert "In the fixed year" not in finding(SP, found, smaller)
+    rows = {"h1": pair("h1", -0.02, 0.01), "h2": pair("h2", 0.02, 0.01), "h3": pair("h3", -0.02)}
+    said = f"{big} measurably beats 2K at 1 of 3 horizons and loses at 1."
+    assert said in finding(SP, found, fixed(pairs=rows))
+
+
 MANY = ("3M", "4M", "5M", "6M")
 
 
@@ -203,6 +223,7 @@ def test_a_finding_has_at_most_90_words():
         ((), ("200M", "2B", "20B"), MANY),
         ({}, {"2M-h1": 0.99}, {"2M-h1": 0.1}),
     ):
+        pairs = {h: pair(h, 0.01, seeds=1) for h in ("h1", "h3")[: len(untrained)]}
         names = list(N_PARAMS)[:walked]
         found = verdict(
             dict.fromkeys([*names, *missing], LOST),
@@ -211,7 +232,7 @@ def test_a_finding_has_at_most_90_words():
             not_walked=untrained,
             missing={name: [years[0]] for name in missing},
         )
-        known = fixed(evidence=evidence, untrained=untrained, **effects)
+        known = fixed(evidence=evidence, untrained=untrained, pairs=pairs, **effects)
         text = finding(SP, found if walked else NOTHING, known)
         assert len(text.split()) <= 90, text
         assert len(sentences(text)) >= 4, text

@@ -43,6 +43,19 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Thousandfold:
+    """The biggest cell of a horizon against the one of a thousandth of its parameters."""
+
+    big: str
+    small: str
+    seeds: list[int]
+    """Number of seeds of each."""
+    days: int
+    difference: Difference
+    """On the test days, each cell the mean over its single seeds; `dm_p_holm` counts horizons."""
+
+
+@dataclass(frozen=True)
 class HorizonComparison:
     """Comparison of the forecasts of one horizon."""
 
@@ -55,6 +68,7 @@ class HorizonComparison:
     """For each forecast but the benchmark, on the test days; a cell's is the ensemble of seeds."""
     singles: dict[str, Difference]
     """For each cell the losses of its single seeds on average."""
+    thousandfold: Thousandfold | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the comparison as a JSON object."""
@@ -65,7 +79,14 @@ class HorizonComparison:
             for name, p in self.confidence_set.items()
         }
         empty: dict[str, Any] = {"test": {}, "val": {}}
-        return {"sizes": self.sizes, "forecasts": forecasts, **empty, **flatten(self.effects)}
+        pair = {"thousandfold": flatten(self.thousandfold)} if self.thousandfold else {}
+        return {
+            "sizes": self.sizes,
+            "forecasts": forecasts,
+            **empty,
+            **flatten(self.effects),
+            **pair,
+        }
 
 
 def compare(
@@ -103,7 +124,10 @@ def compare(
     of_cells = [table["log_loss"].rename(cell) for cell, table in zip(cells, test, strict=True)]
     everything = pd.concat([*of_cells, rivals], axis=1, sort=True)
     benchmark = everything[BENCHMARK].to_numpy()
-    alone = [table.filter(like="log_loss_seed").mean(axis=1) for table in test]
+    seeds = {
+        cell: table.filter(like="log_loss_seed") for cell, table in zip(cells, test, strict=True)
+    }
+    alone = {cell: table.mean(axis=1).reindex(everything.index) for cell, table in seeds.items()}
     return HorizonComparison(
         sizes=len(cells),
         effects=effects,
@@ -114,10 +138,26 @@ def compare(
             if name != BENCHMARK
         },
         singles={
-            cell: against(losses.reindex(everything.index).to_numpy(), benchmark, horizon)
-            for cell, losses in zip(cells, alone, strict=True)
+            cell: against(losses.to_numpy(), benchmark, horizon) for cell, losses in alone.items()
         },
+        thousandfold=Thousandfold(
+            *pair,
+            [seeds[cell].shape[1] for cell in pair],
+            len(everything),
+            against(alone[pair[0]].to_numpy(), alone[pair[1]].to_numpy(), horizon),
+        )
+        if (pair := a_thousandfold(list(cells), n_params))
+        else None,
     )
+
+
+def a_thousandfold(cells: list[str], n_params: dict[str, int]) -> tuple[str, str] | None:
+    """Return the biggest cell and that of a thousandth of its parameters, to a tenth, if any."""
+    if not cells:
+        return None
+    big = max(cells, key=n_params.__getitem__)
+    near = {cell: 1000 * n_params[cell] / n_params[big] for cell in cells}
+    return next(((big, cell) for cell, ratio in near.items() if 0.9 < ratio < 1.1), None)
 
 
 def correct(
@@ -125,8 +165,8 @@ def correct(
 ) -> dict[str, HorizonComparison]:
     """Return the comparisons with p-values corrected by Holm's method.
 
-    Slopes are corrected for the number of horizons, the tests of trained cells for their number:
-    ensembles among themselves, and single seeds among themselves.
+    Slopes and pairs of a thousandfold size are corrected for the number of horizons, the tests of
+    trained cells for their number: ensembles among themselves, and single seeds among themselves.
     """
     slopes = {
         subset: holm(
@@ -140,6 +180,8 @@ def correct(
     }
     ensembles = _holm_of_cells([row.differences for row in horizons.values()], cells)
     singles = _holm_of_cells([row.singles for row in horizons.values()], cells)
+    pairs = {name: row.thousandfold for name, row in horizons.items() if row.thousandfold}
+    of_pairs = holm({name: pair.difference.dm_p for name, pair in pairs.items()})
     return {
         horizon: replace(
             row,
@@ -149,6 +191,12 @@ def correct(
             },
             differences=_corrected(row.differences, ensembles),
             singles=_corrected(row.singles, singles),
+            thousandfold=replace(
+                pairs[horizon],
+                difference=replace(pairs[horizon].difference, dm_p_holm=of_pairs[horizon]),
+            )
+            if horizon in pairs
+            else None,
         )
         for horizon, row in horizons.items()
     }

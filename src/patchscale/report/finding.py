@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 from patchscale.backtest.bootstrap import Estimate
 from patchscale.backtest.judge import BENCHMARK
-from patchscale.report.comparison import Difference
+from patchscale.report.comparison import Difference, Thousandfold
 from patchscale.report.scaling import SizeEffect
 from patchscale.verdict.power import POWER
 from patchscale.verdict.result import Verdict
@@ -43,6 +43,8 @@ class FixedYear:
     """Deflated Sharpe ratio of each trained cell that traded often enough to tell."""
     effects: dict[str, SizeEffect]
     """For each horizon with two sizes the effect of size on the test days."""
+    thousandfold: dict[str, Thousandfold]
+    """For each horizon the pair of sizes a thousandfold apart, if there is one."""
 
 
 def finding(market: str, verdict: Verdict, fixed: FixedYear) -> str:
@@ -57,7 +59,9 @@ def finding(market: str, verdict: Verdict, fixed: FixedYear) -> str:
     fixed
         What the fixed test year says.
     """
+    when = ""
     if verdict.sizes and verdict.bar:
+        when = "In the fixed year "
         sizes = verdict.sizes.values()
         claims = [
             *(_slope(market, verdict.primary) if verdict.primary else _no_slope(market, verdict)),
@@ -80,7 +84,9 @@ def finding(market: str, verdict: Verdict, fixed: FixedYear) -> str:
         ]
     else:
         return "No cell has been trained, so nothing can be said yet."
-    return " ".join([*claims, *_trading(fixed), *_not_run(verdict, fixed)])
+    return " ".join(
+        [*claims, *_thousandfold(fixed, when), *_trading(fixed), *_not_run(verdict, fixed)]
+    )
 
 
 def _slope(market: str, found: SlopeTest) -> list[str]:
@@ -171,6 +177,32 @@ def _trading(fixed: FixedYear) -> list[str]:
         f"Trading {who} shows skill beyond luck."
         if earned
         else "Trading shows no skill beyond luck."
+    ]
+
+
+def _thousandfold(fixed: FixedYear, when: str) -> list[str]:
+    """Return how the biggest size did against one of a thousandth of its parameters."""
+    biggest = fixed.budgets[-1] if fixed.budgets else ""
+    pairs = {
+        horizon: pair
+        for horizon, pair in fixed.thousandfold.items()
+        if pair.big == f"{biggest}-{horizon}"
+    }
+    if not pairs:
+        return []
+    smaller = next(pair.small.removesuffix(f"-{horizon}") for horizon, pair in pairs.items())
+    if len(pairs) == 1:
+        ((horizon, pair),) = pairs.items()
+        gap, one = pair.difference.vs_bar, " (one seed)" * (pair.seeds[0] == 1)
+        return [
+            f"{when}{biggest}{one} less {smaller} at {horizon} is {gap.value:+.4f} "
+            f"[{gap.low:+.4f}, {gap.high:+.4f}]."
+        ]
+    tested = [(pair.difference.vs_bar.value, pair.difference.dm_p_holm) for pair in pairs.values()]
+    better, worse = _measurable(tested)
+    return [
+        f"{when}{biggest} measurably beats {smaller} at {better or 'none'} of "
+        f"{_number(len(pairs), 'horizon')} and loses at {worse or 'none'}."
     ]
 
 

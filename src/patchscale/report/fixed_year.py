@@ -84,6 +84,22 @@ def certainty_section(results: Results) -> str:
     return fixed_certainty(scope, lowest)
 
 
+def thousandfold_sections(results: Results) -> list[str]:
+    """Return the parts on a thousand times as many parameters; none without such a pair."""
+    if not any(row.thousandfold for row in results.comparisons.values()):
+        return []
+    return [
+        "### A thousand times as many parameters",
+        tables.thousandfold_table(results.comparisons),
+        one_line("""
+            The biggest trained size of a horizon less that of a thousandth of its parameters, on
+            the same days, each the mean loss of its single seeds: above zero the bigger one is
+            worse. The draw of a single seed is not in the interval. Holm's correction is for these
+            horizons. The comparison was declared before the biggest size was judged.
+        """),
+    ]
+
+
 def size_sections(results: Results) -> list[str]:
     """Return the parts on the change of the loss with size."""
     said: dict[str, list[str]] = {}

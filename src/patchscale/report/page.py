@@ -9,6 +9,7 @@ from patchscale.report.fixed_year import (
     fixed_year_sections,
     folded,
     one_line,
+    thousandfold_sections,
 )
 from patchscale.report.made import Made, made_sections
 from patchscale.report.results import Results
@@ -29,6 +30,7 @@ def page(results: Results, made: Made) -> str:
         "## The fixed test year",
         certainty_section(results),
         about_data(results),
+        *thousandfold_sections(results),
         *fixed_year_sections(results),
         *made_sections(results.params, results.as_of, made),
     ]

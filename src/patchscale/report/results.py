@@ -118,6 +118,11 @@ class Results:
             singles=self.singles,
             evidence=self.evidence,
             effects=self.effects,
+            thousandfold={
+                horizon: row.thousandfold
+                for horizon, row in self.comparisons.items()
+                if row.thousandfold
+            },
         )
 
     def size_panels(self) -> dict[str, SizePanel]:

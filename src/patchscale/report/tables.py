@@ -61,6 +61,25 @@ def sizes_table(horizons: dict[str, HorizonComparison]) -> str:
     )
 
 
+def thousandfold_table(horizons: dict[str, HorizonComparison]) -> str:
+    """Return the table of the biggest sizes against those of a thousandth of their parameters."""
+    rows = []
+    for horizon, row in horizons.items():
+        if pair := row.thousandfold:
+            found = pair.difference
+            rows.append(
+                [
+                    horizon,
+                    f"{pair.big} less {pair.small}",
+                    " and ".join(map(str, pair.seeds)),
+                    str(pair.days),
+                    with_interval(found.vs_bar, "+.4f"),
+                    f"{p_text(found.dm_p)} ({p_text(found.dm_p_holm)})",
+                ]
+            )
+    return table(["horizon", "sizes", "seeds", "n", "test log-loss", "p (Holm)"], rows)
+
+
 def bar_table(baselines: dict[str, dict[str, Judgement]]) -> str:
     """Return the table of the baselines' log-losses at each horizon, and of their means."""
     rows = []
