@@ -66,7 +66,6 @@ def test_the_finding_of_all_years_is_one_claim_a_sentence():
         "On `sp500`, PatchTST's log-loss does not measurably change with size "
         "(4 sizes, 20K to 20M; 12 test years).",
         "Per tenfold size it changes by +0.0012 [-0.0038, +0.0062], p 0.530.",
-        "It rose in 6 of 12 years.",
         "A change of 0.0040 would show with 80% power.",
         "As single seeds, 1 of 4 sizes measurably beat the volatility logistic and 2 lost.",
         "As ensembles, 1 of 4 beat it and 2 lost.",

@@ -106,7 +106,6 @@ def _slope(market: str, found: SlopeTest) -> list[str]:
         f"On {market}, PatchTST's log-loss {verb} with size ({len(found.sizes)} sizes, {smallest} "
         f"to {biggest}; {_number(found.years, 'test year')}).",
         f"Per tenfold size it changes by {slope.value:+.4f}{interval}, p {p_text(found.p)}.",
-        f"It rose in {found.higher} of {_number(found.years, 'year')}.",
         seen,
     ]
 
