@@ -105,7 +105,7 @@ def _slope(market: str, found: SlopeTest) -> list[str]:
     return [
         f"On {market}, PatchTST's log-loss {verb} with size ({len(found.sizes)} sizes, {smallest} "
         f"to {biggest}; {_number(found.years, 'test year')}).",
-        f"Per tenfold size it changes by {slope.value:+.4f}{interval}, p {p_text(found.p)}.",
+        f"Tenfold size changes it by {slope.value:+.4f}{interval}, p {p_text(found.p)}.",
         seen,
     ]
 
@@ -200,8 +200,8 @@ def _thousandfold(fixed: FixedYear, when: str) -> list[str]:
     tested = [(pair.difference.vs_bar.value, pair.difference.dm_p_holm) for pair in pairs.values()]
     better, worse = _measurable(tested)
     return [
-        f"{when}{biggest} measurably beats {smaller} at {better or 'none'} of "
-        f"{_number(len(pairs), 'horizon')} and loses at {worse or 'none'}."
+        f"{when}{biggest} measurably beats {smaller} at {better}, loses at {worse} of "
+        f"{_number(len(pairs), 'horizon')}."
     ]
 
 
