@@ -126,8 +126,8 @@ def test_what_was_not_run_and_what_only_partly_are_named_apart():
     ("evidence", "said"),
     [
         ({"2M-h1": 0.94, "20M-h1": None}, "Trading shows no skill beyond luck."),
-        ({"2M-h1": 0.95}, "Trading 1 of 2 cells shows skill beyond luck."),
-        ({}, "Trading is no evidence either way."),
+        ({"2M-h1": 0.95}, "Trading 1 of 2 cells beats luck."),
+        ({}, "Trading says nothing either way."),
     ],
 )
 def test_trading_has_skill_from_a_deflated_sharpe_ratio_of_95_percent(evidence, said):

@@ -169,11 +169,11 @@ def _trading(fixed: FixedYear) -> list[str]:
     if not fixed.ensembles:
         return []
     if not fixed.evidence:
-        return ["Trading is no evidence either way."]
+        return ["Trading says nothing either way."]
     earned = sum((p or 0) >= 1 - SIGNIFICANCE for p in fixed.evidence.values())
     who = f"{earned} of {len(fixed.ensembles)} cells"
     return [
-        f"Trading {who} shows skill beyond luck."
+        f"Trading {who} beats luck."
         if earned
         else "Trading shows no skill beyond luck."
     ]
