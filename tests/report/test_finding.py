@@ -66,9 +66,9 @@ def test_the_finding_of_all_years_is_one_claim_a_sentence():
         "On `sp500`, PatchTST's log-loss does not measurably change with size "
         "(4 sizes, 20K to 20M; 12 test years).",
         "Tenfold size changes it by +0.0012 [-0.0038, +0.0062], p 0.530.",
-        "A change of 0.0040 would show with 80% power.",
-        "As single seeds, 1 of 4 sizes measurably beat the volatility logistic and 2 lost.",
-        "As ensembles, 1 of 4 beat it and 2 lost.",
+        "Changes of 0.0040 show with 80% power.",
+        "As single seeds, 1 of 4 sizes measurably beat the volatility logistic, 2 lost.",
+        "As ensembles, 1 of 4 beat it, 2 lost.",
         "Trading shows no skill beyond luck.",
         "Not run: 200M, 2B.",
     ]
@@ -102,7 +102,7 @@ def test_one_walked_size_says_nothing_of_size_but_is_set_against_the_bar():
     text = finding(SP, verdict({"2M": LOST}), fixed())
     assert text.startswith(
         "On `sp500` fewer than two sizes have all of 12 test years: nothing is said of size. "
-        "As single seeds, none of 1 size measurably beat the volatility logistic and 1 lost."
+        "As single seeds, none of 1 size measurably beat the volatility logistic, 1 lost."
     )
 
 
@@ -117,7 +117,7 @@ def test_what_was_not_run_and_what_only_partly_are_named_apart():
         {"2M": EVEN, "20M": EVEN}, not_walked=["200M", "2B"], missing={"20M": [2007, 2008]}
     )
     text = finding(SP, found, fixed(untrained=("2B",)))
-    assert text.endswith("Not run: 2B. Partly run: 200M, 20M.")
+    assert text.endswith("Not run: 2B; partly run: 200M, 20M.")
     complete = finding(SP, verdict({"2M": EVEN, "20M": EVEN}, slope()), fixed())
     assert "un:" not in complete
 
@@ -147,8 +147,8 @@ def test_without_a_walk_the_fixed_year_speaks():
         "In one test year, a PatchTST of 20M parameters forecasts `sp500` neither measurably "
         "better nor worse than one of 2M at any horizon.",
         "Changes of 0.049 to 0.126 per tenfold size would show with 80% power.",
-        "As single seeds, none of 2 cells measurably beat the HAR logistic and none lost.",
-        "As ensembles, none of 2 beat it and none lost.",
+        "As single seeds, none of 2 cells measurably beat the HAR logistic, none lost.",
+        "As ensembles, none of 2 beat it, none lost.",
         "Trading shows no skill beyond luck.",
         "Not run: 2B.",
     ]
@@ -188,11 +188,11 @@ def test_ensembles_and_single_seeds_are_set_against_the_bar_each_by_its_correcte
 ):
     none = dict.fromkeys(cells, cell())
     text = finding(SP, NOTHING, fixed(cells, singles=none))
-    assert f"As ensembles, {better} of 2 beat it and {worse} lost." in text
+    assert f"As ensembles, {better} of 2 beat it, {worse} lost." in text
     assert "As single seeds, none of 2 cells" in text
     text = finding(SP, NOTHING, fixed(none, singles=cells))
     assert f"{better} of 2 cells measurably beat the HAR logistic and {worse} lost." in text
-    assert "As ensembles, none of 2 beat it and none lost." in text
+    assert "As ensembles, none of 2 beat it, none lost." in text
 
 
 def test_the_biggest_size_is_set_against_a_thousandth_of_it():

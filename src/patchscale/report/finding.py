@@ -16,7 +16,7 @@ from patchscale.verdict.result import Verdict
 from patchscale.verdict.slope import SlopeTest
 
 SIGNIFICANCE = 0.05
-MOST_NAMES = 3
+MOST_NAMES = 2
 """Longer lists of names are counted instead."""
 NORMAL = NormalDist()
 WORDS = {
@@ -100,7 +100,7 @@ def _slope(market: str, found: SlopeTest) -> list[str]:
     seen = (
         "So few years cannot show a change."
         if found.visible is None
-        else f"A change of {found.visible:.4f} would show with {POWER:.0%} power."
+        else f"Changes of {found.visible:.4f} show with {POWER:.0%} power."
     )
     return [
         f"On {market}, PatchTST's log-loss {verb} with size ({len(found.sizes)} sizes, {smallest} "
@@ -151,10 +151,10 @@ def _against(bar: str, what: str, singles: Tested, ensembles: Tested) -> list[st
     (better, worse), (better_together, worse_together) = map(_measurable, (singles, ensembles))
     alone = (
         f"As single seeds, {better or 'none'} of {_number(len(singles), what)} measurably beat "
-        f"{WORDS[bar]} and {worse or 'none'} lost."
+        f"{WORDS[bar]}, {worse or 'none'} lost."
     )
     together = (
-        f"As ensembles, {better_together or 'none'} of {len(ensembles)} beat it and "
+        f"As ensembles, {better_together or 'none'} of {len(ensembles)} beat it, "
         f"{worse_together or 'none'} lost."
     )
     return [alone, together] if ensembles else [alone]
@@ -172,11 +172,7 @@ def _trading(fixed: FixedYear) -> list[str]:
         return ["Trading says nothing either way."]
     earned = sum((p or 0) >= 1 - SIGNIFICANCE for p in fixed.evidence.values())
     who = f"{earned} of {len(fixed.ensembles)} cells"
-    return [
-        f"Trading {who} beats luck."
-        if earned
-        else "Trading shows no skill beyond luck."
-    ]
+    return [f"Trading {who} beats luck." if earned else "Trading shows no skill beyond luck."]
 
 
 def _thousandfold(fixed: FixedYear, when: str) -> list[str]:
@@ -212,8 +208,9 @@ def _not_run(verdict: Verdict, fixed: FixedYear) -> list[str]:
     if verdict.sizes:
         absent = [name for name in verdict.not_walked if name in fixed.untrained]
         partly = [name for name in verdict.not_walked if name not in absent] + [*verdict.missing]
-    lists = {"Not run": absent, "Partly run": partly}
-    return [f"{what}: {names(given, 'sizes')}." for what, given in lists.items() if given]
+    lists = {"not run": absent, "partly run": partly}
+    said = "; ".join(f"{what}: {names(given, 'sizes')}" for what, given in lists.items() if given)
+    return [f"{said[0].upper()}{said[1:]}."] if said else []
 
 
 def names(given: list[str], what: str) -> str:
