@@ -191,7 +191,7 @@ def test_ensembles_and_single_seeds_are_set_against_the_bar_each_by_its_correcte
     assert f"As ensembles, {better} of 2 beat it, {worse} lost." in text
     assert "As single seeds, none of 2 cells" in text
     text = finding(SP, NOTHING, fixed(none, singles=cells))
-    assert f"{better} of 2 cells measurably beat the HAR logistic and {worse} lost." in text
+    assert f"{better} of 2 cells measurably beat the HAR logistic, {worse} lost." in text
     assert "As ensembles, none of 2 beat it, none lost." in text
 
 
