@@ -95,7 +95,7 @@ def thousandfold_sections(results: Results) -> list[str]:
             The biggest trained size of a horizon less that of a thousandth of its parameters, on
             the same days, each the mean loss of its single seeds: above zero the bigger one is
             worse. The draw of a single seed is not in the interval. Holm's correction is for these
-            horizons. The comparison was declared before the biggest size was judged.
+            horizons.
         """),
     ]
 
