@@ -190,7 +190,7 @@ def _thousandfold(fixed: FixedYear, when: str) -> list[str]:
         ((horizon, pair),) = pairs.items()
         gap, one = pair.difference.vs_bar, " (one seed)" * (pair.seeds[0] == 1)
         return [
-            f"{when}{biggest}{one} less {smaller} at {horizon} is {gap.value:+.4f} "
+            f"{when}{biggest}'s loss{one} less {smaller}'s at {horizon} is {gap.value:+.4f} "
             f"[{gap.low:+.4f}, {gap.high:+.4f}]."
         ]
     tested = [(pair.difference.vs_bar.value, pair.difference.dm_p_holm) for pair in pairs.values()]
