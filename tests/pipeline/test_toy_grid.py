@@ -39,7 +39,7 @@ STALE: list[tuple[str, str, Any, set[str]]] = [
         "params.yaml",
         "dataset",
         "ixic",
-        {"download", "features@a20"} | SPLIT | BASELINES | BACKTEST | WALKS | RIVALS,
+        {"download", "features@a20", "report"} | SPLIT | BASELINES | BACKTEST | WALKS | RIVALS,
     ),
     ("params.yaml", "datasets.gspc.end", "2012-12-28", {"download"} | SPLIT),
     ("params.yaml", "datasets.gspc.calendar", "XNAS", {"download", "features@a20"} | SPLIT),
@@ -279,7 +279,7 @@ def test_two_experiments_fit_a_screen(repo: Study) -> None:
     words = ("--only-changed", "--drop", ".*/|.*yaml$")
     table = repo.do("dvc", "exp", "show", "--no-pager", *words, COLUMNS="160").splitlines()
     (head,) = (line for line in table if "Experiment" in line)
-    assert {"gap", "loss", "sharpe", "model.budget", "model.horizon"} <= set(head.split())
+    assert {"gap", "loss", "model.budget", "model.horizon"} <= set(head.split())
     assert "…" not in "".join(table)  # DVC cuts what is wider than the screen
     for words in (("show",), ("diff", "HEAD")):
         assert max(map(len, repo.do("dvc", "metrics", *words).splitlines())) <= 160
