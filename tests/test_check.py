@@ -181,12 +181,12 @@ def test_architecture_that_cannot_have_its_parameter_count_is_refused(tmp_path: 
 
 
 def test_budget_that_is_shown_must_be_trained(tmp_path: Path) -> None:
-    line = refusal(write_study(tmp_path, ("params/model/budget", "2B")))
-    assert line.startswith("params.yaml: model: 2B-h1 is not trained in this study; ")
+    asked = [("params/model/budget", "2B"), ("params/model/horizon", "h3")]
+    line = refusal(write_study(tmp_path, *asked))
+    assert line.startswith("params.yaml: model: 2B-h3 is not trained in this study; ")
     assert "it would need 15 GiB and activations, and about 288 TFLOP an epoch" in line
-    assert line.endswith("allow it with -S 'budgets={2B: {trained: {h1: true}}}'")
-    trained = ("params/budgets/2B/trained/h1", True)
-    checked(write_study(tmp_path, ("params/model/budget", "2B"), trained))
+    assert line.endswith("allow it with -S 'budgets={2B: {trained: {h3: true}}}'")
+    checked(write_study(tmp_path, *asked, ("params/budgets/2B/trained/h3", True)))
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def run_stage() -> None:
         (("params/budgets/2M/colour", 1), "params.yaml: budgets.2M.colour: unknown key; allowed: "),
         (("grid/cells/2M-h1/n_heads", 3), "grid.yaml: cells.2M-h1.n_heads: 3 does not divide"),
         (("space/dropout", [0.5, 0.1]), "space.yaml: dropout: [0.5, 0.1] is not allowed; "),
-        (("params/model/budget", "2B"), "params.yaml: model: 2B-h1 is not trained"),
+        (("params/budgets/2M/trained/h1", False), "params.yaml: publish: '2M' has no weights"),
     ],
 )
 def test_stage_refuses_in_one_line_and_touches_no_output(

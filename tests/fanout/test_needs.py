@@ -27,7 +27,7 @@ def test_a_training_needs_its_threads_and_the_memory_of_its_weights(params: Para
     on_gpu = job(8, "train@20M-h1")
     assert (on_gpu.cpus, on_gpu.gpus) == (budget.run.threads, 1)
     assert on_gpu.memory < cell.memory
-    untrained = job(8, "train@2B-h1")
+    untrained = job(8, "train@2B-h5")
     assert (untrained.gpus, untrained.memory) == (0, PROCESS_BYTES)
     assert job(8, "hpo@200K-h1").is_search
     assert not cell.is_search
@@ -55,4 +55,4 @@ def test_a_duration_is_that_of_the_last_run_or_of_another_training_by_size(
     assert expected_seconds("train@2M-h1", params, durations) == 100
     assert expected_seconds("train@20M-h1", params, durations) == 1000
     assert expected_seconds("headline", params, durations) is None
-    assert expected_seconds("train@2B-h1", params, durations) is None
+    assert expected_seconds("train@2B-h5", params, durations) is None

@@ -17,7 +17,7 @@ from patchscale.verify.__main__ import main, refuse_another_library
     [
         (("--level", "retrain"), "--cell: goes with --level retrain"),
         (("--cell", "2M-h1"), "--cell: goes with --level retrain"),
-        (("--level", "retrain", "--cell", "2B-h1"), "not a trained cell; allowed: 20K-h1, 20K-h2"),
+        (("--level", "retrain", "--cell", "2B-h5"), "not a trained cell; allowed: 20K-h1, 20K-h2"),
     ],
 )
 def test_a_cell_is_trained_again_only_on_its_own_level(
