@@ -359,7 +359,7 @@ def committed_stage(stage: Path) -> Path:
 def test_a_refusal_of_what_is_not_committed_names_the_way_back(
     committed_stage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_study(committed_stage, ("params/model/budget", "2B"))
+    write_study(committed_stage, ("params/budgets/2M/trained/h1", False))
     hint = "; `python3 dev.py reset` goes back to what is committed"
     for root, named in ((str(committed_stage), True), (str(committed_stage.parent), False)):
         monkeypatch.setenv("DVC_ROOT", root)  # another root: a copy made for a queued experiment

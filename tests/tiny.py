@@ -127,7 +127,7 @@ def tiny_params(**rules: object) -> Params:
         "tiny": {
             "n_params": N_PARAMS,
             "settings": "search",
-            "trained": True,
+            "trained": {"h1": True},
             "start": start,
             "run": run,
             "walk": 0,

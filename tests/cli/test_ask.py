@@ -96,7 +96,7 @@ def test_every_option_sets_a_parameter_that_exists(option: str) -> None:
             "-S model.size=2M: Could not override 'model.size'; KEY=VALUE with a key of params",
         ),
         ("-S nix.yaml:a=1", "-S a=1: "),
-        ("--budget 2B", "params.yaml: model.budget: 2B is not trained in this study"),
+        ("--budget 2B --horizon h3", "params.yaml: model: 2B-h3 is not trained in this study"),
         ("--csv inputs/a.csv --dataset spy", "--csv and --dataset exclude each other"),
         ("", "nothing is asked"),
     ],
