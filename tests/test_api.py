@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import write_study
 from forecast_study import forecast_study
 
 from patchscale import api
@@ -29,10 +29,12 @@ def test_every_name_is_documented() -> None:
     assert all(getattr(api, name).__doc__ for name in api.__all__)
 
 
-def test_a_study_has_parameters_and_cards() -> None:
-    study = api.read_study(ROOT)
+def test_a_study_has_parameters_and_cards(study: api.Study, tmp_path: Path) -> None:
     assert study.cards.keys() == study.params.cells.keys()
-    assert study.metrics("2M-h1")["trained"]
+    assert study.cards["1K-h1"]["trained"]
+    assert study.metrics("1K-h1")["test"] == {"log_loss": 0.5}
+    with pytest.raises(api.InputError, match="no card is here; `dvc pull` brings them"):
+        api.read_study(write_study(tmp_path))
 
 
 def test_a_model_takes_windows_and_gives_logits(study: api.Study) -> None:

@@ -52,15 +52,22 @@ class Study:
 
 
 def read_study(root: str | Path = ".") -> Study:
-    """Return the study in a folder; raise InputError where its parameters are wrong."""
+    """Return the study in a folder.
+
+    Raises
+    ------
+    InputError
+        The parameters are wrong, or no result is here.
+    """
     from patchscale.study.params import load_params
 
     folder = Path(root)
     params = load_params(folder)
     files = {cell: folder / paths.card(cell) for cell in params.cells}
-    return Study(
-        folder, params, {cell: read_json(file) for cell, file in files.items() if file.is_file()}
-    )
+    cards = {cell: read_json(file) for cell, file in files.items() if file.is_file()}
+    if not cards:
+        raise InputError(f"{folder / 'metrics/cards'}: no card is here; `dvc pull` brings them")
+    return Study(folder, params, cards)
 
 
 def load_model(study: Study, cell: str, seed: int = 0) -> "PatchTST":
