@@ -36,7 +36,7 @@ def main() -> None:
     path = paths.walk("baselines")
     forecasts = read_forecasts(path, RIVALS)
     if forecasts.empty:
-        write(no_verdict(list(params.budgets)), pd.DataFrame(columns=COLUMNS))
+        write(no_verdict(list(params.budgets)), pd.DataFrame(columns=COLUMNS), params)
         return
     refuse_gaps(forecasts, list(params.horizons))
     forecasts = with_labels(path, forecasts, labels)
@@ -53,14 +53,14 @@ def main() -> None:
             mean_parameters(params, budget),
             yearly(with_labels(path, with_ensemble(walked), labels)),
         )
-    write(judge(sizes, not_walked, baselines, bar), table(sizes, baselines, bar))
+    write(judge(sizes, not_walked, baselines, bar), table(sizes, baselines, bar), params)
 
 
-def write(verdict: Verdict, rows: pd.DataFrame) -> None:
+def write(verdict: Verdict, rows: pd.DataFrame, params: Params) -> None:
     write_json(paths.VERDICT, flatten(verdict))
     write_metrics(paths.VERDICT_METRICS, figures(verdict))
     write_csv(paths.VERDICT_CSV, rows, DECIMALS)
-    write_csv(paths.DIFFERENCE_CSV, differences(verdict))
+    write_csv(paths.DIFFERENCE_CSV, differences(verdict, params))
 
 
 def figures(verdict: Verdict) -> dict[str, Any]:
@@ -78,12 +78,12 @@ def figures(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def differences(verdict: Verdict) -> pd.DataFrame:
+def differences(verdict: Verdict, params: Params) -> pd.DataFrame:
     """Return for each walked cell its log-loss less that of the bar, single seeds on average."""
     rows = [
         {
-            "budget": cell.partition("-")[0],
-            "horizon": cell.partition("-")[2],
+            "budget": params.cells[cell].budget,
+            "horizon": params.cells[cell].horizon,
             "difference": test.mean.value,
             "low": test.mean.low,
             "high": test.mean.high,

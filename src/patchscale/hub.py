@@ -129,8 +129,6 @@ def card(params: Params, cell: str, names: list[str], root: Path) -> str:
         "model-index": [{"name": f"patchscale-{cell}", "results": [result]}],
     }
     target = params.target
-    sign = 1 if target.side == "up" else -1
-    reached = {"close": "close"}.get(target.reference, "high" if target.side == "up" else "low")
     rows = []
     for name, value in found.items():
         low, high = (test.get(f"{name}_{end}") for end in ("low", "high"))
@@ -140,7 +138,7 @@ def card(params: Params, cell: str, names: list[str], root: Path) -> str:
         cell=cell,
         n_params=shape_of_cell(params, cell, root).n_params,
         ahead=params.horizons[params.cells[cell].horizon],
-        event=f"{reached} reaches the last close {sign * target.theta:+.1%}",
+        event=f"{target.price} reaches the last close {target.sign * target.theta:+.1%}",
         series=params.data.series,
         rows="\n".join(rows),
         judged=len(facts["replicates"]),

@@ -28,6 +28,17 @@ def test_the_mirrored_target_is_said() -> None:
     assert "the low of the sessions ahead touches the close - 1 %" in said
 
 
+def test_seeds_are_those_of_budgets_with_a_trained_cell() -> None:
+    params = load_params(ROOT)
+    off = dict.fromkeys(params.horizons, False)
+    absent = params.budgets["2B"].model_copy(update={"trained": off})
+    partly = params.budgets["20M"].model_copy(update={"trained": off | {"h1": True}})
+    budgets = dict(params.budgets) | {"2B": absent, "20M": partly}
+    _, said = made_sections(params.model_copy(update={"budgets": budgets}), "2018-12-31", MADE)
+    assert "20M 3" in said
+    assert "2B" not in said
+
+
 def test_the_name_of_a_build_is_no_part_of_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(installed()) == set(LIBRARIES)
     monkeypatch.setattr("patchscale.report.made.version", lambda name: "2.13.0+cpu")

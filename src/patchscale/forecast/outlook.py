@@ -128,15 +128,14 @@ def outlook(params: Params, market: Market, root: Path = Path()) -> Outlook:
         until = f"{market.following[ahead - 1]:%Y-%m-%d}"
         horizons.append(Ahead(horizon, until, float(train["label"].mean()), bar, models))
     target = params.target
-    sign = 1 if target.side == "up" else -1
     close = float(market.bars["close"].iloc[-1])
-    price = {"close": "a close"}.get(target.reference, "the high" if sign > 0 else "the low")
+    article = "a" if target.price == "close" else "the"
     return Outlook(
         series=market.name,
         as_of=f"{market.as_of:%Y-%m-%d}",
         close=close,
-        target=close * (1 + sign * target.theta),
-        event=f"{price} reaches the last close {sign * target.theta:+.1%}",
+        target=close * (1 + target.sign * target.theta),
+        event=f"{article} {target.price} reaches the last close {target.sign * target.theta:+.1%}",
         trained_on=params.dataset,
         trained_to=f"{trained_to:%Y-%m-%d}",
         horizons=horizons,

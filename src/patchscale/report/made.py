@@ -39,19 +39,20 @@ def installed() -> dict[str, str]:
 def made_sections(params: Params, as_of: str, made: Made) -> list[str]:
     """Return the section on how the results were made."""
     data, target, rule = params.data, params.target, params.backtest.threshold
-    edge = {"extreme": "high" if target.side == "up" else "low", "close": "close"}
-    sign = "+" if target.side == "up" else "-"
     years = params.walk_years
     seeds = ", ".join(
-        f"{name} {budget.run.seeds}" for name, budget in params.budgets.items() if budget.trained
+        f"{name} {budget.run.seeds}"
+        for name, budget in params.budgets.items()
+        if any(budget.trained.values())
     )
     hashes = ", ".join(f"`{path}` {md5}" for path, md5 in made.hashes.items())
     libraries = ", ".join(f"{name} {number}" for name, number in made.versions.items())
     facts = [
         f"""Data: `{params.dataset}`, series `{data.series}` of source `{data.source}`,
             {data.start} to {as_of}.""",
-        f"""Target: the {edge[target.reference]} of the sessions ahead touches the close
-            {sign} {100 * target.theta:g} %. Horizons: {", ".join(params.horizons)}.""",
+        f"""Target: the {target.price} of the sessions ahead touches the close
+            {"+" if target.sign > 0 else "-"} {100 * target.theta:g} %.
+            Horizons: {", ".join(params.horizons)}.""",
         f"""Inputs: tier `{params.features.tier}`, windows of {params.window.context_length}
             sessions.""",
         f"""Days: validation from {data.validation_from}, test from {data.test_from}"""

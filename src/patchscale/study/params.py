@@ -129,6 +129,18 @@ class Target(Section):
     reference: Literal["extreme", "close"]
     theta: Rate
 
+    @property
+    def sign(self) -> int:
+        """1 for a move up, -1 for a move down."""
+        return 1 if self.side == "up" else -1
+
+    @property
+    def price(self) -> Literal["high", "low", "close"]:
+        """Price of a bar that must touch."""
+        if self.reference == "close":
+            return "close"
+        return "high" if self.sign > 0 else "low"
+
 
 class Scattered(Section):
     """Validation blocks of the search: their share of the dates, sessions each, and seed."""

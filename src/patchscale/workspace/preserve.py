@@ -41,15 +41,13 @@ def preserved(root: Path, keep: bool = False) -> Iterator[None]:
     keep
         Whether the files stay if the block ends without an exception.
     """
-    before = untracked(root)
+    before, stays = untracked(root), False
     try:
         yield
-        if keep:
-            return
-    except BaseException:
-        restore(root, before)
-        raise
-    restore(root, before)
+        stays = keep
+    finally:
+        if not stays:
+            restore(root, before)
 
 
 def restore(root: Path, before: set[str]) -> None:
