@@ -10,6 +10,7 @@ than 1e-9.
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,11 @@ def main() -> int:
             zip(slopes, (found["slopes"][str(year)] for year in frame.index), strict=True)
         )
         pairs += ends_of(slopes, found)
+        for (small, big), step in zip(
+            pairwise(sorted(sizes)), verdict["steps"].values(), strict=True
+        ):
+            change = (frame[big] - frame[small]).to_numpy()
+            pairs += [(change.mean(), step["mean"]), (p_value(change), step["p"])]
     worst = max((abs(mine - theirs) for mine, theirs in pairs), default=0.0)
     same = bar == verdict["bar"]["name"] and rows == len(table) and worst <= TOLERANCE
     print(f"{len(pairs)} figures of {years} years, bar {bar}: largest difference {worst:.1e}")

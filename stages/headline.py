@@ -42,6 +42,7 @@ def figures(judged: dict[str, Any], minus_bar: Estimate) -> dict[str, Any]:
     test, strategy = judged["test"], judged["strategy"]
     held = strategy["buy_and_hold"]["total_return"]
     return {
+        "n": test["n"],
         "loss": test["log_loss"],
         "val_loss": judged["val"]["log_loss"],
         "gap": minus_bar.value,

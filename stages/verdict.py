@@ -74,7 +74,6 @@ def figures(verdict: Verdict) -> dict[str, Any]:
         "to": primary.mean.high,
         "p": primary.p,
         "years": primary.years,
-        "rose": primary.higher,
     }
 
 

@@ -85,12 +85,13 @@ def verdict(
     return Verdict(
         years=list(years),
         bar=Bar("vol_logistic", years[0], dict.fromkeys(RIVALS, 0.55)),
-        baselines=dict.fromkeys(BASELINES, 0.57),
+        baselines=dict.fromkeys(BASELINES, 0.58) | {"boosting": 0.57},
         rivals=rivals,
         not_walked=list(not_walked),
         missing=missing,
         primary=primary,
         horizons=dict.fromkeys(horizons, corrected(0.001)) if primary else {},
+        steps={name: corrected(0.002) for name in primary.sizes[1:]} if primary else {},
         sizes={
             name: SizeVerdict(N_PARAMS.get(name, 1e8), seeds, 0.58, 0.575, test, test, EFFECTS)
             for name, test in tests.items()

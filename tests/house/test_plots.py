@@ -133,9 +133,9 @@ def test_a_few_figures_are_metrics() -> None:
         json.loads((ROOT / f"metrics/{name}.json").read_text()) for name in ("headline", "verdict")
     )
     assert set(headline) == {
-        *("cell", "loss", "val_loss", "gap", "gap_low", "gap_high", "auc", "sharpe", "excess")
+        *("cell", "n", "loss", "val_loss", "gap", "gap_low", "gap_high", "auc", "sharpe", "excess")
     }
-    assert set(verdict) == {"slope", "from", "to", "p", "years", "rose"}
+    assert set(verdict) == {"slope", "from", "to", "p", "years"}
     assert not set(headline) & set(verdict)  # DVC would put the file before a shared name
 
 

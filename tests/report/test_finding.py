@@ -64,11 +64,11 @@ def test_the_finding_of_all_years_is_one_claim_a_sentence():
     found = verdict(sizes, slope(0.0012, 0.53), not_walked=["200M", "2B"])
     assert sentences(finding(SP, found, fixed(untrained=("200M", "2B")))) == [
         "On `sp500`, PatchTST's log-loss does not measurably change with size "
-        "(4 sizes, 20K to 20M; 12 test years).",
-        "Tenfold size changes it by +0.0012 [-0.0038, +0.0062], p 0.530.",
-        "Changes of 0.0040 show with 80% power.",
-        "As single seeds, 1 of 4 sizes measurably beat the volatility logistic, 2 lost.",
-        "As ensembles, 1 of 4 beat it, 2 lost.",
+        "(20K to 20M; 12 test years).",
+        "Tenfold size adds +0.0012 [-0.0038, +0.0062], p 0.530 (80% power at 0.0040).",
+        "As single seeds, 1 of 4 sizes measurably beat the volatility logistic, 2 lost; "
+        "as ensembles, 1 of 4, 2 lost.",
+        "Lower than every size: gradient boosting.",
         "Trading shows no skill beyond luck.",
         "Not run: 200M, 2B.",
     ]
@@ -91,8 +91,7 @@ def test_few_years_have_no_interval_and_cannot_show_a_change():
     few = YEARS[-5:]
     text = finding(SP, verdict({"20K": EVEN, "2M": EVEN}, slope(0.1, 0.0625, few)), fixed())
     assert "5 test years)" in text
-    assert "by +0.1000, p 0.062." in text
-    assert "So few years cannot show a change." in text
+    assert "adds +0.1000, p 0.062 (too few years to tell)." in text
     assert "nan" not in text
     one = finding(SP, verdict({"20K": EVEN}, slope(0.1, 1.0, [2018]), years=[2018]), fixed())
     assert "1 test year)" in one
@@ -102,7 +101,7 @@ def test_one_walked_size_says_nothing_of_size_but_is_set_against_the_bar():
     text = finding(SP, verdict({"2M": LOST}), fixed())
     assert text.startswith(
         "On `sp500` fewer than two sizes have all of 12 test years: nothing is said of size. "
-        "As single seeds, none of 1 size measurably beat the volatility logistic, 1 lost."
+        "As single seeds, none of 1 size measurably beat the volatility logistic, 1 lost;"
     )
 
 
@@ -147,8 +146,7 @@ def test_without_a_walk_the_fixed_year_speaks():
         "In one test year, a PatchTST of 20M parameters forecasts `sp500` neither measurably "
         "better nor worse than one of 2M at any horizon.",
         "Changes of 0.049 to 0.126 per tenfold size would show with 80% power.",
-        "As single seeds, none of 2 cells measurably beat the HAR logistic, none lost.",
-        "As ensembles, none of 2 beat it, none lost.",
+        "No cell measurably beats or loses to the HAR logistic, as single seeds or ensembles.",
         "Trading shows no skill beyond luck.",
         "Not run: 2B.",
     ]
@@ -156,7 +154,7 @@ def test_without_a_walk_the_fixed_year_speaks():
 
 def test_without_two_sizes_nothing_is_claimed_about_size():
     text = finding(SP, NOTHING, fixed({"2M-h1": cell()}))
-    assert text.startswith("With one size trained, nothing can be said of size on `sp500`. As")
+    assert text.startswith("With one size trained, nothing can be said of size on `sp500`. No cell")
     assert "bigger" not in text
 
 
@@ -178,7 +176,6 @@ def test_the_claim_of_the_fixed_year_follows_from_the_corrected_slopes(h1, h5, c
 @pytest.mark.parametrize(
     ("cells", "better", "worse"),
     [
-        ({"a": cell(p=0.05), "b": cell()}, "none", "none"),
         ({"a": cell(p=0.01), "b": cell()}, "1", "none"),
         ({"a": cell(0.1, p=0.01), "b": cell(0.2, p=0.02)}, "none", "2"),
     ],
@@ -188,11 +185,29 @@ def test_ensembles_and_single_seeds_are_set_against_the_bar_each_by_its_correcte
 ):
     none = dict.fromkeys(cells, cell())
     text = finding(SP, NOTHING, fixed(cells, singles=none))
-    assert f"As ensembles, {better} of 2 beat it, {worse} lost." in text
+    assert f"; as ensembles, {better} of 2, {worse} lost." in text
     assert "As single seeds, none of 2 cells" in text
     text = finding(SP, NOTHING, fixed(none, singles=cells))
-    assert f"{better} of 2 cells measurably beat the HAR logistic, {worse} lost." in text
-    assert "As ensembles, none of 2 beat it, none lost." in text
+    assert f"{better} of 2 cells measurably beat the HAR logistic, {worse} lost; as" in text
+    assert "; as ensembles, none of 2, none lost." in text
+
+
+def test_baselines_are_named_that_have_a_lower_loss_than_every_size():
+    found = verdict({"20K": EVEN, "2M": EVEN}, slope())
+    below, above = 0.5749, 0.5751
+    rivals = dict.fromkeys(found.rivals, above)
+    for lower, said in (
+        ([], ""),
+        (["boosting"], "Lower than every size: gradient boosting."),
+        (
+            ["har_logistic", "boosting"],
+            "Lower than every size: the HAR logistic, gradient boosting.",
+        ),
+        (list(rivals), "Lower than every size: 4 baselines."),
+    ):
+        known = replace(found, baselines=rivals | dict.fromkeys(lower, below))
+        text = finding(SP, known, fixed())
+        assert said in sentences(text) if said else "Lower" not in text
 
 
 def test_the_biggest_size_is_set_against_a_thousandth_of_it():
@@ -232,6 +247,7 @@ def test_a_finding_has_at_most_90_words():
             not_walked=untrained,
             missing={name: [years[0]] for name in missing},
         )
+        found = replace(found, baselines=found.baselines | {"har_logistic": 0.57})
         known = fixed(evidence=evidence, untrained=untrained, pairs=pairs, **effects)
         text = finding(SP, found if walked else NOTHING, known)
         assert len(text.split()) <= 90, text

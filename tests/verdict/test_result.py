@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -56,6 +57,26 @@ def test_the_primary_slope_is_the_mean_of_the_slopes_of_the_horizons(verdict):
     assert verdict.primary.years == 8
     assert verdict.primary.p == 2 / 2**8  # every year is worse with more noise
     assert verdict.primary.higher == 8
+
+
+def test_a_step_is_the_loss_of_a_size_less_that_of_the_next_smaller_one(verdict):
+    assert list(verdict.steps) == ["2M", "20M"]
+    for smaller, bigger in pairwise(NOISE):
+        losses = [
+            np.mean(
+                [
+                    mean_losses(walked(name), f"p_seed{seed}", horizon)
+                    for seed in range(SEEDS[name])
+                    for horizon in HORIZONS
+                ],
+                axis=0,
+            )
+            for name in (smaller, bigger)
+        ]
+        found = verdict.steps[bigger]
+        assert found.mean.value == pytest.approx((losses[1] - losses[0]).mean())
+        assert found.p == sign_flip(losses[1] - losses[0]).p
+        assert found.p_holm >= found.p
 
 
 def test_single_seeds_and_their_ensemble_are_judged_apart(verdict):

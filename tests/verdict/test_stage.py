@@ -76,7 +76,6 @@ def test_the_stage_writes_what_dvc_compares_and_plots(study, monkeypatch):
         "to": round(primary["mean_high"], 4),
         "p": round(primary["p"], 4),
         "years": 8,
-        "rose": primary["higher"],
     }
     rows = pd.read_csv(paths.DIFFERENCE_CSV)
     assert list(rows["budget"].unique()) == list(SEEDS)  # ascending, as in params.yaml

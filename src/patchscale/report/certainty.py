@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from patchscale.report.finding import WORDS
+from patchscale.report.finding import SIGNIFICANCE, WORDS
 from patchscale.verdict.power import POWER
 from patchscale.verdict.result import Verdict
 from patchscale.verdict.slope import SlopeTest
@@ -44,6 +44,7 @@ def certainty(verdict: Verdict, seen: Seen) -> list[str]:
     too_low = " Losses of seen years may be lower than those of new ones." * bool(seen_years(seen))
     return [
         *(_of_slope(verdict.primary) if verdict.primary else []),
+        *_of_steps(verdict),
         f"**Settings.** {settings_saw(verdict, seen)}{too_low}",
         *_of_years(verdict),
         *_of_bar(verdict),
@@ -69,6 +70,23 @@ def _of_slope(found: SlopeTest) -> list[str]:
         f"{100 * POWER:.0f} % of studies with this spread of years; a smaller one perhaps not."
     )
     return [said, f"{power} Among the slopes {' and '.join(spread)}." if spread else power]
+
+
+def _of_steps(verdict: Verdict) -> list[str]:
+    """Return between which sizes the loss changes, if a straight line has more than two."""
+    if len(verdict.steps) < 2 or verdict.primary is None:
+        return []
+    steps = " and ".join(
+        f"{step.mean.value:+.4f} from {small} to {name}"
+        for small, (name, step) in zip(verdict.primary.sizes, verdict.steps.items(), strict=False)
+    )
+    sure = sum(step.p_holm < SIGNIFICANCE for step in verdict.steps.values())
+    return [
+        f"**Where.** A slope is a straight line through all sizes. From each size to the next the "
+        f"loss changes by {steps}; {sure or 'none'} of these {len(verdict.steps)} steps "
+        f"{'is' if sure == 1 else 'are'} measurable. These steps were looked at after the test "
+        "years were known."
+    ]
 
 
 def _of_years(verdict: Verdict) -> list[str]:

@@ -71,6 +71,7 @@ def finding(market: str, verdict: Verdict, fixed: FixedYear) -> str:
                 [(row.single_seeds.mean.value, row.single_seeds.p_holm) for row in sizes],
                 [(row.ensemble.mean.value, row.ensemble.p_holm) for row in sizes if row.seeds > 1],
             ),
+            *_lower_rivals(verdict),
         ]
     elif fixed.ensembles:
         claims = [
@@ -97,16 +98,15 @@ def _slope(market: str, found: SlopeTest) -> list[str]:
     slope, smallest, biggest = found.mean, found.sizes[0], found.sizes[-1]
     known = math.isfinite(slope.low)
     interval = f" [{slope.low:+.4f}, {slope.high:+.4f}]" if known else ""
-    seen = (
-        "So few years cannot show a change."
+    power = (
+        "too few years to tell"
         if found.visible is None
-        else f"Changes of {found.visible:.4f} show with {POWER:.0%} power."
+        else f"{POWER:.0%} power at {found.visible:.4f}"
     )
     return [
-        f"On {market}, PatchTST's log-loss {verb} with size ({len(found.sizes)} sizes, {smallest} "
-        f"to {biggest}; {_number(found.years, 'test year')}).",
-        f"Tenfold size changes it by {slope.value:+.4f}{interval}, p {p_text(found.p)}.",
-        seen,
+        f"On {market}, PatchTST's log-loss {verb} with size ({smallest} to {biggest}; "
+        f"{_number(found.years, 'test year')}).",
+        f"Tenfold size adds {slope.value:+.4f}{interval}, p {p_text(found.p)} ({power}).",
     ]
 
 
@@ -148,16 +148,29 @@ Tested = list[tuple[float, float]]
 
 def _against(bar: str, what: str, singles: Tested, ensembles: Tested) -> list[str]:
     """Return how many of the sizes or cells beat the bar, and how many lost to it."""
-    (better, worse), (better_together, worse_together) = map(_measurable, (singles, ensembles))
+    counts = [*_measurable(singles), *_measurable(ensembles)]
+    if ensembles and not any(counts):
+        return [
+            f"No {what} measurably beats or loses to {WORDS[bar]}, as single seeds or ensembles."
+        ]
+    better, worse, better_together, worse_together = (count or "none" for count in counts)
     alone = (
-        f"As single seeds, {better or 'none'} of {_number(len(singles), what)} measurably beat "
-        f"{WORDS[bar]}, {worse or 'none'} lost."
+        f"As single seeds, {better} of {_number(len(singles), what)} measurably beat "
+        f"{WORDS[bar]}, {worse} lost"
     )
-    together = (
-        f"As ensembles, {better_together or 'none'} of {len(ensembles)} beat it, "
-        f"{worse_together or 'none'} lost."
+    together = f"; as ensembles, {better_together} of {len(ensembles)}, {worse_together} lost."
+    return [f"{alone}{together if ensembles else '.'}"]
+
+
+def _lower_rivals(verdict: Verdict) -> list[str]:
+    """Return which baselines but the bar have lower loss than every size."""
+    lowest = min(
+        min(row.log_loss_single_seeds, row.log_loss_ensemble) for row in verdict.sizes.values()
     )
-    return [alone, together] if ensembles else [alone]
+    lower = [WORDS[name] for name in verdict.rivals if verdict.baselines[name] < lowest]
+    if not lower:
+        return []
+    return [f"Lower than every size: {names(lower, 'baselines')}."]
 
 
 def _measurable(tested: Tested) -> tuple[int, int]:

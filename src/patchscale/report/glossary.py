@@ -102,9 +102,20 @@ TERMS = (
         "The mean of the probabilities that the seeds of a cell forecast for a day.",
     ),
     Term(
+        "excess",
+        "Return of the strategy in the fixed test year less that of buy and hold, after costs.",
+        "`excess`",
+    ),
+    Term(
         "fixed test year",
         "The last part of the data, on which the published cells are judged. Nothing is chosen "
         "by it.",
+    ),
+    Term(
+        "gap",
+        "Log-loss of a cell less that of the bar on the same days: below zero the cell is better. "
+        "Unlike a log-loss it can be compared between questions with different labels.",
+        "`gap`",
     ),
     Term(
         "gradient boosting",

@@ -83,6 +83,12 @@ def year_sections(results: Results) -> list[str]:
             The mean of the horizons' slopes is the primary one. They are secondary, and corrected
             for their number. {certainty.settings_saw(verdict, results.saw)}
         """),
+        walk_tables.steps_table(verdict),
+        one_line(f"""
+            From each size to the next: mean over horizons and single seeds. This table was not
+            declared before the test years were seen; it is corrected for the number of its rows.
+            {certainty.settings_saw(verdict, results.saw)}
+        """),
         walk_tables.years_table(results.yearly, verdict, seen),
         one_line(f"""
             Slope per tenfold N in nats, and difference of single seeds to the bar in thousandths of

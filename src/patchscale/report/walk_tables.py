@@ -1,7 +1,7 @@
 """Markdown tables of all test years: differences to the bar, slopes, years, calibration."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 
@@ -81,9 +81,24 @@ def differences_table(
 
 def slopes_table(verdict: Verdict) -> str:
     """Return the table of the primary slope and of the slopes of single horizons."""
-    tests: dict[str, SignFlip] = (
+    primary: dict[str, SignFlip] = (
         {"all, the primary test": verdict.primary} if verdict.primary else {}
     )
+    return changes_table("horizon", "change per tenfold N, nats", primary | verdict.horizons)
+
+
+def steps_table(verdict: Verdict) -> str:
+    """Return the table of the changes of the loss from each size to the next."""
+    smaller = verdict.primary.sizes if verdict.primary else []
+    steps = {
+        f"{small} to {name}": step
+        for small, (name, step) in zip(smaller, verdict.steps.items(), strict=False)
+    }
+    return changes_table("sizes", "change, nats", steps)
+
+
+def changes_table(first: str, second: str, tests: Mapping[str, SignFlip]) -> str:
+    """Return a table of changes of the loss over the test years, a row for each test."""
     rows = [
         [
             name,
@@ -92,10 +107,9 @@ def slopes_table(verdict: Verdict) -> str:
             p_text(test.p_holm) if isinstance(test, Corrected) else "",
             f"{test.higher} of {test.years}",
         ]
-        for name, test in (tests | verdict.horizons).items()
+        for name, test in tests.items()
     ]
-    head = ["horizon", "change per tenfold N, nats", "p", "p (Holm)", "years in which it rose"]
-    return table(head, rows)
+    return table([first, second, "p", "p (Holm)", "years in which it rose"], rows)
 
 
 def years_table(yearly: pd.DataFrame, verdict: Verdict, seen: Collection[int]) -> str:

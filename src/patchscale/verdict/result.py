@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pandas as pd
 
@@ -59,6 +60,9 @@ class Verdict:
     """The one primary test, mean over horizons and seeds; None with fewer than two sizes."""
     horizons: dict[str, Corrected]
     """Slope of each horizon; Holm over horizons."""
+    steps: dict[str, Corrected]
+    """Loss of each size in `primary` but the smallest, less that of the next smaller one, mean over
+    horizons and seeds; Holm over steps."""
     sizes: dict[str, SizeVerdict]
     cells: dict[str, dict[str, Corrected]]
     """Difference to the bar of each cell, of `single_seeds` and of `ensemble`; Holm over cells."""
@@ -69,7 +73,7 @@ class Verdict:
 
 def no_verdict(budgets: list[str]) -> Verdict:
     """Return the verdict of a study without test years."""
-    return Verdict([], None, {}, {}, budgets, {}, None, {}, {}, {SINGLE: {}, ENSEMBLE: {}}, {})
+    return Verdict([], None, {}, {}, budgets, {}, None, {}, {}, {}, {SINGLE: {}, ENSEMBLE: {}}, {})
 
 
 def judge(
@@ -102,11 +106,17 @@ def judge(
     complete = {name: size.n_params for name, size in sizes.items() if name not in missing}
     complete = dict(sorted(complete.items(), key=lambda item: item[1]))
     has_slope = len(set(complete.values())) > 1
-    primary, horizons = None, {}
+    primary, horizons, steps = None, {}, {}
     if has_slope:
         losses = {name: whole[name].to_numpy() for name in complete}
         primary = slope_test(losses, list(complete.values()), years)
         horizons = horizon_slopes(sizes, complete)
+        steps = corrected(
+            {
+                name: sign_flip(bigger.mean(axis=1) - smaller.mean(axis=1))
+                for (_, smaller), (name, bigger) in pairwise(losses.items())
+            }
+        )
     gaps = {
         kind: {
             name: size.loss(kind) - bars.reindex(size.seeds.index) for name, size in sizes.items()
@@ -126,6 +136,7 @@ def judge(
         missing=missing,
         primary=primary,
         horizons=horizons,
+        steps=steps,
         sizes=size_verdicts(sizes, gaps, n_horizons),
         cells={kind: cell_tests(rows) for kind, rows in gaps.items()},
         calibration=calibration(sizes, baselines, bar, n_horizons),
