@@ -80,7 +80,7 @@ def _fields(location: tuple[int | str, ...], section: Any) -> dict[str, FieldInf
 
 
 def _rule(problem: Any, fields: dict[str, FieldInfo]) -> str:
-    """Return what is allowed: for a number its whole range, else what pydantic says."""
+    """Return what is allowed: a number's whole range, the choices, or what pydantic says."""
     field = fields.get(problem["loc"][-1]) if problem["loc"] else None
     if field and field.annotation in NUMBERS:
         bounds = [
@@ -90,5 +90,7 @@ def _rule(problem: Any, fields: dict[str, FieldInfo]) -> str:
             if hasattr(each, sign)
         ]
         return f"{NUMBERS[field.annotation]} {' and '.join(bounds)} is needed"
+    if problem["type"] == "literal_error":
+        return f"{problem['ctx']['expected']} is needed"
     rule = problem["msg"].removeprefix("Value error, ")
     return f"{rule[0].lower()}{rule[1:]}"
