@@ -15,7 +15,6 @@ build that fits the machine. A second call finds the stamp of the first and inst
 """
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -23,7 +22,6 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -195,29 +193,9 @@ def repro() -> None:
         sys.exit(code)
     must(PYTHON, "-m", "patchscale.verify", "--quick")
     finding = (ROOT / "docs/results.md").read_text(encoding="utf-8").split("\n\n")[2]
-    print("", *textwrap.wrap(finding, 100), "", sep="\n")
-    print(headline(json.loads((ROOT / "metrics/headline.json").read_text(encoding="utf-8"))))
+    print("", *textwrap.wrap(finding, 100), sep="\n", flush=True)
+    must(PYTHON, "-m", "patchscale.cli.figures")
     print("", f"Results: {ROOT / 'docs/results.html'}", sep="\n")
-
-
-def headline(figures: dict[str, Any]) -> str:
-    """Return the figures of metrics/headline.json as a table, with their intervals in brackets."""
-    ends = {f"{name}_{end}" for name in figures for end in ("low", "high")}
-    rows = []
-    for name, value in sorted(figures.items(), key=lambda row: not isinstance(row[1], str)):
-        if name in ends or isinstance(value, dict | list):
-            continue
-        low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
-        interval = "" if low is None else f" [{short(low)}, {short(high)}]"
-        rows.append(f"{name.replace('_', ' '):<16}{short(value)}{interval}")
-    return "\n".join(rows)
-
-
-def short(value: object) -> str:
-    """Return a value as text, a fraction with three decimals."""
-    return (
-        f"{value:.3f}" if isinstance(value, float) else "undefined" if value is None else str(value)
-    )
 
 
 def test(arguments: list[str]) -> None:

@@ -58,7 +58,7 @@ def main() -> None:
 
 def write(verdict: Verdict, rows: pd.DataFrame, params: Params) -> None:
     write_json(paths.VERDICT, flatten(verdict))
-    write_metrics(paths.VERDICT_METRICS, figures(verdict))
+    write_metrics(paths.VERDICT_METRICS, figures(verdict), significant=["p"])
     write_csv(paths.VERDICT_CSV, rows, DECIMALS)
     write_csv(paths.DIFFERENCE_CSV, differences(verdict, params))
 

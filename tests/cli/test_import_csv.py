@@ -122,6 +122,39 @@ def test_all_problems_are_listed_and_nothing_is_written(
     assert list((study / "inputs").iterdir()) == []
 
 
+def test_a_field_that_is_no_number_hides_no_other_problem_and_makes_none(
+    frame: pd.DataFrame, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = frame.astype({"Close": str, "Volume": str})
+    wrong.loc[700, "High"] = 1.0
+    wrong.loc[[800, 801], "Close"] = "12..5"
+    wrong.loc[900, "Volume"] = "many"
+    wrong.to_csv("wrong.csv", index=False)
+    frame.drop(index=300).to_csv("vol.csv", index=False)
+    with pytest.raises(InputError, match="5 problems, listed above; nothing was written"):
+        call("import-csv", "wrong.csv", "--volatility", "vol.csv")
+    printed = capsys.readouterr().out
+    assert [line for line in printed.splitlines() if "  problem: " in line] == [
+        "  problem: volume is no number on line 902: 'many'",
+        "  problem: close is no number on line 802: '12..5', line 803: '12..5'",
+        "  problem: high is below low on 2006-10-12",
+        "  problem: high is below open or close on 2006-10-12",
+        "  problem: sessions of XNYS are missing on 2005-03-14; if this is right, give the reason: "
+        "-S '++datasets.csv.exceptions={2005-03-14: why}'",
+    ]
+
+
+@pytest.mark.parametrize("first", ["Date,Close", "Date,Open,High,Low,Close,Close"])
+def test_a_header_that_cannot_be_used_hides_no_problem_of_the_other_file(
+    first: str, frame: pd.DataFrame, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("wrong.csv").write_text(f"{first}\n2004-01-02{',1' * first.count(',')}\n")
+    frame.drop(index=300).to_csv("vol.csv", index=False)
+    with pytest.raises(InputError, match="2 problems, listed above; nothing was written"):
+        call("import-csv", "wrong.csv", "--volatility", "vol.csv")
+    assert "sessions of XNYS are missing on 2005-03-14" in capsys.readouterr().out
+
+
 def test_adjusted_prices_beside_their_dividends_are_refused_with_what_is_needed(
     frame: pd.DataFrame, study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from forecast_study import SEEDS, forecast_study
 from tiny import SHAPE
 
@@ -197,6 +198,19 @@ def test_the_command_prints_a_table_or_json(
     assert f"{data['horizons'][0]['models'][0]['p']:.1%}" in text
     for part in ("base rate", "HAR logistic", "1K-h1", "1K-h3", "test days forecast near"):
         assert part in text
+
+
+def test_a_budget_with_fewer_seeds_than_were_trained_is_said_to_be_so(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = load_params().budgets["1K"].run.seeds
+    for seeds in (trained, 1):
+        raw = yaml.safe_load(Path("params.yaml").read_text())
+        raw["publish"] = {"1K": seeds}
+        Path("params.yaml").write_text(yaml.safe_dump(raw))
+        call("predict", "--as-of", "2012-06-01")
+        said = "Not all seeds are published (`publish` in params.yaml): 1K has 1 of"
+        assert (said in capsys.readouterr().out) == (seeds < trained)
 
 
 def test_a_file_of_another_form_is_sent_to_import_csv(study: Path) -> None:

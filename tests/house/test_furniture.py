@@ -158,7 +158,6 @@ def test_what_git_has_is_restored_before_each_pull(
 ) -> None:
     monkeypatch.setattr(dev, "setup", lambda: None)
     monkeypatch.setattr(dev, "call", lambda *words: commands.append([*map(str, words)]) or 0)
-    monkeypatch.setattr(dev, "headline", lambda figures: "")
     assert dev.main(words) == 0
     restored, *others = commands
     assert restored[1:3] == ["-m", "patchscale.workspace.restore"]
@@ -179,13 +178,16 @@ def test_reset_ends_with_the_code_of_its_module(
     assert caught.value.code == 2
 
 
-def test_published_objects_are_checked_before_dvc_reads_them(
+def test_published_objects_are_checked_before_dvc_reads_them_and_figures_come_last(
     dev: ModuleType, commands: list[list[str]]
 ) -> None:
     dev.repro()
     _, check, *rest = [command[1:] for command in commands]
     assert check == ["-m", "patchscale.verify", "--level", "published"]
-    assert rest == [["pull", "--quiet"], ["repro"], ["-m", "patchscale.verify", "--quick"]]
+    *rest, quick, table = rest
+    assert rest == [["pull", "--quiet"], ["repro"]]
+    assert quick == ["-m", "patchscale.verify", "--quick"]
+    assert table == ["-m", "patchscale.cli.figures"]
 
 
 def test_repro_ends_with_the_finding_a_short_table_and_the_path_of_the_page(
@@ -200,24 +202,6 @@ def test_repro_ends_with_the_finding_a_short_table_and_the_path_of_the_page(
     assert (ROOT / "docs/results.html").is_file()
     assert max(map(len, said.splitlines()[:-1])) <= 100
     assert len(said.splitlines()) < 30
-
-
-def test_the_table_has_the_figures_that_there_are_with_their_intervals(dev: ModuleType) -> None:
-    figures = {
-        "cell": "2M-h1",
-        "minus_bar": 0.01598,
-        "minus_bar_high": 0.0409,
-        "minus_bar_low": -0.0076,
-        "n": 250,
-        "sharpe": None,
-        "val": {"n": 754},
-    }
-    assert dev.headline(figures).splitlines() == [
-        "cell            2M-h1",
-        "minus bar       0.016 [-0.008, 0.041]",
-        "n               250",
-        "sharpe          undefined",
-    ]
 
 
 @pytest.mark.parametrize("code", [0, 3])

@@ -251,6 +251,14 @@ def test_metrics_are_short_and_without_undefined_numbers(tmp_path: Path) -> None
     assert read_json(path) == {"cell": "2M-h1", "n": 250, "loss": 0.4338, "gap": None, "p": 0.0}
 
 
+@pytest.mark.parametrize(("p", "written"), [(4 / 4096, 0.000977), (0.0449, 0.0449), (0.0, 0.0)])
+def test_a_small_number_keeps_its_digits_where_they_count(
+    tmp_path: Path, p: float, written: float
+) -> None:
+    write_metrics(tmp_path / "a.json", {"p": p, "loss": p}, significant=["p"])
+    assert read_json(tmp_path / "a.json") == {"p": written, "loss": round(p, 4)}
+
+
 def test_json_without_a_needed_key_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"trained": True})
     assert read_json(tmp_path / "a.json", "trained") == {"trained": True}

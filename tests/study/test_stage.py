@@ -1,5 +1,8 @@
 """Code dependencies of a stage, and limits from the environment."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +122,17 @@ def test_a_switch_that_is_neither_0_nor_1_is_refused(
     monkeypatch.setenv("PATCHSCALE_COMPILE", text)
     with pytest.raises(InputError, match=f"^PATCHSCALE_COMPILE: '{text}' is not allowed; "):
         may_compile()
+
+
+@pytest.mark.parametrize(("text", "code"), [("rya", 2), ("Ray", 2), ("ray", 0), ("", 0)])
+def test_a_place_of_trials_that_does_not_exist_is_refused_before_anything_runs(
+    text: str, code: int
+) -> None:
+    script = "from patchscale.study.stage import run; run(lambda: print('ran'))"
+    environment = os.environ | {"PATCHSCALE_TRIALS": text}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "" if code else "ran\n")
+    if code:
+        (line,) = done.stderr.splitlines()
+        assert f"PATCHSCALE_TRIALS: '{text}' is not allowed; ray runs the trials" in line

@@ -74,7 +74,7 @@ def test_the_stage_writes_what_dvc_compares_and_plots(study, monkeypatch):
         "slope": round(primary["mean"], 4),
         "from": round(primary["mean_low"], 4),
         "to": round(primary["mean_high"], 4),
-        "p": round(primary["p"], 4),
+        "p": float(f"{primary['p']:.3g}"),
         "years": 8,
     }
     rows = pd.read_csv(paths.DIFFERENCE_CSV)

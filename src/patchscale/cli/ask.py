@@ -9,7 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +24,7 @@ from patchscale.study.errors import InputError
 from patchscale.study.files import read_json
 from patchscale.study.params import load_params, load_space
 from patchscale.study.parser import parser
+from patchscale.study.safe_yaml import read_yaml
 from patchscale.workspace.committed import git
 from patchscale.workspace.preserve import preserved, refuse_changes
 
@@ -42,6 +44,9 @@ JUDGING = {"backtest", "model"}
 """Sections of params.yaml that change no training."""
 SEARCHING = {*JUDGING, "budgets", "hpo", "publish", "walk"}
 """Sections that do not change what a search sees; those of hpo and budgets are the user's."""
+NUMBERS = {"theta", "cost-bps", "cash-rate"}
+"""Options whose parameter is a number; that of the others is text."""
+APPLIED = "Experiment results have been applied to your workspace."
 COSTS = {
     "judged": "no training but of a cell that has no results yet; about ten seconds",
     "trained": "a training without a search, with the settings of `start`; about a minute for 2M, "
@@ -57,19 +62,20 @@ def main(*words: str) -> None:
     options = _options(words)
     root, figures = Path.cwd(), paths.HEADLINE.as_posix()
     settings, cost = settings_of(options)
-    refuse_settings(root, settings)
+    refuse_settings(root, options)
     refuse_changes(root)
     name = options.name or free_name(root, settings)
     command = ["dvc", "exp", "run", "--name", name]
     command += [word for setting in settings for word in ("-S", setting)] + ["headline"]
     print(shlex.join(command), f"expected: {COSTS[cost]}", sep="\n", flush=True)
     committed = json.loads(git(root, "show", f"HEAD:{figures}"))
+    labels = labels_of(root)
     with preserved(root, options.keep):
         if code := call(command):
             print(f"patchscale ask: dvc ended with {code}; nothing is kept", file=sys.stderr)
             sys.exit(code)
-        found = read_json(root / figures)
-    print("\n" + table({"committed": committed, name: found}))
+        found, same = read_json(root / figures), labels_of(root) == labels
+    print("\n" + table({"committed": committed, name: found}, same))
     if options.keep:
         print("Its files are in the workspace; `patchscale reset` goes back.")
     else:
@@ -104,9 +110,21 @@ def _options(words: tuple[str, ...]) -> argparse.Namespace:
     options = command.parse_args(words)
     if options.csv and options.dataset:
         command.error("--csv and --dataset exclude each other")
-    if not options.S and not any(getattr(options, key.replace("-", "_")) for key in KEYS):
+    if not options.S and not given_by(options):
         command.error("nothing is asked")
     return options
+
+
+def given_by(options: argparse.Namespace) -> dict[str, str]:
+    """Return the options of `KEYS` that are given, with their words."""
+    words = {name: getattr(options, name.replace("-", "_"), None) for name in KEYS}
+    return {name: text for name, text in words.items() if text is not None}
+
+
+def _word(name: str, text: str) -> str:
+    """Return an option's word as `-S` takes it: `3` is no number where a name is needed."""
+    looks_else = re.fullmatch(r"[-+.\deE]*|true|false|null|nan|inf", text, re.I)
+    return f"'{text}'" if looks_else and name not in NUMBERS else text
 
 
 def settings_of(options: argparse.Namespace) -> tuple[list[str], str]:
@@ -115,8 +133,8 @@ def settings_of(options: argparse.Namespace) -> tuple[list[str], str]:
     Without `--search`, a change of what a search sees leaves the search out; a search that is not
     stale is never touched.
     """
-    given = {key: getattr(options, name.replace("-", "_")) for name, (key, _) in KEYS.items()}
-    settings = [f"{key}={value}" for key, value in given.items() if value is not None]
+    given = given_by(options)
+    settings = [f"{KEYS[name][0]}={_word(name, text)}" for name, text in given.items()]
     settings = [*(["dataset=csv"] if options.csv else []), *settings, *options.S]
     sections = {re.split(r"[.=]", setting.lstrip("+~"))[0] for setting in settings}
     if sections <= JUDGING:
@@ -128,17 +146,40 @@ def settings_of(options: argparse.Namespace) -> tuple[list[str], str]:
     return settings, "searched" if searched and "hpo.trials=0" not in settings else "trained"
 
 
-def refuse_settings(root: Path, settings: list[str]) -> None:
-    """Raise InputError, with what stage `check` would say, before anything runs."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+def refuse_settings(root: Path, options: argparse.Namespace) -> None:
+    """Raise InputError, with what stage `check` would say, before anything runs.
+
+    A file that cannot be read is named before any setting is tried, and the parameter of an option
+    by its option.
+    """
+    with _named_from(root):
+        for file in (*paths.STUDY, paths.PIPELINE):
+            read_yaml(root / file)
+    with TemporaryDirectory() as name, _named_from(folder := Path(name), given_by(options)):
         for file in paths.STUDY:
             shutil.copy(root / file, folder)
-        set_parameters(folder, settings)
-        try:
-            check(load_params(folder), load_space(folder))
-        except InputError as error:
-            raise InputError(str(error).replace(f"{folder}{os.sep}", "")) from None
+        set_parameters(folder, settings_of(options)[0])
+        check(load_params(folder), load_space(folder))
+
+
+@contextmanager
+def _named_from(folder: Path, given: Iterable[str] = ()) -> Iterator[None]:
+    """Let an InputError name files without their folder, and parameters by the given options."""
+    try:
+        yield
+    except InputError as error:
+        line = str(error).replace(f"{folder}{os.sep}", "")
+        for option in given:
+            key, meaning = KEYS[option]
+            if line.startswith(start := f"{paths.PARAMS}: {key}: "):
+                line = f"--{option}: {line.removeprefix(start)} ({meaning})"
+        raise InputError(line) from None
+
+
+def labels_of(root: Path) -> bytes:
+    """Return the days and labels that metrics/headline.json is of, as stage `split` wrote them."""
+    horizon = read_yaml(root / paths.PARAMS)["model"]["horizon"]
+    return (root / paths.split(horizon)).read_bytes()
 
 
 def free_name(root: Path, settings: list[str]) -> str:
@@ -156,19 +197,36 @@ def free_name(root: Path, settings: list[str]) -> str:
 def call(command: list[str]) -> int:
     """Run DVC and return its exit code; stop it and wait where this process is interrupted.
 
-    A terminal sends Ctrl-C to DVC and its stage as well. Another signal reaches this process only,
-    and its children get SIGINT, which they answer as they do Ctrl-C.
+    What it prints is shown, without the line that its results were applied to the workspace, where
+    they do not stay; stderr, such as progress, is not touched. A terminal sends Ctrl-C to DVC and
+    its stage as well. Another signal reaches this process only, and its children get SIGINT, which
+    they answer as they do Ctrl-C.
     """
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command], env=dict(os.environ) | {"PATH": programs}
-    )
-    try:
-        return process.wait()
-    except KeyboardInterrupt as error:
-        if str(error) != "SIGINT":
-            for child in psutil.Process().children(recursive=True):
-                with suppress(psutil.Error):
-                    child.send_signal(signal.SIGINT)
-        process.wait()
-        raise
+    environment = dict(os.environ) | {"PATH": programs, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", *command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        try:
+            _show(process)
+        except KeyboardInterrupt as error:
+            if str(error) != "SIGINT":
+                for child in psutil.Process().children(recursive=True):
+                    with suppress(psutil.Error):
+                        child.send_signal(signal.SIGINT)
+            _show(process)
+            process.wait()
+            raise
+    return process.returncode
+
+
+def _show(process: "subprocess.Popen[str]") -> None:
+    """Show what a process prints until it has ended."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() != APPLIED:
+            print(line, end="", flush=True)

@@ -1,30 +1,54 @@
-"""Figures of several answers beside each other, as text."""
+"""Figures of a cell, alone or beside those of another answer, as text.
+
+`python3 dev.py repro` prints those of metrics/headline.json with this module.
+"""
 
 from typing import Any
 
+from patchscale.study import paths
+from patchscale.study.files import read_json
 
-def table(answers: dict[str, dict[str, Any]]) -> str:
-    """Return a table of figures: a row each, and a column for each answer.
+ORDER = ("cell", "loss", "gap", "excess", "auc", "sharpe", "val_loss")
+"""Figures, most important first; others follow."""
+RELATIVE = ("gap", "excess")
+"""Figures less those of the bar, or of holding the market, on the same days."""
+
+
+def table(answers: dict[str, dict[str, Any]], same_labels: bool = True) -> str:
+    """Return a table of figures: a row each, a column for each answer, and what the second adds.
 
     `name_low` and `name_high` become the interval of `name`.
+
+    Parameters
+    ----------
+    answers
+        Figures by the title of their column.
+    same_labels
+        Whether all are of the same days and labels. Otherwise a line says which figures cannot be
+        compared, and these have no difference.
     """
-    columns = {title: cells(flat(figures)) for title, figures in answers.items()}
-    names = dict.fromkeys(name for column in columns.values() for name in column)
+    columns = {title: cells(figures) for title, figures in answers.items()}
+    names = sorted({name: 0 for column in columns.values() for name in column}, key=_rank)
     rows = [("", *columns)]
     rows += [(name, *(column.get(name, "") for column in columns.values())) for name in names]
+    if len(answers) > 1:
+        first, second, *_ = answers.values()
+        compared = [name for name in names if same_labels or name in RELATIVE]
+        added = [difference(first, second, name) if name in compared else "" for name in names]
+        rows = [(*row, end) for row, end in zip(rows, ("difference", *added), strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if not same_labels:
+        others = [name for name in names if name not in ("cell", *RELATIVE)]
+        lines.append(
+            f"Labels or days are others, so {', '.join(others)} cannot be compared; "
+            f"{' and '.join(RELATIVE)}, each against a rival on the same days, can."
+        )
+    return "\n".join(lines)
 
 
-def flat(figures: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the figures of nested sections by their dotted names; other text is left out."""
-    found: dict[str, Any] = {}
-    for key, value in figures.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
-        elif value is None or isinstance(value, int | float) or not prefix:
-            found[f"{prefix}{key}"] = value
-    return found
+def _rank(name: str) -> int:
+    return ORDER.index(name) if name in ORDER else len(ORDER)
 
 
 def cells(figures: dict[str, Any]) -> dict[str, str]:
@@ -42,6 +66,14 @@ def cells(figures: dict[str, Any]) -> dict[str, str]:
     return shown
 
 
+def difference(first: dict[str, Any], second: dict[str, Any], name: str) -> str:
+    """Return a figure of the second answer less that of the first; nothing if one has none."""
+    before, after = first.get(name), second.get(name)
+    if not isinstance(before, int | float) or not isinstance(after, int | float):
+        return ""
+    return f"{after - before:+,.{4 if float in (type(before), type(after)) else 0}f}"
+
+
 def number(value: Any) -> str:
     """Return a figure as text."""
     if value is None:
@@ -49,3 +81,7 @@ def number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+if __name__ == "__main__":
+    print(table({"": read_json(paths.HEADLINE)}))

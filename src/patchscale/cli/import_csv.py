@@ -45,14 +45,18 @@ def main(*words: str) -> None:
             raise InputError(f"--volatility: {options.volatility} is the price series itself")
     read = {file: _read(file, data, options) for file in files}
     found = {file: list(each.problems) for file, each in read.items()}
-    if not any(found.values()):
-        first, last = _common([each.bars for each in read.values()])
+    with_bars = {file: each for file, each in read.items() if len(each.bars)}
+    for file in read.keys() - with_bars.keys():
+        found[file] = found[file] or ["no finished bar in the file"]
+    if with_bars:
+        first, last = _common([each.bars for each in with_bars.values()])
         data = data.model_copy(update={"start": first, "end": last})
-        for file, each in read.items():
+        for file, each in with_bars.items():
             within = each.bars["date"].between(pd.Timestamp(first), pd.Timestamp(last))
             each.bars = each.bars[within].reset_index(drop=True)
             limit = MAX_VOLATILITY_MOVE if file == options.volatility else MAX_MOVE
-            found[file] = list(problems(each.bars, data, f"{KEY}: {file.name}", limit))
+            key = f"{KEY}: {file.name}"
+            found[file] += problems(each.bars, data, key, limit, each.unread)
     for file, each in read.items():
         print(_shown(file, each, found[file]))
     if count := sum(map(len, found.values())):
@@ -116,8 +120,6 @@ def _read(file: Path, data: Dataset, options: argparse.Namespace) -> Imported:
 
 def _common(series: list[pd.DataFrame]) -> tuple[str, str]:
     """Return the first and the last day that all series have."""
-    if not all(len(bars) for bars in series):
-        raise InputError("no finished bar in the file")
     first = max(bars["date"].iloc[0] for bars in series)
     last = min(bars["date"].iloc[-1] for bars in series)
     if first >= last:

@@ -57,6 +57,9 @@ def as_text(found: Outlook) -> str:
         lines += ["", f"{each.horizon}, to {each.until}"]
         lines.append(f"  {'base rate':<14}{each.base_rate:>7.1%}   share of the training days")
         lines += [_row(forecast) for forecast in (each.bar, *each.models)]
+    if found.fewer:
+        fewer = ", ".join(found.fewer)
+        lines += ["", f"Not all seeds are published (`publish` in params.yaml): {fewer}"]
     if found.absent:
         lines += ["", f"Not here: {', '.join(found.absent)}"]
     return "\n".join([*lines, "", found.caution[0].upper() + found.caution[1:]])

@@ -83,6 +83,8 @@ class Outlook:
     horizons: list[Ahead]
     absent: list[str]
     """Cells of published budgets whose weights are not here."""
+    fewer: list[str]
+    """Budgets that are published with fewer seeds than were trained, with both numbers."""
     caution: str
     """How far the forecasts can be trusted."""
 
@@ -140,6 +142,11 @@ def outlook(params: Params, market: Market, root: Path = Path()) -> Outlook:
         trained_to=f"{trained_to:%Y-%m-%d}",
         horizons=horizons,
         absent=absent,
+        fewer=[
+            f"{budget} has {seeds} of {params.budgets[budget].run.seeds}"
+            for budget, seeds in params.publish.items()
+            if seeds < params.budgets[budget].run.seeds
+        ],
         caution=_caution(params, market, horizons, study["date"].iloc[-1]),
     )
 

@@ -34,6 +34,8 @@ class Imported:
     """What was decided or left out."""
     problems: list[str] = field(default_factory=list)
     """What must be mended before the bars can be used."""
+    unread: pd.DatetimeIndex = field(default_factory=lambda: pd.DatetimeIndex([]))
+    """Days with a field that cannot be read; where it is a price `bars` lacks them."""
 
 
 def convert(
@@ -92,11 +94,11 @@ def convert(
         read = ratios(fields, mark) if name == "splits" else numbers(fields, mark)
         bars[name] = read.fillna(0.0)
         unread = ~is_missing(fields) & read.isna()
-        _tell_fields(f"{name} is no number", fields[unread], result)
-    _tell_fields("no date", export.texts("date")[is_bar][bars["date"].isna()], result)
+        _tell_fields(f"{name} is no number", fields[unread], bars, result)
+    _tell_fields("no date", export.texts("date")[is_bar][bars["date"].isna()], bars, result)
     for name in PRICES:
         lacking = bars[name].isna()
-        _tell_fields(f"{name} is no number", prices[name][is_bar][lacking], result)
+        _tell_fields(f"{name} is no number", prices[name][is_bar][lacking], bars, result)
     result.mapping = _mapping(export)
     _describe(export, days, mark, bars, result)
     _tell_adjusted(export, bars, mark, result)
@@ -156,8 +158,11 @@ def _set_aside(export: Export, is_bar: "pd.Series[bool]", result: Imported) -> N
         )
 
 
-def _tell_fields(problem: str, texts: pd.Series, result: Imported) -> None:
+def _tell_fields(problem: str, texts: pd.Series, bars: pd.DataFrame, result: Imported) -> None:
+    """Say which fields cannot be read, and note their days."""
     if len(texts):
+        days = pd.DatetimeIndex(bars["date"][texts.index].dropna())
+        result.unread = result.unread.union(days)
         rows = some((f"line {line}: {shown(text)}" for line, text in texts.items()), SHOWN)
         result.problems.append(f"{problem} on {rows}")
 

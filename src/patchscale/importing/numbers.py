@@ -20,7 +20,8 @@ def decimal_mark(texts: pd.Series) -> str | None:
     """Return `.` or `,`, whichever the whole column allows; None if it allows both.
 
     A text with both marks has its decimals after the last one. A mark that occurs twice in a text,
-    or after which other than three digits follow, decides as well.
+    or after which other than three digits follow, decides as well. What is a number with neither
+    decides nothing.
 
     Parameters
     ----------
@@ -28,6 +29,8 @@ def decimal_mark(texts: pd.Series) -> str | None:
         All prices of a file.
     """
     plain = texts[~is_missing(texts)].str.replace(NOISE, "", regex=True)
+    forms = [FORM.format(group=group, mark=mark) for group, mark in ((",", r"\."), (r"\.", ","))]
+    plain = plain[plain.str.fullmatch("|".join(f"(?:{form})" for form in forms))]
     commas, points = plain.str.contains(",", regex=False), plain.str.contains(".", regex=False)
     if not commas.any():
         return "," if (plain.str.count(r"\.") > 1).any() else "."

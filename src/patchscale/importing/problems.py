@@ -1,6 +1,6 @@
 """All that stage download would refuse in bars, found at once and not one after the other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
@@ -14,7 +14,11 @@ SHOWN = 5
 
 
 def problems(
-    bars: pd.DataFrame, dataset: Dataset, key: str, max_move: float = MAX_MOVE
+    bars: pd.DataFrame,
+    dataset: Dataset,
+    key: str,
+    max_move: float = MAX_MOVE,
+    unread: Iterable[pd.Timestamp] = (),
 ) -> Iterator[str]:
     """Yield each problem of a series in the words of stage download.
 
@@ -27,6 +31,8 @@ def problems(
         Canonical bars, ascending, at least one.
     dataset, key, max_move
         As `check_bars` takes them.
+    unread
+        Days with a field that could not be read: a problem that was said before.
     """
     checked = (dataset, key, max_move)
     repeated = bars["date"].duplicated()
@@ -39,7 +45,7 @@ def problems(
         if wrong.any():
             yield f"{problem} on {_days(bars['date'][wrong])}"
             broken |= wrong
-    lost = pd.DatetimeIndex(bars["date"][broken])
+    lost = pd.DatetimeIndex(bars["date"][broken]).union(pd.DatetimeIndex(list(unread)))
     bars = bars[~broken].reset_index(drop=True)
     if bars.empty:
         return

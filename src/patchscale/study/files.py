@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -216,15 +216,22 @@ def read_csv(path: Path) -> "pd.DataFrame":
         raise InputError(f"{path}: damaged ({line}); `dvc checkout` restores it") from None
 
 
-def write_metrics(path: Path, figures: Mapping[str, Any]) -> None:
-    """Write what DVC compares: floats with four decimals, null where they are undefined."""
-    write_json(path, {name: _short(value) for name, value in figures.items()})
+def write_metrics(
+    path: Path, figures: Mapping[str, Any], significant: Collection[str] = ()
+) -> None:
+    """Write what DVC compares: floats with four decimals, null where they are undefined.
+
+    Those named in `significant` have three significant digits instead, however small they are.
+    """
+    write_json(path, {name: _short(figures[name], name in significant) for name in figures})
 
 
-def _short(value: Any) -> Any:
+def _short(value: Any, significant: bool) -> Any:
     if not isinstance(value, float):
         return value
-    return round(value, 4) if math.isfinite(value) else None
+    if not math.isfinite(value):
+        return None
+    return float(f"{value:.3g}") if significant else round(value, 4)
 
 
 def write_csv(path: Path, frame: "pd.DataFrame", decimals: int = 6) -> None:

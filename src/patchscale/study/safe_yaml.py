@@ -81,7 +81,8 @@ def _read(path: Path) -> str:
 
 
 def _not_valid(name: object, error: Exception) -> InputError:
-    return InputError(f"{name}: not valid YAML ({' '.join(str(error).split())[:300]})")
+    reason = " ".join(str(error).split()).replace('in "<unicode string>", line', "at line")
+    return InputError(f"{name}: not valid YAML ({reason[:300]})")
 
 
 def _check_events(text: str, name: object) -> None:

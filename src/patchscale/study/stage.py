@@ -36,6 +36,7 @@ def run(main: Callable[..., None]) -> None:
             inspect.signature(main).bind(*sys.argv[1:])
         except TypeError as error:
             raise InputError(f"wrong number of arguments ({error})") from None
+        _refuse_trials()
         with _signals():
             main(*sys.argv[1:])
     except (Exception, KeyboardInterrupt) as error:
@@ -81,6 +82,16 @@ def _signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _refuse_trials() -> None:
+    """Refuse a value of PATCHSCALE_TRIALS that a search would take for none."""
+    text = os.environ.get("PATCHSCALE_TRIALS", "")
+    if text not in ("", "ray"):
+        raise InputError(
+            f"PATCHSCALE_TRIALS: {shown(text)} is not allowed; ray runs the trials of a search on "
+            f"a Ray cluster, without a value they run here"
+        )
 
 
 def max_hours() -> float:
