@@ -117,7 +117,9 @@ def main() -> int:
         )
         pairs += ends_of(slopes, found)
         for (small, big), step in zip(
-            pairwise(sorted(sizes)), verdict["steps"].values(), strict=True
+            pairwise(sorted(sizes)),
+            [verdict["steps"][name] for name in found["sizes"][1:]],
+            strict=True,
         ):
             change = (frame[big] - frame[small]).to_numpy()
             pairs += [(change.mean(), step["mean"]), (p_value(change), step["p"])]

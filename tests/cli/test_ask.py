@@ -149,9 +149,9 @@ def test_figures_stand_in_the_order_of_their_weight_with_interval_and_difference
     assert shown.splitlines() == [
         "      committed                mine                        difference",
         "cell  2M-h1                    2M-h1",
+        "n     1,234                    1,200                       -34",
         "loss  0.4000 [0.3000, 0.5000]  0.3800 [0.2000, undefined]  -0.0200",
         "auc   0.8000                   undefined",
-        "n     1,234                    1,200                       -34",
     ]
 
 
@@ -227,7 +227,7 @@ def test_kept_files_and_changes_of_the_user_are_not_overwritten(
     study: SmallStudy, capfd: pytest.CaptureFixture[str]
 ) -> None:
     call("ask", "-S", "value=9", "--search")
-    assert "Labels or days are others, so loss, n cannot be compared" in capfd.readouterr().out
+    assert "Labels or days are others, so loss cannot be compared" in capfd.readouterr().out
     call("ask", "-S", "value=3", "--search", "--keep", "--name", "mine")
     assert study.text("data/out") == "out 3"
     before = study.tracked()

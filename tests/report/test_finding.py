@@ -68,7 +68,7 @@ def test_the_finding_of_all_years_is_one_claim_a_sentence():
         "Tenfold size adds +0.0012 [-0.0038, +0.0062], p 0.530 (80% power at 0.0040).",
         "As single seeds, 1 of 4 sizes measurably beat the volatility logistic, 2 lost; "
         "as ensembles, 1 of 4, 2 lost.",
-        "Lower than every size: gradient boosting.",
+        "Lower loss than every size: gradient boosting.",
         "Trading shows no skill beyond luck.",
         "Not run: 200M, 2B.",
     ]
@@ -198,12 +198,12 @@ def test_baselines_are_named_that_have_a_lower_loss_than_every_size():
     rivals = dict.fromkeys(found.rivals, above)
     for lower, said in (
         ([], ""),
-        (["boosting"], "Lower than every size: gradient boosting."),
+        (["boosting"], "Lower loss than every size: gradient boosting."),
         (
             ["har_logistic", "boosting"],
-            "Lower than every size: the HAR logistic, gradient boosting.",
+            "Lower loss than every size: the HAR logistic, gradient boosting.",
         ),
-        (list(rivals), "Lower than every size: 4 baselines."),
+        (list(rivals), "Lower loss than every size: 4 baselines."),
     ):
         known = replace(found, baselines=rivals | dict.fromkeys(lower, below))
         text = finding(SP, known, fixed())

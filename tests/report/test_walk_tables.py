@@ -9,6 +9,7 @@ from patchscale.report.walk_tables import (
     difference,
     differences_table,
     slopes_table,
+    steps_table,
     years_table,
 )
 
@@ -84,6 +85,17 @@ def test_the_primary_slope_stands_above_those_of_the_horizons():
 
 def yearly(*keys: tuple[str, str, int, float]) -> pd.DataFrame:
     return pd.DataFrame(keys, columns=["budget", "horizon", "year", "single_seeds_minus_bar"])
+
+
+def test_a_step_stands_between_its_sizes_whatever_the_order_of_the_file():
+    steps = {"200K": corrected(0.001), "20M": corrected(0.003), "2M": corrected(0.002)}
+    rows = rows_of(steps_table(replace(FOUND, steps=steps)))
+    assert [row[:2] for row in rows] == [
+        ["20K to 200K", "+0.0010 [-0.0040, +0.0060]"],
+        ["200K to 2M", "+0.0020 [-0.0030, +0.0070]"],
+        ["2M to 20M", "+0.0030 [-0.0020, +0.0080]"],
+    ]
+    assert rows_of(steps_table(verdict(SIZES))) == []
 
 
 def test_a_year_shows_its_slope_and_the_mean_over_horizons_where_a_size_has_all():

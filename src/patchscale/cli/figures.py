@@ -8,7 +8,7 @@ from typing import Any
 from patchscale.study import paths
 from patchscale.study.files import read_json
 
-ORDER = ("cell", "loss", "gap", "excess", "auc", "sharpe", "val_loss")
+ORDER = ("cell", "n", "loss", "gap", "excess", "auc", "sharpe", "val_loss")
 """Figures, most important first; others follow."""
 RELATIVE = ("gap", "excess")
 """Figures less those of the bar, or of holding the market, on the same days."""
@@ -39,7 +39,7 @@ def table(answers: dict[str, dict[str, Any]], same_labels: bool = True) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     if not same_labels:
-        others = [name for name in names if name not in ("cell", *RELATIVE)]
+        others = [name for name in names if name not in ("cell", "n", *RELATIVE)]
         lines.append(
             f"Labels or days are others, so {', '.join(others)} cannot be compared; "
             f"{' and '.join(RELATIVE)}, each against a rival on the same days, can."

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from patchscale.report.finding import SIGNIFICANCE, WORDS
 from patchscale.verdict.power import POWER
@@ -76,9 +77,9 @@ def _of_steps(verdict: Verdict) -> list[str]:
     """Return between which sizes the loss changes, if a straight line has more than two."""
     if len(verdict.steps) < 2 or verdict.primary is None:
         return []
-    steps = " and ".join(
-        f"{step.mean.value:+.4f} from {small} to {name}"
-        for small, (name, step) in zip(verdict.primary.sizes, verdict.steps.items(), strict=False)
+    steps = ", ".join(
+        f"{verdict.steps[big].mean.value:+.4f} from {small} to {big}"
+        for small, big in pairwise(verdict.primary.sizes)
     )
     sure = sum(step.p_holm < SIGNIFICANCE for step in verdict.steps.values())
     return [

@@ -167,10 +167,14 @@ def _lower_rivals(verdict: Verdict) -> list[str]:
     lowest = min(
         min(row.log_loss_single_seeds, row.log_loss_ensemble) for row in verdict.sizes.values()
     )
-    lower = [WORDS[name] for name in verdict.rivals if verdict.baselines[name] < lowest]
+    lower = [
+        words
+        for name, words in WORDS.items()
+        if name in verdict.rivals and verdict.baselines[name] < lowest
+    ]
     if not lower:
         return []
-    return [f"Lower than every size: {names(lower, 'baselines')}."]
+    return [f"Lower loss than every size: {names(lower, 'baselines')}."]
 
 
 def _measurable(tested: Tested) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
+from itertools import pairwise
 
 import pandas as pd
 
@@ -89,11 +90,8 @@ def slopes_table(verdict: Verdict) -> str:
 
 def steps_table(verdict: Verdict) -> str:
     """Return the table of the changes of the loss from each size to the next."""
-    smaller = verdict.primary.sizes if verdict.primary else []
-    steps = {
-        f"{small} to {name}": step
-        for small, (name, step) in zip(smaller, verdict.steps.items(), strict=False)
-    }
+    sizes = verdict.primary.sizes if verdict.primary else []
+    steps = {f"{small} to {big}": verdict.steps[big] for small, big in pairwise(sizes)}
     return changes_table("sizes", "change, nats", steps)
 
 
