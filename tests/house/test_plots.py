@@ -125,7 +125,7 @@ def test_tables_fit_the_screen(repo: Repository, words: list[str]) -> None:
     lines = repo.do("dvc", *words).splitlines()
     assert max(map(len, lines), default=0) <= TABLE
     if words[0] == "metrics":
-        assert len(lines) == (3 if words[1] == "show" else 10)
+        assert len(lines) == (3 if words[1] == "show" else 11)
 
 
 def test_a_few_figures_are_metrics() -> None:
