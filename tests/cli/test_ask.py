@@ -173,8 +173,10 @@ def test_figures_of_other_labels_have_no_difference_unless_they_are_relative() -
         "gap       0.0100     -0.0100  -0.0200",
         "auc       0.8000     0.7000",
         "val_loss  0.3000     0.4000",
-        "Labels or days are others, so loss, auc, val_loss cannot be compared; gap and excess, "
-        "each against a rival on the same days, can.",
+        "",
+        "Labels or days are others, so loss, auc, val_loss cannot be compared; "
+        "gap and excess, each against a",
+        "rival on the same days, can.",
     ]
 
 

@@ -3,6 +3,7 @@
 `python3 dev.py repro` prints those of metrics/headline.json with this module.
 """
 
+import textwrap
 from typing import Any
 
 from patchscale.study import paths
@@ -12,6 +13,9 @@ ORDER = ("cell", "n", "loss", "gap", "excess", "auc", "sharpe", "val_loss")
 """Figures, most important first; others follow."""
 RELATIVE = ("gap", "excess")
 """Figures less those of the bar, or of holding the market, on the same days."""
+
+WIDTH = 100
+"""Columns of a sentence under a table."""
 
 
 def table(answers: dict[str, dict[str, Any]], same_labels: bool = True) -> str:
@@ -40,10 +44,11 @@ def table(answers: dict[str, dict[str, Any]], same_labels: bool = True) -> str:
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     if not same_labels:
         others = [name for name in names if name not in ("cell", "n", *RELATIVE)]
-        lines.append(
+        said = (
             f"Labels or days are others, so {', '.join(others)} cannot be compared; "
             f"{' and '.join(RELATIVE)}, each against a rival on the same days, can."
         )
+        lines += ["", *textwrap.wrap(said, WIDTH)]
     return "\n".join(lines)
 
 

@@ -1,9 +1,11 @@
 """Command `patchscale predict`: forecasts for the sessions after the last close."""
 
 import json
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 
+from patchscale.cli.figures import WIDTH
 from patchscale.forecast.market import read_market
 from patchscale.forecast.outlook import Forecast, Outlook, outlook
 from patchscale.study.params import load_params
@@ -62,7 +64,8 @@ def as_text(found: Outlook) -> str:
         lines += ["", f"Not all seeds are published (`publish` in params.yaml): {fewer}"]
     if found.absent:
         lines += ["", f"Not here: {', '.join(found.absent)}"]
-    return "\n".join([*lines, "", found.caution[0].upper() + found.caution[1:]])
+    caution = found.caution[0].upper() + found.caution[1:]
+    return "\n".join([*lines, "", *textwrap.wrap(caution, WIDTH)])
 
 
 def _row(forecast: Forecast) -> str:
