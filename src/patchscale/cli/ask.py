@@ -21,7 +21,7 @@ from patchscale.cli.figures import table
 from patchscale.fanout.repository import set_parameters
 from patchscale.study import paths
 from patchscale.study.errors import InputError
-from patchscale.study.files import read_json
+from patchscale.study.files import digest, read_json
 from patchscale.study.params import load_params, load_space
 from patchscale.study.parser import parser
 from patchscale.study.safe_yaml import read_yaml
@@ -176,10 +176,10 @@ def _named_from(folder: Path, given: Iterable[str] = ()) -> Iterator[None]:
         raise InputError(line) from None
 
 
-def labels_of(root: Path) -> bytes:
-    """Return the days and labels that metrics/headline.json is of, as stage `split` wrote them."""
+def labels_of(root: Path) -> str:
+    """Return the digest of the days and labels that metrics/headline.json is of."""
     horizon = read_yaml(root / paths.PARAMS)["model"]["horizon"]
-    return (root / paths.split(horizon)).read_bytes()
+    return digest(root / paths.split(horizon))
 
 
 def free_name(root: Path, settings: list[str]) -> str:
