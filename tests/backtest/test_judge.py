@@ -230,11 +230,12 @@ def test_only_baselines_backtest_and_verdict_read_test_labels():
 def test_split_files_are_read_through_read_split_only():
     uses = {(path, around) for path, _, around in calls("paths.split")}
     assert ("src/patchscale/train/inputs.py", "read_split") in uses
-    through = ("read_split", "read_walk", "years_searched", "write_arrow", "digest")
+    through = ("read_split", "read_walk", "years_searched", "write_arrow")
     others = {use for use in uses if use[1] not in through}
     hashed = {(f"stages/{name}.py", "") for name in ("train", "hpo", "walk")}
     # the last names its file once for all years
-    assert others == hashed | {("stages/walk_baselines.py", "")}
+    compared = {("src/patchscale/cli/ask.py", "digest")}
+    assert others == hashed | compared | {("stages/walk_baselines.py", "")}
 
 
 def test_threshold_choice_reads_validation_in_judge_alone():

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from fake_verdict import YEARS, slope, verdict
+from fake_verdict import YEARS, corrected, slope, verdict
 
 from patchscale.report.certainty import (
     Scope,
@@ -55,6 +55,21 @@ def test_the_power_is_said_with_the_spread_of_years_and_seeds():
     assert "but not of 2018. Losses of seen years may be lower" in text
     few = verdict({"20K": EVEN, "2M": EVEN}, slope(years=YEARS[-5:]))
     assert "Fewer than six years cannot reach p < 0.05" in " ".join(certainty(few, {}))
+
+
+def test_the_steps_between_sizes_are_said_in_their_order_with_how_many_are_measurable():
+    steps = {"200K": corrected(0.001), "20M": corrected(0.003), "2M": corrected(-0.002, 0.049)}
+    found = verdict({"20K": EVEN}, slope())
+    (text,) = [
+        part for part in certainty(replace(found, steps=steps), {}) if part.startswith("**Where.**")
+    ]
+    assert (
+        "+0.0010 from 20K to 200K, -0.0020 from 200K to 2M, +0.0030 from 2M to 20M; "
+        "1 of these 3 steps is measurable." in text
+    )
+    assert "after the test years were known" in text
+    two = verdict({"20K": EVEN}, slope(sizes=("20K", "2M")))  # the step is the slope
+    assert "**Where.**" not in " ".join(certainty(two, {}))
 
 
 def test_missing_years_single_seeds_and_absent_sizes_are_named():

@@ -173,6 +173,14 @@ def test_the_claim_of_the_fixed_year_follows_from_the_corrected_slopes(h1, h5, c
     assert text.startswith(f"{start} measurably {claim}. ")
 
 
+def test_a_p_value_of_5_percent_is_not_measurable():
+    cells = {"a": cell(p=0.05), "b": cell()}
+    for known in (fixed(cells), fixed(dict.fromkeys(cells, cell()), singles=cells)):
+        assert "No cell measurably beats or loses to the HAR logistic" in finding(
+            SP, NOTHING, known
+        )
+
+
 @pytest.mark.parametrize(
     ("cells", "better", "worse"),
     [

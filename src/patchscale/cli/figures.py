@@ -13,7 +13,6 @@ ORDER = ("cell", "n", "loss", "gap", "excess", "auc", "sharpe", "val_loss")
 """Figures, most important first; others follow."""
 RELATIVE = ("gap", "excess")
 """Figures less those of the bar, or of holding the market, on the same days."""
-
 WIDTH = 100
 """Columns of a sentence under a table."""
 
@@ -32,7 +31,7 @@ def table(answers: dict[str, dict[str, Any]], same_labels: bool = True) -> str:
         compared, and these have no difference.
     """
     columns = {title: cells(figures) for title, figures in answers.items()}
-    names = sorted({name: 0 for column in columns.values() for name in column}, key=_rank)
+    names = sorted(dict.fromkeys(name for each in columns.values() for name in each), key=_rank)
     rows = [("", *columns)]
     rows += [(name, *(column.get(name, "") for column in columns.values())) for name in names]
     if len(answers) > 1:
