@@ -9,20 +9,24 @@ from tiny import SETTINGS, problem
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from walked import BEST
 
 from patchscale.model.patchtst import PatchTST
 from patchscale.model.weights import build
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.study.errors import InputError
+from patchscale.study.params import Train
 from patchscale.train import device, memory
+from patchscale.train import settings as train_settings
 from patchscale.train.engine import Engine, log_loss
 from patchscale.train.inputs import Inputs
 from patchscale.train.memory import Plan
 from patchscale.train.schedule import epoch_batches
 from patchscale.train.settings import WORTH_COMPILING as MUCH
-from patchscale.train.settings import device_of_this_machine, worth_compiling
+from patchscale.train.settings import device_of_this_machine, settings_for, worth_compiling
 
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true")
+RULES = Train(batch_size=32, warmup=0.1, patience=0, min_delta=0.0, clip=1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +166,29 @@ def test_mixed_precision_computes_in_bfloat16(still):
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
+def test_mixed_precision_is_that_of_float32_where_bfloat16_is_only_emulated(still):
+    steps = {}
+    for precision, in_float32 in (("32-true", False), ("bf16-mixed", True)):
+        settings = replace(SETTINGS, precision=precision, in_float32=in_float32)
+        engine = Engine(still, settings, 0)
+        steps[precision] = float(engine.step(torch.arange(32), 1e-3)), engine.validate()
+    assert steps["bf16-mixed"] == steps["32-true"]
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+def test_settings_say_that_a_cpu_without_bfloat16_computes_in_float32(still, monkeypatch, emulated):
+    def supported() -> bool:
+        return not emulated
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", supported, raising=False)
+    monkeypatch.setattr(train_settings, "device_of_this_machine", lambda: "cpu")
+    found = {
+        precision: settings_for(BEST, RULES, precision, 100).in_float32 for precision in PRECISIONS
+    }
+    assert found == {"32-true": False, "bf16-mixed": emulated, "bf16-true": False}
+    assert not device.emulates_bfloat16("cuda")
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_rest_of_an_epoch_is_a_batch_of_its_own(still, precision):
     engine = Engine(still, replace(SETTINGS, precision=precision), 0)
@@ -267,6 +294,15 @@ def test_a_step_is_timed_as_it_will_be_made_but_not_for_long(inputs, monkeypatch
     timed.clear()
     assert engine.time_step(0.031) == pytest.approx(0.032)
     assert timed == [32]
+
+
+def test_hours_are_those_of_bare_products_where_these_are_too_many(inputs, monkeypatch):
+    engine = Engine(inputs, SETTINGS, 0)
+    assert 0 < engine._bare_products() < 60
+    monkeypatch.setattr(Engine, "time_step", lambda self, most: 2.0)
+    monkeypatch.setattr(Engine, "_bare_products", lambda self: 1.0)
+    assert engine.hours(3600, limit=1.0) == 2.0
+    assert engine.hours(3600, limit=0.5) == 1.0
 
 
 @pytest.fixture

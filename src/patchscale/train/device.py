@@ -43,6 +43,15 @@ def prepare(device: str, threads: int, compiled: bool) -> None:
     reset_peak(device)
 
 
+def emulates_bfloat16(device: str) -> bool:
+    """Tell whether the device is a CPU whose products of bfloat16 are slower than of float32.
+
+    oneDNN multiplies bfloat16 matrices with AVX-512 or its ARM counterparts. Without them torch
+    falls back to a loop on one thread.
+    """
+    return device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def leave_unwritable_cache() -> None:
     """Unset TORCHINDUCTOR_CACHE_DIR where that folder cannot be written, and say so.
 

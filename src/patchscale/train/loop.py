@@ -158,6 +158,7 @@ class _Run:
         batch = min(settings.batch_size, len(self.inputs.train.rows))
         words = [
             f"{settings.precision} on {settings.device}",
+            *(["computed in float32"] if settings.in_float32 else []),
             f"micro-batch {plan.micro_batch} x {math.ceil(batch / plan.micro_batch)}",
             *(["recomputed activations"] if plan.recompute else []),
             *(["compiled"] if settings.compiled else []),

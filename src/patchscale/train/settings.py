@@ -13,7 +13,7 @@ from patchscale.study.errors import InputError
 from patchscale.study.params import Best, Params, Precision, Train, load_best
 from patchscale.study.stage import may_compile
 from patchscale.study.tables import read_kinds
-from patchscale.train.device import can_compile, leave_unwritable_cache
+from patchscale.train.device import can_compile, emulates_bfloat16, leave_unwritable_cache
 
 WORTH_COMPILING = 10**9
 """Steps times parameters: compiling takes 8 to 14 s, and a step costs by its parameters."""
@@ -37,6 +37,8 @@ class Settings:
     device: str = "cpu"
     compiled: bool = False
     """Whether layers are compiled by torch.compile."""
+    in_float32: bool = False
+    """Whether `bf16-mixed` computes in float32, as this CPU only emulates bfloat16."""
 
 
 def chosen_settings(best: Best, rules: Train, precision: Precision) -> dict[str, Any]:
@@ -96,7 +98,8 @@ def settings_for(
     """Return the settings of a training over `samples` samples on this machine.
 
     Layers are compiled where there is enough work to repay the compilation, where one process
-    trains, and where compiling works. The settings say whether they are.
+    trains, and where compiling works. Products are computed in float32 instead of autocast's
+    bfloat16 where that would be emulated. The settings say whether they are.
     """
     leave_unwritable_cache()
     device = device_of_this_machine()
@@ -105,6 +108,7 @@ def settings_for(
         **chosen_settings(best, rules, precision),
         device=device,
         compiled=processes == 1 and worth_compiling(work, device),
+        in_float32=precision == "bf16-mixed" and emulates_bfloat16(device),
     )
 
 

@@ -29,7 +29,7 @@ ROUNDING = 1e-6
 LOSS_TOLERANCE = 0.001
 """Largest difference of a validation log-loss in training, where products are rounded to bfloat16,
 from that of the stored probabilities."""
-OF_THE_MACHINE = ("device", "compiled")
+OF_THE_MACHINE = ("device", "compiled", "in_float32")
 """Settings that depend on the machine that trained."""
 
 
