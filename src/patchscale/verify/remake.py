@@ -17,6 +17,7 @@ from patchscale.study.errors import Stopped
 from patchscale.study.files import read_arrow, read_json
 from patchscale.study.lock import dvc_md5
 from patchscale.study.params import Params
+from patchscale.verify.numbers import RELATIVE, close
 from patchscale.verify.pipeline import Declared, tracked_files
 from patchscale.verify.records import DIFFERS, REPRODUCED, UNAVAILABLE, WITHIN, Check
 from patchscale.verify.strict_lock import shortened
@@ -53,7 +54,9 @@ def regenerate(
     kinds: tuple[str, ...],
     omitted: Collection[str] = (),
 ) -> Iterator[Check]:
-    """Run stages of some kinds, in that order, in an empty folder and compare every byte.
+    """Run stages of some kinds, in that order, in an empty folder and compare what they write.
+
+    Every byte is compared. Another processor may round otherwise: numbers that are close suffice.
 
     Commands, dependencies and outputs are those of dvc.yaml; dvc.lock gives the hashes only. Other
     inputs are copied from the workspace. The stages run in this process, because starting processes
@@ -90,9 +93,8 @@ def regenerate(
                 main = runpy.run_path(str(root / stage.script))["main"]
                 with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()):
                     main(*stage.words)
-            except (
-                Stopped
-            ) as stopped:  # the source cannot be reached: continue with the bars of the workspace
+            except Stopped as stopped:
+                # the source cannot be reached: continue with the bars of the workspace
                 yield Check(name, UNAVAILABLE, str(stopped))
                 for path in stage.outs:
                     if (root / path).is_dir():
@@ -110,7 +112,35 @@ def regenerate(
                 for path in stage.outs
                 if not (folder / path).exists() or dvc_md5(folder / path) != locked.get(path)
             ]
-            yield Check(name, DIFFERS if wrong else REPRODUCED, ", ".join(wrong))
+            yield compared(name, wrong, locked, root, folder)
+
+
+def compared(
+    name: str, wrong: list[str], locked: dict[str, str], root: Path, folder: Path
+) -> Check:
+    """Return the check of a stage of whose outputs some have other bytes than dvc.lock says.
+
+    Where only last bits differ, the published files take the place of those made again, so that
+    later stages are compared on the same inputs.
+    """
+    far = [
+        path
+        for path in wrong
+        if not (root / path).exists()
+        or dvc_md5(root / path) != locked.get(path)
+        or not close(folder / path, root / path)
+    ]
+    if far:
+        return Check(name, DIFFERS, ", ".join(far))
+    for path in wrong:
+        if (root / path).is_dir():
+            shutil.copytree(root / path, folder / path, dirs_exist_ok=True)
+        else:
+            shutil.copy(root / path, folder / path)
+    if wrong:
+        said = f"numbers differ by less than {RELATIVE:g} of their size: {', '.join(wrong)}"
+        return Check(name, WITHIN, said)
+    return Check(name, REPRODUCED)
 
 
 def copy_inputs(stage: Declared, root: Path, folder: Path) -> None:
