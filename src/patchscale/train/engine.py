@@ -159,11 +159,11 @@ class Engine:
         kind = torch.bfloat16 if self._in_bfloat16 else torch.float32
         tokens = min(self.settings.batch_size, len(self.inputs.train.rows)) * shape.n_patches
         left = torch.ones(tokens, shape.d_model, dtype=kind, device=device)
-        right = torch.ones(shape.d_model, shape.d_ff, dtype=kind, device=device)
+        right = torch.ones(shape.d_ff, shape.d_model, dtype=kind, device=device)
         seconds = math.inf
         for _ in range(2):  # the first one may have to load a library
             started = time.perf_counter()
-            float((left @ right)[0, 0])
+            float(F.linear(left, right)[0, 0])
             seconds = min(seconds, time.perf_counter() - started)
         return seconds * 3 * shape.n_params / (shape.d_model * shape.d_ff)
 
