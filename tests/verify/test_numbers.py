@@ -104,7 +104,6 @@ def test_folders_are_close_if_their_files_are(tmp_path: Path):
 
 
 ROUNDS = """
-import json
 from pathlib import Path
 def main(*words):
     Path("first.json").write_text({text!r})

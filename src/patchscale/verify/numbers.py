@@ -1,8 +1,6 @@
 """Compare files that were made again on a processor which rounds otherwise."""
 
-import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +8,7 @@ import pandas as pd
 from patchscale.study.errors import InputError
 from patchscale.study.files import read_arrow, read_csv, read_json
 from patchscale.study.lock import files_of
+from patchscale.verify.records import same
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
 """Largest difference of a number, as a share of it and near zero. NumPy's logarithm has other last
@@ -39,7 +38,7 @@ def close(made: Path, published: Path) -> bool:
             case ".csv":
                 return close_tables(read_csv(made), read_csv(published))
             case ".json":
-                return close_values(read_json(made), read_json(published))
+                return same(read_json(made), read_json(published), RELATIVE, ABSOLUTE)
     except InputError:  # one of them is damaged
         return False
     return False
@@ -53,16 +52,3 @@ def close_tables(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     exact = one.columns.difference(floats)
     near = np.isclose(one[floats], other[floats], rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)
     return bool(near.all()) and one[exact].equals(other[exact])
-
-
-def close_values(one: Any, other: Any) -> bool:
-    """Tell whether two values of JSON have the same form and texts, and floats that are close."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(close_values(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(close_values, one, other))
-    if isinstance(one, float):
-        return math.isclose(one, other, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
-    return bool(one == other)

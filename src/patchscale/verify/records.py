@@ -1,5 +1,6 @@
 """Compare dvc.lock with what dvc.yaml declares, and with files and parameters."""
 
+import math
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -127,12 +128,21 @@ def flaws(
             yield f"{shown(file)}: {'no record' if file not in params else 'not declared'}"
 
 
-def same(one: Any, other: Any) -> bool:
-    """Tell whether two values of YAML are the same in type and value: 1 is neither 1.0 nor true."""
+def same(one: Any, other: Any, relative: float = 0.0, absolute: float = 0.0) -> bool:
+    """Tell whether two values of YAML or JSON are the same in type and value.
+
+    1 is neither 1.0 nor true. Floats may differ by the tolerances of `math.isclose`.
+    """
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(
+            same(one[key], other[key], relative, absolute) for key in one
+        )
     if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(
+            same(*pair, relative, absolute) for pair in zip(one, other, strict=True)
+        )
+    if isinstance(one, float):
+        return math.isclose(one, other, rel_tol=relative, abs_tol=absolute)
     return bool(one == other)
