@@ -2,10 +2,10 @@
 
     python3 dev.py -- python benchmarks/recompute_verdict.py
 
-The bar, the table of all years, the primary test with its interval, and the tests of each cell and
-baseline are made with pandas, NumPy and SciPy alone, and compared with
-metrics/verdict/details.json and plots/verdict.csv. The exit code is 1 if a figure differs by more
-than 1e-9.
+The bar, the table of all years, the slopes of single seeds and of ensembles with their intervals,
+and the tests of cells, baselines and pairs of a size and a baseline are made with pandas, NumPy and
+SciPy alone. They are compared with metrics/verdict/details.json and plots/verdict.csv. The exit
+code is 1 if a figure differs by more than 1e-9.
 """
 
 import json
@@ -68,6 +68,11 @@ def ends_of(values: np.ndarray, theirs: dict[str, float]) -> list[tuple[float, f
     return [(limit(values, end), theirs[key]) for key, end in outside.items() if len(values) > 5]
 
 
+def slopes_of(losses: pd.DataFrame) -> np.ndarray:
+    """Return the least-squares slope of each row on its column names."""
+    return np.array([linregress(losses.columns, row).slope for row in losses.to_numpy()])
+
+
 def main() -> int:
     """Return 1 if a figure differs."""
     verdict = json.loads(Path("metrics/verdict/details.json").read_text(encoding="utf-8"))
@@ -86,7 +91,7 @@ def main() -> int:
             pairs += [(gap.mean(), cell["mean"]), (p_value(gap.to_numpy()), cell["p"])]
         pairs += ends_of(gaps.groupby("year").mean().to_numpy(), theirs["overall"])
     table = pd.read_csv("plots/verdict.csv").set_index(["budget", *KEYS])
-    sizes, rows = {}, 0
+    sizes, together, rows = {}, {}, 0
     for name in sorted(path.stem for path in Path("data/walk").glob("*.arrow")):
         walked = daily(name)
         if name == "baselines" or walked.empty:
@@ -106,16 +111,25 @@ def main() -> int:
         if len(losses) == len(bars):
             cards = Path("metrics/cards").glob(f"{name}-*.json")
             n_params = np.mean([json.loads(card.read_text())["n_params"] for card in cards])
-            sizes[np.log10(n_params)] = kinds["single_seeds"].groupby("year").mean()
+            alone = kinds["single_seeds"].groupby("year").mean()
+            sizes[np.log10(n_params)] = alone
+            together[np.log10(n_params)] = kinds["ensemble"].groupby("year").mean()
+            for rival, theirs in verdict["rivals"].items():
+                of_rival = test.groupby(KEYS)[rival].mean().groupby("year").mean()
+                gap, size = (alone - of_rival).to_numpy(), theirs["sizes"][name]
+                pairs += [(gap.mean(), size["mean"]), (p_value(gap), size["p"])]
     if len(sizes) > 1:
-        frame = pd.DataFrame(sizes)
-        slopes = np.array([linregress(frame.columns, losses).slope for losses in frame.to_numpy()])
-        found = verdict["primary"]
-        pairs += [(slopes.mean(), found["mean"]), (p_value(slopes), found["p"])]
+        frame, found = pd.DataFrame(sizes), verdict["primary"]
+        slopes = slopes_of(frame)
+        for each, theirs in (
+            (slopes, found),
+            (slopes_of(pd.DataFrame(together)), verdict["ensembles"]),
+        ):
+            pairs += [(each.mean(), theirs["mean"]), (p_value(each), theirs["p"])]
+            pairs += ends_of(each, theirs)
         pairs += list(
             zip(slopes, (found["slopes"][str(year)] for year in frame.index), strict=True)
         )
-        pairs += ends_of(slopes, found)
         for (small, big), step in zip(
             pairwise(sorted(sizes)),
             [verdict["steps"][name] for name in found["sizes"][1:]],

@@ -77,10 +77,10 @@ def verdict(
     }
     cells = {f"{name}-{horizon}": test for name, test in tests.items() for horizon in horizons}
     ahead = flips(0.06, 0.001, len(years))
-    rivals = {name: Rival(ahead, dict.fromkeys(horizons, ahead)) for name in BASELINES}
-    rivals["boosting"] = Rival(
-        flips(-0.01), {h: replace(ahead, mean=Estimate(-0.01, -0.02, 0.0)) for h in horizons}
-    )
+    against = dict.fromkeys(sizes, corrected(0.02))
+    rivals = {name: Rival(ahead, dict.fromkeys(horizons, ahead), against) for name in BASELINES}
+    lower = {h: replace(ahead, mean=Estimate(-0.01, -0.02, 0.0)) for h in horizons}
+    rivals["boosting"] = Rival(flips(-0.01), lower, against)
     del rivals["vol_logistic"]
     return Verdict(
         years=list(years),
@@ -91,6 +91,7 @@ def verdict(
         missing=missing,
         primary=primary,
         horizons=dict.fromkeys(horizons, corrected(0.001)) if primary else {},
+        ensembles=flips(-0.002, 0.03) if primary else None,
         steps={name: corrected(0.002) for name in primary.sizes[1:]} if primary else {},
         sizes={
             name: SizeVerdict(N_PARAMS.get(name, 1e8), seeds, 0.58, 0.575, test, test, EFFECTS)

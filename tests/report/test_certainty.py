@@ -49,19 +49,21 @@ def test_a_year_counts_as_seen_if_the_settings_of_any_size_saw_it():
 
 
 def test_the_power_is_said_with_the_spread_of_years_and_seeds():
-    text = " ".join(certainty(FOUND, {"20K": SAW}))
+    text = " ".join(certainty(FOUND, {"20K": SAW}, "200K", []))
     assert "A slope of 0.0040 either way would have been seen in 80 % of studies" in text
     assert "years differ by a standard deviation of 0.0020 and the draw of the seeds adds" in text
     assert "but not of 2018. Losses of seen years may be lower" in text
     few = verdict({"20K": EVEN, "2M": EVEN}, slope(years=YEARS[-5:]))
-    assert "Fewer than six years cannot reach p < 0.05" in " ".join(certainty(few, {}))
+    assert "Fewer than six years cannot reach p < 0.05" in " ".join(certainty(few, {}, "200K", []))
 
 
 def test_the_steps_between_sizes_are_said_in_their_order_with_how_many_are_measurable():
     steps = {"200K": corrected(0.001), "20M": corrected(0.003), "2M": corrected(-0.002, 0.049)}
     found = verdict({"20K": EVEN}, slope())
     (text,) = [
-        part for part in certainty(replace(found, steps=steps), {}) if part.startswith("**Where.**")
+        part
+        for part in certainty(replace(found, steps=steps), {}, "200K", [])
+        if part.startswith("**Where.**")
     ]
     assert (
         "+0.0010 from 20K to 200K, -0.0020 from 200K to 2M, +0.0030 from 2M to 20M; "
@@ -69,26 +71,47 @@ def test_the_steps_between_sizes_are_said_in_their_order_with_how_many_are_measu
     )
     assert "after the test years were known" in text
     two = verdict({"20K": EVEN}, slope(sizes=("20K", "2M")))  # the step is the slope
-    assert "**Where.**" not in " ".join(certainty(two, {}))
+    assert "**Where.**" not in " ".join(certainty(two, {}, "200K", []))
+
+
+def test_the_slope_of_ensembles_is_said_where_a_size_has_several_seeds():
+    text = " ".join(certainty(FOUND, {}, "200K", []))
+    assert "ensembles of each size's seeds it is -0.0020 [-0.0070, +0.0030], p 0.030" in text
+    assert "rose in 6 of 12 years. This was looked at after" in text
+    once = verdict({"20K": EVEN, "2M": EVEN}, slope(), seeds=1)
+    assert "**Ensembles.**" not in " ".join(certainty(once, {}, "200K", []))
+
+
+@pytest.mark.parametrize(
+    ("takers", "said"),
+    [
+        ([], ""),
+        (["2M"], "2M takes over the settings of 200K: a difference"),
+        (["20K", "2M"], "20K, 2M take over the settings of 200K: a difference"),
+    ],
+)
+def test_sizes_whose_settings_come_from_another_one_are_named(takers, said):
+    text = " ".join(certainty(FOUND, {}, "200K", takers))
+    assert said in text if said else "over the settings" not in text
 
 
 def test_missing_years_single_seeds_and_absent_sizes_are_named():
     found = verdict(
         {"20K": EVEN, "20M": EVEN}, missing={"20M": [2007, 2008]}, not_walked=["2B"], seeds=1
     )
-    text = " ".join(certainty(found, {}))
+    text = " ".join(certainty(found, {}, "200K", []))
     assert "20M lacks 2007 to 2008: it is not in the slope" in text
     assert "one seed is its own ensemble: 20K, 20M." in text
     assert "Without any test year: 2B." in text
-    assert "missing" not in " ".join(certainty(FOUND, {}))
+    assert "missing" not in " ".join(certainty(FOUND, {}, "200K", []))
 
 
 def test_the_choice_of_the_bar_and_rivals_below_it_are_said():
-    (text,) = [part for part in certainty(FOUND, {}) if part.startswith("**Bar.**")]
+    (text,) = [part for part in certainty(FOUND, {}, "200K", []) if part.startswith("**Bar.**")]
     assert "The volatility logistic had the lowest log-loss of the simple rivals in 2006" in text
     assert "themselves gradient boosting had a lower log-loss." in text
     led = replace(FOUND, rivals={})
-    assert "themselves it led too." in certainty(led, {})[-1]
+    assert "themselves it led too." in certainty(led, {}, "200K", [])[-1]
 
 
 SCOPE = Scope(

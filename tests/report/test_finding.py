@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from fake_verdict import N_PARAMS, YEARS, slope, verdict
+from fake_verdict import N_PARAMS, YEARS, corrected, slope, verdict
 from scipy.stats import norm
 
 from patchscale.backtest.bootstrap import UNDEFINED, Estimate
@@ -65,7 +65,7 @@ def test_the_finding_of_all_years_is_one_claim_a_sentence():
     assert sentences(finding(SP, found, fixed(untrained=("200M", "2B")))) == [
         "On `sp500`, PatchTST's log-loss does not measurably change with size "
         "(20K to 20M; 12 test years).",
-        "Tenfold size adds +0.0012 [-0.0038, +0.0062], p 0.530 (80% power at 0.0040).",
+        "Tenfold size adds +0.0012 nats [-0.0038, +0.0062], p 0.530 (80% power at 0.0040).",
         "As single seeds, 1 of 4 sizes measurably beat the volatility logistic, 2 lost; "
         "as ensembles, 1 of 4, 2 lost.",
         "Lower loss than every size: gradient boosting.",
@@ -91,7 +91,7 @@ def test_few_years_have_no_interval_and_cannot_show_a_change():
     few = YEARS[-5:]
     text = finding(SP, verdict({"20K": EVEN, "2M": EVEN}, slope(0.1, 0.0625, few)), fixed())
     assert "5 test years)" in text
-    assert "adds +0.1000, p 0.062 (too few years to tell)." in text
+    assert "adds +0.1000 nats, p 0.062 (too few years to tell)." in text
     assert "nan" not in text
     one = finding(SP, verdict({"20K": EVEN}, slope(0.1, 1.0, [2018]), years=[2018]), fixed())
     assert "1 test year)" in one
@@ -116,7 +116,9 @@ def test_what_was_not_run_and_what_only_partly_are_named_apart():
         {"2M": EVEN, "20M": EVEN}, not_walked=["200M", "2B"], missing={"20M": [2007, 2008]}
     )
     text = finding(SP, found, fixed(untrained=("2B",)))
-    assert text.endswith("Not run: 2B; partly run: 200M, 20M.")
+    assert text.endswith(
+        "Not run: 2B; judged in the fixed year only: 200M; judged in fewer years: 20M."
+    )
     complete = finding(SP, verdict({"2M": EVEN, "20M": EVEN}, slope()), fixed())
     assert "un:" not in complete
 
@@ -218,6 +220,28 @@ def test_baselines_are_named_that_have_a_lower_loss_than_every_size():
         assert said in sentences(text) if said else "Lower" not in text
 
 
+@pytest.mark.parametrize(
+    ("boosting", "har", "said"),
+    [
+        ((0.02, 0.049), (0.02, 0.051), "{}: gradient boosting; lower: the HAR logistic."),
+        ((0.02, 0.049), (0.02, 0.001), "{}: the HAR logistic, gradient boosting."),
+        ((-0.02, 0.001), (0.02, 0.049), "{}: the HAR logistic; lower: gradient boosting."),
+    ],
+)
+def test_a_lower_loss_is_measurable_if_it_is_so_against_every_size(boosting, har, said):
+    found = verdict({"20K": EVEN, "2M": EVEN}, slope())
+    rivals = found.rivals | {
+        name: replace(
+            found.rivals[name], sizes={"20K": corrected(0.02, 0.001), "2M": corrected(*test)}
+        )
+        for name, test in {"boosting": boosting, "har_logistic": har}.items()
+    }
+    losses = found.baselines | {"har_logistic": 0.57}
+    text = finding(SP, replace(found, rivals=rivals, baselines=losses), fixed())
+    measurably = "Measurably lower loss than every size, tested afterwards"
+    assert said.format(measurably) in sentences(text)
+
+
 def test_the_biggest_size_is_set_against_a_thousandth_of_it():
     found = verdict({"20K": LOST, "2M": EVEN}, slope())
     big, others = SIZES[-1], pair("h3", -0.1)
@@ -255,7 +279,13 @@ def test_a_finding_has_at_most_90_words():
             not_walked=untrained,
             missing={name: [years[0]] for name in missing},
         )
-        found = replace(found, baselines=found.baselines | {"har_logistic": 0.57})
+        sure = dict.fromkeys(names, corrected(0.02, 0.001))
+        boosting = replace(found.rivals["boosting"], sizes=sure)
+        found = replace(
+            found,
+            baselines=found.baselines | {"har_logistic": 0.57},
+            rivals=found.rivals | {"boosting": boosting},
+        )
         known = fixed(evidence=evidence, untrained=untrained, pairs=pairs, **effects)
         text = finding(SP, found if walked else NOTHING, known)
         assert len(text.split()) <= 90, text

@@ -8,6 +8,7 @@ from patchscale.report.walk_tables import (
     calibration_in_years_table,
     difference,
     differences_table,
+    rivals_table,
     slopes_table,
     steps_table,
     years_table,
@@ -56,6 +57,22 @@ def test_every_budget_then_every_baseline_is_set_against_the_bar():
     fixed = rows_of(differences_table(FOUND, ["2B"], ["2B"], ["h1", "h5"]))[0]
     assert fixed == ["2B", "none", "", "", ""]
     assert rows[-1] == ["gradient boosting", "12", "-10 [-15, -5]", *["-10 [-20, +0]"] * 2]
+
+
+def test_every_size_is_set_against_every_other_baseline_smallest_first():
+    against = {"2M": corrected(0.01, 0.05), "20K": corrected(0.02, 0.049)}
+    boosting = replace(FOUND.rivals["boosting"], sizes=against)
+    found = replace(
+        FOUND,
+        sizes=dict(reversed(FOUND.sizes.items())),
+        rivals={"boosting": boosting, "prior": FOUND.rivals["prior"]},
+    )
+    text = rivals_table(found)
+    assert text.splitlines()[0] == "| size | the training prior | gradient boosting |"
+    assert rows_of(text) == [
+        ["20K", "+20 [+15, +25]", "**+20 [+15, +25]**"],
+        ["2M", "+20 [+15, +25]", "+10 [+5, +15]"],
+    ]
 
 
 def test_one_seed_has_one_row():

@@ -4,7 +4,9 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import linregress
 from sklearn.metrics import log_loss
+from statsmodels.stats.multitest import multipletests
 from verdict_study import EIGHT, N_PARAMS, RIVALS, forecasts_of, labels_of
 
 from patchscale.backtest.flatten import flatten, restore
@@ -156,11 +158,44 @@ def test_every_baseline_but_the_bar_is_compared_with_it_over_the_test_years(verd
         assert row.overall.p == pytest.approx(sign_flip(by_year).p)
 
 
+def test_every_size_is_compared_with_every_baseline_but_the_bar(verdict):
+    tests = {}
+    for name, row in verdict.rivals.items():
+        assert list(row.sizes) == list(NOISE)
+        for size, test in row.sizes.items():
+            theirs = [mean_losses(BASELINES, name, horizon) for horizon in HORIZONS]
+            ours = [
+                [mean_losses(walked(size), f"p_seed{seed}", horizon) for horizon in HORIZONS]
+                for seed in range(SEEDS[size])
+            ]
+            gap = np.mean(ours, axis=(0, 1)) - np.mean(theirs, axis=0)
+            assert test.mean.value == pytest.approx(gap.mean())
+            assert test.p == pytest.approx(sign_flip(gap).p)
+            tests[name, size] = test
+    p, together = [test.p for test in tests.values()], [test.p_holm for test in tests.values()]
+    assert together == pytest.approx(multipletests(p, method="holm")[1])
+    assert len(together) == 3 * (len(RIVALS) - 1)
+
+
+def test_the_slope_of_ensembles_has_the_losses_of_mean_probabilities(verdict):
+    tables = {name: walked(name) for name in NOISE}
+    losses = [
+        [np.mean([mean_losses(table, "ensemble", h)[year] for h in HORIZONS]) for year in range(8)]
+        for table in tables.values()
+    ]
+    x = np.log10([N_PARAMS[name] for name in NOISE])
+    slopes = [linregress(x, of_year).slope for of_year in np.transpose(losses)]
+    assert verdict.ensembles.mean.value == pytest.approx(np.mean(slopes))
+    assert verdict.ensembles.p == pytest.approx(sign_flip(slopes).p)
+    assert verdict.ensembles.mean.value != pytest.approx(verdict.primary.mean.value, rel=0.01)
+
+
 @pytest.mark.parametrize("names", [[], ["2M"]])
 def test_fewer_than_two_sizes_have_no_slope(names):
     verdict = judge({name: SIZES[name] for name in names}, ["2B"], RIVAL, BAR)
     assert verdict.primary is None
     assert verdict.horizons == {}
+    assert verdict.ensembles is None
     assert list(verdict.sizes) == names
     assert verdict.not_walked == ["2B"]
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 
 import pandas as pd
@@ -101,9 +102,17 @@ def test_the_other_program_sees_a_changed_figure(study, monkeypatch, key):
     assert recomputed(study).returncode == 1
 
 
-def test_the_other_program_sees_a_changed_difference_of_a_baseline(study, monkeypatch):
+@pytest.mark.parametrize(
+    ("keys", "figure"),
+    [
+        (["rivals", "boosting", "overall"], "mean_high"),
+        (["rivals", "boosting", "sizes", "2M"], "p"),
+        (["ensembles"], "mean_low"),
+    ],
+)
+def test_the_other_program_sees_a_changed_test(study, monkeypatch, keys, figure):
     verdict = judged(study, monkeypatch)
-    verdict["rivals"]["boosting"]["overall"]["mean_high"] += 1e-8
+    reduce(dict.__getitem__, keys, verdict)[figure] += 1e-8
     (study / paths.VERDICT).write_text(json.dumps(verdict))
     assert recomputed(study).returncode == 1
 

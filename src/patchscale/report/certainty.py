@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from patchscale.report.finding import SIGNIFICANCE, WORDS
+from patchscale.report.finding import SIGNIFICANCE, WORDS, p_text
+from patchscale.report.tables import with_interval
 from patchscale.verdict.power import POWER
 from patchscale.verdict.result import Verdict
 from patchscale.verdict.slope import SlopeTest
@@ -40,13 +41,24 @@ def years(given: Collection[int]) -> str:
     return ", ".join(f"{run[0]} to {run[-1]}" if run[1:] else str(run[0]) for run in runs)
 
 
-def certainty(verdict: Verdict, seen: Seen) -> list[str]:
-    """Return the sentences on the certainty of a finding of several test years, in paragraphs."""
+def certainty(verdict: Verdict, seen: Seen, base: str, takers: Collection[str]) -> list[str]:
+    """Return the sentences on the certainty of a finding of several test years, in paragraphs.
+
+    Parameters
+    ----------
+    verdict
+        What the walk forward says.
+    seen
+        See `Seen`.
+    base, takers
+        The budget that was searched, and the walked ones that take over its settings.
+    """
     too_low = " Losses of seen years may be lower than those of new ones." * bool(seen_years(seen))
     return [
         *(_of_slope(verdict.primary) if verdict.primary else []),
+        *_of_ensembles(verdict),
         *_of_steps(verdict),
-        f"**Settings.** {settings_saw(verdict, seen)}{too_low}",
+        f"**Settings.** {settings_saw(verdict, seen)}{too_low}{_of_transfer(base, takers)}",
         *_of_years(verdict),
         *_of_bar(verdict),
     ]
@@ -55,9 +67,9 @@ def certainty(verdict: Verdict, seen: Seen) -> list[str]:
 def _of_slope(found: SlopeTest) -> list[str]:
     said = (
         f"**Test.** There is one primary test, declared before these years were trained: exact "
-        f"sign flips of the {found.years} yearly slopes. The least p-value of so many years is "
-        f"{found.least_p:.2g}. Slopes of years count as independent, though successive years share "
-        "most of their training days."
+        f"sign flips of the {found.years} yearly slopes. The smallest p-value of so many years is "
+        f"{found.least_p:.2g}. Slopes of years count as independent, though successive "
+        "years share most of their training days."
     )
     if found.visible is None:
         return [said, "**Power.** Fewer than six years cannot reach p < 0.05, whatever they show."]
@@ -71,6 +83,26 @@ def _of_slope(found: SlopeTest) -> list[str]:
         f"{100 * POWER:.0f} % of studies with this spread of years; a smaller one perhaps not."
     )
     return [said, f"{power} Among the slopes {' and '.join(spread)}." if spread else power]
+
+
+def _of_ensembles(verdict: Verdict) -> list[str]:
+    found = verdict.ensembles
+    if found is None or all(row.seeds == 1 for row in verdict.sizes.values()):
+        return []
+    return [
+        f"**Ensembles.** The slope is that of single seeds. With ensembles of each size's seeds it "
+        f"is {with_interval(found.mean, '+.4f')}, p {p_text(found.p)}, and rose in {found.higher} "
+        f"of {found.years} years. This was looked at after the test years were known."
+    ]
+
+
+def _of_transfer(base: str, takers: Collection[str]) -> str:
+    if not takers:
+        return ""
+    return (
+        f" {', '.join(takers)} {'take' if len(takers) > 1 else 'takes'} over the settings of "
+        f"{base}: a difference between sizes may also come from how well they suit each size."
+    )
 
 
 def _of_steps(verdict: Verdict) -> list[str]:
@@ -96,7 +128,7 @@ def _of_years(verdict: Verdict) -> list[str]:
         "the years that it has."
         for name, missing in verdict.missing.items()
     ]
-    once = [name for name, row in verdict.sizes.items() if row.seeds == 1]
+    once = [name for name, row in verdict.by_size.items() if row.seeds == 1]
     if once:
         said.append(
             f"Trained once a year and horizon, so that one seed is its own ensemble: "

@@ -12,7 +12,7 @@ from patchscale.backtest.judge import BENCHMARK
 from patchscale.report.comparison import Difference, Thousandfold
 from patchscale.report.scaling import SizeEffect
 from patchscale.verdict.power import POWER
-from patchscale.verdict.result import Verdict
+from patchscale.verdict.result import Rival, Verdict
 from patchscale.verdict.slope import SlopeTest
 
 SIGNIFICANCE = 0.05
@@ -106,7 +106,7 @@ def _slope(market: str, found: SlopeTest) -> list[str]:
     return [
         f"On {market}, PatchTST's log-loss {verb} with size ({smallest} to {biggest}; "
         f"{_number(found.years, 'test year')}).",
-        f"Tenfold size adds {slope.value:+.4f}{interval}, p {p_text(found.p)} ({power}).",
+        f"Tenfold size adds {slope.value:+.4f} nats{interval}, p {p_text(found.p)} ({power}).",
     ]
 
 
@@ -163,18 +163,23 @@ def _against(bar: str, what: str, singles: Tested, ensembles: Tested) -> list[st
 
 
 def _lower_rivals(verdict: Verdict) -> list[str]:
-    """Return which baselines but the bar have lower loss than every size."""
+    """Return which baselines but the bar have lower loss than every size, and which measurably."""
     lowest = min(
         min(row.log_loss_single_seeds, row.log_loss_ensemble) for row in verdict.sizes.values()
     )
-    lower = [
-        words
-        for name, words in WORDS.items()
-        if name in verdict.rivals and verdict.baselines[name] < lowest
-    ]
-    if not lower:
-        return []
-    return [f"Lower loss than every size: {names(lower, 'baselines')}."]
+    lower = [name for name in WORDS if name in verdict.rivals and verdict.baselines[name] < lowest]
+    sure = [WORDS[name] for name in lower if is_measurably_lower(verdict.rivals[name])]
+    rest = [WORDS[name] for name in lower if WORDS[name] not in sure]
+    if not sure:
+        return [f"Lower loss than every size: {names(rest, 'baselines')}."] if rest else []
+    said = f"Measurably lower loss than every size, tested afterwards: {names(sure, 'baselines')}"
+    return [f"{said}; lower: {names(rest, 'baselines')}." if rest else f"{said}."]
+
+
+def is_measurably_lower(rival: Rival) -> bool:
+    """Tell whether single seeds of every size have a measurably higher loss than a baseline."""
+    tests = rival.sizes.values()
+    return all(test.mean.value > 0 and test.p_holm < SIGNIFICANCE for test in tests)
 
 
 def _measurable(tested: Tested) -> tuple[int, int]:
@@ -220,12 +225,15 @@ def _thousandfold(fixed: FixedYear, when: str) -> list[str]:
 
 def _not_run(verdict: Verdict, fixed: FixedYear) -> list[str]:
     """Return what was not run at all, and what was not run in all test years."""
-    absent = fixed.untrained
-    partly = []
+    absent, once = fixed.untrained, []
     if verdict.sizes:
         absent = [name for name in verdict.not_walked if name in fixed.untrained]
-        partly = [name for name in verdict.not_walked if name not in absent] + [*verdict.missing]
-    lists = {"not run": absent, "partly run": partly}
+        once = [name for name in verdict.not_walked if name not in absent]
+    lists = {
+        "not run": absent,
+        "judged in the fixed year only": once,
+        "judged in fewer years": [*verdict.missing],
+    }
     said = "; ".join(f"{what}: {names(given, 'sizes')}" for what, given in lists.items() if given)
     return [f"{said[0].upper()}{said[1:]}."] if said else []
 

@@ -49,14 +49,14 @@ def walk_sections(results: Results, bar: Bar) -> list[str]:
     caption = f"""
         Log-loss of PatchTST less that of {WORDS[bar.name]}, the bar, on the same days of
         {certainty.years(verdict.years)}: below zero PatchTST is better. Vertical lines are 95 %
-        intervals of exact sign flips of years. Pale marks have not all years. {seen}
+        intervals of exact sign flips of years. Pale marks lack some years. {seen}
     """
     explained = f"""
         Differences to {WORDS[bar.name]} in thousandths of a nat, means over the test years, with
         95 % intervals of sign flips of years; bold where p < 0.05 after Holm's correction, each
-        kind for itself, `all` for the sizes and the rest for the cells. `all` is the mean over
-        horizons. The log-loss of the bar is {verdict.baselines[bar.name]:.4f}. Fewer than six years
-        have no interval. {seen}
+        kind by itself, `all` for the sizes and the rest for the cells. Baselines are not tested
+        here, and never bold. `all` is the mean over horizons. The log-loss of the bar is
+        {verdict.baselines[bar.name]:.4f}. Fewer than six years have no interval. {seen}
     """
     return [
         picture("size"),
@@ -66,9 +66,19 @@ def walk_sections(results: Results, bar: Bar) -> list[str]:
             verdict, params.budgets, results.trained_budgets, list(params.horizons)
         ),
         one_line(explained),
+        *folded(
+            "Test years: every size against the other baselines",
+            walk_tables.rivals_table(verdict),
+            one_line(f"""
+                Loss of single seeds less that of each baseline in thousandths of a nat, means over
+                horizons and test years, with 95 % intervals of sign flips of years; bold where
+                p < 0.05 after Holm's correction for all these tests. The table was not declared
+                before the test years were seen. {seen}
+            """),
+        ),
         "## How sure",
         picture("slopes"),
-        *certainty.certainty(verdict, results.saw),
+        *certainty.certainty(verdict, results.saw, params.hpo.base, results.takers),
         *folded("Test years: slopes of every horizon and year", *year_sections(results)),
         *folded("Test years: calibration in the large", *chance_sections(results, bar)),
     ]

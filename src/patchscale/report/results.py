@@ -97,6 +97,12 @@ class Results:
         searched = {self.params.cells[cell].budget for cell in self.searched}
         return {name for name in self.params.budgets if self.params.source_of(name) in searched}
 
+    @property
+    def takers(self) -> list[str]:
+        """Walked budgets that take over the settings of the searched one."""
+        rows, walked = self.params.budgets.items(), self.verdict.sizes
+        return [name for name, row in rows if row.settings == "transfer" and name in walked]
+
     def cells_of(self, horizon: str) -> dict[str, Judgement | None]:
         """Return the judgements of a horizon's cells, None of a cell that is not trained."""
         rows = self.params.cells.items()

@@ -80,6 +80,16 @@ def differences_table(
     return table(["forecast", "years", "all", *horizons], rows)
 
 
+def rivals_table(verdict: Verdict) -> str:
+    """Return the table of the differences of the single seeds of each size to each baseline."""
+    rivals = {name: verdict.rivals[name] for name in WORDS if name in verdict.rivals}
+    rows = [
+        [size, *(difference(rival.sizes.get(size)) for rival in rivals.values())]
+        for size in verdict.by_size
+    ]
+    return table(["size", *(WORDS[name] for name in rivals)], rows)
+
+
 def slopes_table(verdict: Verdict) -> str:
     """Return the table of the primary slope and of the slopes of single horizons."""
     primary: dict[str, SignFlip] = (

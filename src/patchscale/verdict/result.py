@@ -33,11 +33,15 @@ class SizeVerdict:
 
 @dataclass(frozen=True)
 class Rival:
-    """Log-loss of a baseline less that of the bar, over all test years, nats."""
+    """A baseline over all test years, nats."""
 
     overall: SignFlip
-    """Mean over horizons."""
+    """Its log-loss less that of the bar, mean over horizons."""
     horizons: dict[str, SignFlip]
+    """Likewise of each horizon."""
+    sizes: dict[str, Corrected]
+    """For each size the loss of its single seeds less that of this baseline, over the years in
+    which it is walked at all horizons; Holm over sizes and baselines."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Verdict:
     baselines: dict[str, float]
     """Log-loss of every baseline in the test years, mean over horizons and years, nats."""
     rivals: dict[str, Rival]
-    """Every baseline but the bar; their tests are not corrected, they are no finding."""
+    """Every baseline but the bar; its tests against the bar are not corrected."""
     not_walked: list[str]
     """Budgets without any test year."""
     missing: dict[str, list[int]]
@@ -60,6 +64,8 @@ class Verdict:
     """The one primary test, mean over horizons and seeds; None with fewer than two sizes."""
     horizons: dict[str, Corrected]
     """Slope of each horizon; Holm over horizons."""
+    ensembles: SignFlip | None
+    """Slope of the losses of ensembles, where `primary` has that of single seeds."""
     steps: dict[str, Corrected]
     """Loss of each size in `primary` but the smallest, less that of the next smaller one, mean over
     horizons and seeds; Holm over steps."""
@@ -70,10 +76,16 @@ class Verdict:
     """For each year the base rate and the mean probability of the bar and of each budget, means
     over horizons."""
 
+    @property
+    def by_size(self) -> dict[str, SizeVerdict]:
+        """`sizes`, smallest first; the file has them by name."""
+        return dict(sorted(self.sizes.items(), key=lambda item: item[1].n_params))
+
 
 def no_verdict(budgets: list[str]) -> Verdict:
     """Return the verdict of a study without test years."""
-    return Verdict([], None, {}, {}, budgets, {}, None, {}, {}, {}, {SINGLE: {}, ENSEMBLE: {}}, {})
+    cells: dict[str, dict[str, Corrected]] = {SINGLE: {}, ENSEMBLE: {}}
+    return Verdict([], None, {}, {}, budgets, {}, None, {}, None, {}, {}, cells, {})
 
 
 def judge(
@@ -106,11 +118,15 @@ def judge(
     complete = {name: size.n_params for name, size in sizes.items() if name not in missing}
     complete = dict(sorted(complete.items(), key=lambda item: item[1]))
     has_slope = len(set(complete.values())) > 1
-    primary, horizons, steps = None, {}, {}
+    primary, horizons, ensembles, steps = None, {}, None, {}
     if has_slope:
         losses = {name: whole[name].to_numpy() for name in complete}
         primary = slope_test(losses, list(complete.values()), years)
-        horizons = horizon_slopes(sizes, complete)
+        slopes = yearly_slopes(sizes, complete, SINGLE)
+        horizons = corrected(
+            {str(name): sign_flip(of_years) for name, of_years in slopes.groupby("horizon")}
+        )
+        ensembles = sign_flip(yearly_slopes(sizes, complete, ENSEMBLE).groupby("year").mean())
         steps = corrected(
             {
                 name: sign_flip(bigger.mean(axis=1) - smaller.mean(axis=1))
@@ -123,19 +139,19 @@ def judge(
         }
         for kind in (SINGLE, ENSEMBLE)
     }
+    against = against_rivals(whole, over_horizons(baselines.losses, n_horizons), bar)
     return Verdict(
         years=years,
         bar=bar,
         baselines={str(name): float(loss) for name, loss in baselines.losses.mean().items()},
         rivals={
-            str(name): rival(loss - bars)
-            for name, loss in baselines.losses.items()
-            if name != bar.name
+            name: rival(baselines.losses[name] - bars, tests) for name, tests in against.items()
         },
         not_walked=not_walked,
         missing=missing,
         primary=primary,
         horizons=horizons,
+        ensembles=ensembles,
         steps=steps,
         sizes=size_verdicts(sizes, gaps, n_horizons),
         cells={kind: cell_tests(rows) for kind, rows in gaps.items()},
@@ -143,16 +159,53 @@ def judge(
     )
 
 
-def rival(gap: "pd.Series[float]") -> Rival:
-    """Return the tests of a baseline, given its differences; index of horizon and year."""
+def rival(gap: "pd.Series[float]", sizes: dict[str, Corrected]) -> Rival:
+    """Return the tests of a baseline.
+
+    Parameters
+    ----------
+    gap
+        Its loss less that of the bar; index of horizon and year.
+    sizes
+        The tests of the sizes against it.
+    """
     return Rival(
         overall=sign_flip(gap.groupby("year").mean()),
         horizons={str(name): sign_flip(of_years) for name, of_years in gap.groupby("horizon")},
+        sizes=sizes,
     )
 
 
-def horizon_slopes(sizes: Sizes, complete: Mapping[str, float]) -> dict[str, Corrected]:
-    """Return the slope test of each horizon; their mean is the slope of the primary test.
+def against_rivals(
+    whole: Mapping[str, pd.DataFrame], baselines: pd.DataFrame, bar: Bar
+) -> dict[str, dict[str, Corrected]]:
+    """Return for each baseline but the bar the tests of the sizes against it.
+
+    Parameters
+    ----------
+    whole
+        For each size the losses of its seeds, means over horizons; index of years.
+    baselines
+        Likewise of the baselines.
+    bar
+        The rival that has tests of its own.
+    """
+    rivals = [str(name) for name in baselines.columns if name != bar.name]
+    losses = {name: rows.mean(axis=1) for name, rows in whole.items() if len(rows)}
+    tests = corrected(
+        {
+            (rival, size): sign_flip((loss - baselines[rival]).dropna())
+            for rival in rivals
+            for size, loss in losses.items()
+        }
+    )
+    return {rival: {size: tests[rival, size] for size in losses} for rival in rivals}
+
+
+def yearly_slopes(sizes: Sizes, complete: Mapping[str, float], kind: str) -> "pd.Series[float]":
+    """Return the slope of each horizon and year.
+
+    The mean of those of single seeds is the slope of the primary test.
 
     Parameters
     ----------
@@ -160,13 +213,12 @@ def horizon_slopes(sizes: Sizes, complete: Mapping[str, float]) -> dict[str, Cor
         The walked budgets.
     complete
         Counted parameters of those that enter.
+    kind
+        Loss of `single_seeds` or of the `ensemble`.
     """
     weights = slope_weights(list(complete.values()))
-    losses = pd.concat([sizes[name].loss(SINGLE) for name in complete], axis=1)
-    slopes = pd.Series(losses.to_numpy() @ weights, index=losses.index)
-    return corrected(
-        {str(name): sign_flip(of_years) for name, of_years in slopes.groupby("horizon")}
-    )
+    losses = pd.concat([sizes[name].loss(kind) for name in complete], axis=1)
+    return pd.Series(losses.to_numpy() @ weights, index=losses.index)
 
 
 Gaps = Mapping[str, "pd.Series[float]"]

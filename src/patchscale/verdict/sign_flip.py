@@ -7,8 +7,9 @@ therefore the share of sets, the empty one included, whose mean is not above zer
 at two order statistics of these means (Hartigan's typical values), so that no search is needed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,9 @@ MOST_YEARS = 20
 """A million sets of years, 8 MB a table of them."""
 ROUNDING = 1e-12
 """A mean of this share of the mean absolute value counts as zero."""
+
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -111,13 +115,13 @@ def ends(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ordered[:, rank - 1], ordered[:, -rank]
 
 
-def corrected(tests: dict[str, SignFlip]) -> dict[str, Corrected]:
+def corrected(tests: Mapping[Key, SignFlip]) -> dict[Key, Corrected]:
     """Return tests with their p-values corrected for their number by Holm's method."""
     p = holm({name: test.p for name, test in tests.items()})
     return {name: Corrected(**vars(test), p_holm=p[name]) for name, test in tests.items()}
 
 
-def holm(p_values: dict[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """Return p-values corrected for their number (Holm 1979)."""
     from statsmodels.stats.multitest import multipletests
 
