@@ -66,9 +66,9 @@ def test_the_finding_of_all_years_is_one_claim_a_sentence():
         "On `sp500`, PatchTST's log-loss does not measurably change with size "
         "(20K to 20M; 12 test years).",
         "Tenfold size adds +0.0012 nats [-0.0038, +0.0062], p 0.530 (80% power at 0.0040).",
-        "As single seeds, 1 of 4 sizes measurably beat the volatility logistic, 2 lost; "
-        "as ensembles, 1 of 4, 2 lost.",
-        "Lower loss than every size: gradient boosting.",
+        "Single seeds: 1 of 4 sizes measurably beat the volatility logistic, 2 lost; "
+        "ensembles: 1 of 4, 2 lost.",
+        "Lower than every size: gradient boosting.",
         "Trading shows no skill beyond luck.",
         "Not run: 200M, 2B.",
     ]
@@ -101,13 +101,13 @@ def test_one_walked_size_says_nothing_of_size_but_is_set_against_the_bar():
     text = finding(SP, verdict({"2M": LOST}), fixed())
     assert text.startswith(
         "On `sp500` fewer than two sizes have all of 12 test years: nothing is said of size. "
-        "As single seeds, none of 1 size measurably beat the volatility logistic, 1 lost;"
+        "Single seeds: none of 1 size measurably beat the volatility logistic, 1 lost;"
     )
 
 
 def test_a_single_seed_is_no_ensemble():
     text = finding(SP, verdict({"2M": LOST, "20M": LOST}, slope(), seeds=1), fixed())
-    assert "As single seeds, none of 2 sizes" in text
+    assert "Single seeds: none of 2 sizes" in text
     assert "ensemble" not in text
 
 
@@ -116,9 +116,7 @@ def test_what_was_not_run_and_what_only_partly_are_named_apart():
         {"2M": EVEN, "20M": EVEN}, not_walked=["200M", "2B"], missing={"20M": [2007, 2008]}
     )
     text = finding(SP, found, fixed(untrained=("2B",)))
-    assert text.endswith(
-        "Not run: 2B; judged in the fixed year only: 200M; judged in fewer years: 20M."
-    )
+    assert text.endswith("Not run: 2B; fixed year only: 200M; fewer years: 20M.")
     complete = finding(SP, verdict({"2M": EVEN, "20M": EVEN}, slope()), fixed())
     assert "un:" not in complete
 
@@ -195,11 +193,11 @@ def test_ensembles_and_single_seeds_are_set_against_the_bar_each_by_its_correcte
 ):
     none = dict.fromkeys(cells, cell())
     text = finding(SP, NOTHING, fixed(cells, singles=none))
-    assert f"; as ensembles, {better} of 2, {worse} lost." in text
-    assert "As single seeds, none of 2 cells" in text
+    assert f"; ensembles: {better} of 2, {worse} lost." in text
+    assert "Single seeds: none of 2 cells" in text
     text = finding(SP, NOTHING, fixed(none, singles=cells))
-    assert f"{better} of 2 cells measurably beat the HAR logistic, {worse} lost; as" in text
-    assert "; as ensembles, none of 2, none lost." in text
+    assert f"{better} of 2 cells measurably beat the HAR logistic, {worse} lost; ens" in text
+    assert "; ensembles: none of 2, none lost." in text
 
 
 def test_baselines_are_named_that_have_a_lower_loss_than_every_size():
@@ -208,12 +206,12 @@ def test_baselines_are_named_that_have_a_lower_loss_than_every_size():
     rivals = dict.fromkeys(found.rivals, above)
     for lower, said in (
         ([], ""),
-        (["boosting"], "Lower loss than every size: gradient boosting."),
+        (["boosting"], "Lower than every size: gradient boosting."),
         (
             ["har_logistic", "boosting"],
-            "Lower loss than every size: the HAR logistic, gradient boosting.",
+            "Lower than every size: the HAR logistic, gradient boosting.",
         ),
-        (list(rivals), "Lower loss than every size: 4 baselines."),
+        (list(rivals), "Lower than every size: 4 baselines."),
     ):
         known = replace(found, baselines=rivals | dict.fromkeys(lower, below))
         text = finding(SP, known, fixed())
@@ -223,9 +221,9 @@ def test_baselines_are_named_that_have_a_lower_loss_than_every_size():
 @pytest.mark.parametrize(
     ("boosting", "har", "said"),
     [
-        ((0.02, 0.049), (0.02, 0.051), "{}: gradient boosting; lower: the HAR logistic."),
-        ((0.02, 0.049), (0.02, 0.001), "{}: the HAR logistic, gradient boosting."),
-        ((-0.02, 0.001), (0.02, 0.049), "{}: the HAR logistic; lower: gradient boosting."),
+        ((0.02, 0.049), (0.02, 0.051), ["the HAR logistic", "gradient boosting{}"]),
+        ((0.02, 0.049), (0.02, 0.001), ["the HAR logistic{}", "gradient boosting{}"]),
+        ((-0.02, 0.001), (0.02, 0.049), ["the HAR logistic{}", "gradient boosting"]),
     ],
 )
 def test_a_lower_loss_is_measurable_if_it_is_so_against_every_size(boosting, har, said):
@@ -238,8 +236,12 @@ def test_a_lower_loss_is_measurable_if_it_is_so_against_every_size(boosting, har
     }
     losses = found.baselines | {"har_logistic": 0.57}
     text = finding(SP, replace(found, rivals=rivals, baselines=losses), fixed())
-    measurably = "Measurably lower loss than every size, tested afterwards"
-    assert said.format(measurably) in sentences(text)
+    expected = ", ".join(said).format(*[" (measurably, tested afterwards)"] * 2)
+    assert f"Lower than every size: {expected}." in sentences(text)
+    many = replace(found, rivals=rivals, baselines=dict.fromkeys(losses, 0.57))
+    sure = str(said).count("{}")
+    text = f"Lower than every size: 4 baselines ({sure} measurably, tested afterwards)."
+    assert text in sentences(finding(SP, many, fixed()))
 
 
 def test_the_biggest_size_is_set_against_a_thousandth_of_it():

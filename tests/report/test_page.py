@@ -89,7 +89,8 @@ def walked(found: Verdict) -> Results:
     rows = [(b, h, year, 0.01) for b in found.sizes for h in HORIZONS for year in found.years]
     params: Any = SimpleNamespace(
         horizons=HORIZONS,
-        budgets=dict.fromkeys(SIZES),
+        budgets=dict.fromkeys(SIZES, SimpleNamespace(settings="transfer")),
+        hpo=SimpleNamespace(base="200K"),
         data=SimpleNamespace(series="sp500"),
         cells={},
     )
@@ -111,17 +112,17 @@ def test_every_figure_of_the_walk_forward_has_beside_it_what_the_settings_saw() 
     said = "Settings were chosen on days of 2007 to 2017, but not of 2018."
     marked = "† Settings were chosen on days of this year."
     shown = [i for i, part in enumerate(sections) if part[:2] in ("![", "| ")]
-    assert len(shown) == 7
+    assert len(shown) == 8
     for number in shown:
         assert any(said in part or marked in part for part in sections[number : number + 5])
-    assert sum(said in part for part in sections) == 5
+    assert sum(said in part for part in sections) == 6
     assert sum(marked in part for part in sections) == 2
 
 
 def test_details_are_folded_and_closed() -> None:
     sections = walk_sections(FOUND, FOUND.verdict.bar)
     folds = [part[:9] for part in sections if "details>" in part]
-    assert folds == ["<details>", "</details"] * 2
+    assert folds == ["<details>", "</details"] * 3
 
 
 def test_the_finding_under_a_walk_is_that_of_all_years() -> None:

@@ -142,6 +142,7 @@ def _in_one_year(market: str, fixed: FixedYear) -> list[str]:
     ]
 
 
+TESTED = " ({}measurably, tested afterwards)"
 Tested = list[tuple[float, float]]
 """For each forecast its mean difference to the bar, and the p-value corrected by Holm."""
 
@@ -155,10 +156,10 @@ def _against(bar: str, what: str, singles: Tested, ensembles: Tested) -> list[st
         ]
     better, worse, better_together, worse_together = (count or "none" for count in counts)
     alone = (
-        f"As single seeds, {better} of {_number(len(singles), what)} measurably beat "
+        f"Single seeds: {better} of {_number(len(singles), what)} measurably beat "
         f"{WORDS[bar]}, {worse} lost"
     )
-    together = f"; as ensembles, {better_together} of {len(ensembles)}, {worse_together} lost."
+    together = f"; ensembles: {better_together} of {len(ensembles)}, {worse_together} lost."
     return [f"{alone}{together if ensembles else '.'}"]
 
 
@@ -168,12 +169,11 @@ def _lower_rivals(verdict: Verdict) -> list[str]:
         min(row.log_loss_single_seeds, row.log_loss_ensemble) for row in verdict.sizes.values()
     )
     lower = [name for name in WORDS if name in verdict.rivals and verdict.baselines[name] < lowest]
-    sure = [WORDS[name] for name in lower if is_measurably_lower(verdict.rivals[name])]
-    rest = [WORDS[name] for name in lower if WORDS[name] not in sure]
-    if not sure:
-        return [f"Lower loss than every size: {names(rest, 'baselines')}."] if rest else []
-    said = f"Measurably lower loss than every size, tested afterwards: {names(sure, 'baselines')}"
-    return [f"{said}; lower: {names(rest, 'baselines')}." if rest else f"{said}."]
+    sure = [name for name in lower if is_measurably_lower(verdict.rivals[name])]
+    said = [WORDS[name] + TESTED.format("") * (name in sure) for name in lower]
+    if len(lower) > MOST_NAMES:
+        said = [f"{len(lower)} baselines{TESTED.format(f'{len(sure)} ') if sure else ''}"]
+    return [f"Lower than every size: {', '.join(said)}."] if lower else []
 
 
 def is_measurably_lower(rival: Rival) -> bool:
@@ -231,8 +231,8 @@ def _not_run(verdict: Verdict, fixed: FixedYear) -> list[str]:
         once = [name for name in verdict.not_walked if name not in absent]
     lists = {
         "not run": absent,
-        "judged in the fixed year only": once,
-        "judged in fewer years": [*verdict.missing],
+        "fixed year only": once,
+        "fewer years": [*verdict.missing],
     }
     said = "; ".join(f"{what}: {names(given, 'sizes')}" for what, given in lists.items() if given)
     return [f"{said[0].upper()}{said[1:]}."] if said else []
