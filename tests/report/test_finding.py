@@ -249,11 +249,11 @@ def test_the_biggest_size_is_set_against_a_thousandth_of_it():
     big, others = SIZES[-1], pair("h3", -0.1)
     one = fixed(pairs={"h1": pair("h1", 0.0031, seeds=1)})
     said = (
-        f"In the fixed year {big}'s loss (one seed) less 2K's at h1 is +0.0031 [-0.0069, +0.0131]."
+        f"Fixed year: {big}'s loss (one seed) less 2K's at h1 is +0.0031 [-0.0069, +0.0131]."
     )
     assert said in finding(SP, found, one)
     smaller = fixed(pairs={"h3": replace(others, big="2M-h3")})
-    assert "In the fixed year" not in finding(SP, found, smaller)
+    assert "Fixed year:" not in finding(SP, found, smaller)
     rows = {"h1": pair("h1", -0.02, 0.01), "h2": pair("h2", 0.02, 0.01), "h3": pair("h3", -0.02)}
     said = f"{big} measurably beats 2K at 1, loses at 1 of 3 horizons."
     assert said in finding(SP, found, fixed(pairs=rows))

@@ -56,9 +56,9 @@ def certainty(verdict: Verdict, seen: Seen, base: str, takers: Collection[str]) 
     too_low = " Losses of seen years may be lower than those of new ones." * bool(seen_years(seen))
     return [
         *(_of_slope(verdict.primary) if verdict.primary else []),
+        f"**Settings.** {settings_saw(verdict, seen)}{too_low}{_of_transfer(base, takers)}",
         *_of_ensembles(verdict),
         *_of_steps(verdict),
-        f"**Settings.** {settings_saw(verdict, seen)}{too_low}{_of_transfer(base, takers)}",
         *_of_years(verdict),
         *_of_bar(verdict),
     ]

@@ -61,7 +61,7 @@ def finding(market: str, verdict: Verdict, fixed: FixedYear) -> str:
     """
     when = ""
     if verdict.sizes and verdict.bar:
-        when = "In the fixed year "
+        when = "Fixed year: "
         sizes = verdict.sizes.values()
         claims = [
             *(_slope(market, verdict.primary) if verdict.primary else _no_slope(market, verdict)),
