@@ -57,7 +57,8 @@ def speed(rounds: int, folder: Path) -> dict[str, object]:
     seconds("dvc", "pull", "-q", cwd=first)
     params = yaml.safe_load((first / "params.yaml").read_text())
     params["budgets"]["2M"]["run"]["seeds"] = 1
-    params["train"]["epochs"] = 2
+    params["budgets"]["2M"]["settings"] = "table"
+    params["budgets"]["2M"]["start"]["epochs"] = 2
     params["hpo"]["trials"] = 0
     (first / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     seconds("dvc", "repro", "-q", "--glob", "hpo@2M-*", cwd=first)

@@ -1,9 +1,9 @@
-"""Measure the judging: 4 baselines, 16 backtests and the report, with 10,000 draws each.
+"""Measure the judging: the baselines, all backtests and the report, with 10,000 draws each.
 
     python3 dev.py -- python benchmarks/judging.py
 
 Every stage is a process of its own, in an empty folder with the study's files. A cell that is not
-trained gets the predictions of a trained one of its horizon, so that all 16 are judged. Once one
+trained gets the predictions of a trained one of its horizon, so that all are judged. Once one
 after the other and once two side by side, as a person with two cores would; medians of three rounds
 after one that is not counted.
 """

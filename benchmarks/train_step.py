@@ -96,7 +96,7 @@ def ours(
     if compiled:
         torch.compiler.reset()  # compiled code holds the number of threads
         faster = PatchTST(shape).train()
-        for layer in faster.layers:  # as patchscale.engine does
+        for layer in faster.layers:  # as patchscale.train.engine does
             layer.compile(dynamic=False)
         steps["ours bfloat16 compiled"] = step_of(faster, adamw(faster), batch, torch.bfloat16)
     return steps, n_params(model)

@@ -5,7 +5,7 @@ import pandas as pd
 from patchscale.backtest.flatten import flatten
 from patchscale.backtest.judge import judge
 from patchscale.backtest.trading import Question
-from patchscale.bars import forward_adjust, read_bars
+from patchscale.bars import read_study
 from patchscale.split.table import read_split
 from patchscale.study import paths
 from patchscale.study.files import read_json, write_arrow, write_csv, write_json
@@ -27,7 +27,7 @@ def main(cell: str) -> None:
     judged, tables = judge(
         read_table(predictions, ["date", "subset", "p"], more=True),
         read_split(paths.split(row.horizon), labels_of={"train", "val", "test"}),
-        forward_adjust(read_bars(paths.raw(params.dataset, params.data.series))),
+        read_study(params)[0],
         Question(params.horizons[row.horizon], params.target, params.backtest),
         source=str(predictions),
     )

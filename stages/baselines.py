@@ -5,7 +5,7 @@ import pandas as pd
 from patchscale.backtest.flatten import flatten
 from patchscale.backtest.judge import BENCHMARK, judge
 from patchscale.backtest.trading import Question
-from patchscale.bars import forward_adjust, read_bars
+from patchscale.bars import read_study
 from patchscale.baselines import forecasts, regressors
 from patchscale.split.table import read_split
 from patchscale.study import paths
@@ -17,10 +17,9 @@ from patchscale.study.tables import read_features
 
 def main(horizon: str) -> None:
     params = load_params()
-    data, tier = params.data, params.features.tier
+    tier = params.features.tier
     question = Question(params.horizons[horizon], params.target, params.backtest)
-    bars = forward_adjust(read_bars(paths.raw(params.dataset, data.series)))
-    vix = read_bars(paths.raw(params.dataset, data.volatility)) if data.volatility else None
+    bars, vix = read_study(params)
     split = read_split(paths.split(horizon), labels_of={"train", "val", "test"})
     features, kinds = read_features(tier, split["date"])
     context, ahead = params.window.context_length, question.horizon

@@ -30,7 +30,7 @@ def main() -> None:
     except InputError as error:
         # `dvc exp run -S` leaves a file with a time that hides an edit of the same size from git,
         # and `git checkout` would not restore it.
-        for file in (paths.PARAMS, paths.GRID, paths.SPACE):
+        for file in paths.STUDY:
             if file.exists():
                 file.touch()
         raise InputError(f"{error}{way_back()}") from None

@@ -17,7 +17,7 @@ def main() -> None:
     for path, text in texts.items():
         write_text(path, text)
     # DVC hashes the whole folder, so unused series and files of a killed run are removed
-    for path in paths.raw(name, data.series).parent.iterdir():
+    for path in paths.bars(name).iterdir():
         if path not in texts:
             path.unlink()
     write_json(paths.validation(name), report)

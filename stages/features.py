@@ -1,6 +1,6 @@
 """Stage features: write the columns of a tier and their kinds."""
 
-from patchscale.bars import forward_adjust, read_bars
+from patchscale.bars import read_study
 from patchscale.features.formulas import compute_tier, drop_warm_up
 from patchscale.features.tiers import tier_features
 from patchscale.study import paths
@@ -11,11 +11,11 @@ from patchscale.study.stage import run
 
 def main(tier: str) -> None:
     params = load_params()
-    data = params.data
     columns = tier_features(tier)
-    bars = forward_adjust(read_bars(paths.raw(params.dataset, data.series)))
-    vix = read_bars(paths.raw(params.dataset, data.volatility)) if data.volatility else None
-    write_arrow(paths.features(tier), drop_warm_up(compute_tier(bars, tier, data.calendar, vix)))
+    bars, vix = read_study(params)
+    write_arrow(
+        paths.features(tier), drop_warm_up(compute_tier(bars, tier, params.data.calendar, vix))
+    )
     write_json(paths.kinds(tier), {feature.name: feature.kind for feature in columns})
 
 

@@ -1,6 +1,6 @@
 """Stage split: write the labels and subsets of a horizon."""
 
-from patchscale.bars import forward_adjust, read_bars
+from patchscale.bars import read_study
 from patchscale.features.tiers import WARM_UP
 from patchscale.split.dates import make_split
 from patchscale.split.labels import touch_labels
@@ -13,7 +13,7 @@ from patchscale.study.stage import run
 def main(horizon: str) -> None:
     params = load_params()
     ahead = params.horizons[horizon]
-    bars = forward_adjust(read_bars(paths.raw(params.dataset, params.data.series)))
+    bars, _ = read_study(params)
     labels = touch_labels(bars, params.target, ahead)
     # the longest warm-up and the longest context, so that all tiers and models share their dates
     first = WARM_UP + params.split.longest_context - 1

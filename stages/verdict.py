@@ -99,7 +99,7 @@ def refuse_gaps(baselines: pd.DataFrame, horizons: list[str]) -> None:
     years = pairs["year"].nunique()
     if set(pairs["horizon"]) != set(horizons) or len(pairs) != years * len(horizons):
         raise InputError(
-            f"{paths.walk('baselines')}: {len(pairs)} of horizon and year; each of "
+            f"{paths.walk('baselines')}: {len(pairs)} pairs of horizon and year; each of "
             f"{', '.join(horizons)} is needed in every test year; `dvc repro` makes them"
         )
 

@@ -5,7 +5,7 @@ Labels of a test year are never used: each model is fitted on the years before i
 
 import pandas as pd
 
-from patchscale.bars import forward_adjust, read_bars
+from patchscale.bars import read_study
 from patchscale.baselines import forecasts, regressors
 from patchscale.split.walk import DAYS, no_forecasts, read_walk
 from patchscale.study import paths
@@ -26,9 +26,8 @@ def main() -> None:
 
 def walked(params: Params, horizon: str) -> pd.DataFrame:
     """Return the probabilities of all years of a horizon."""
-    data, ahead, file = params.data, params.horizons[horizon], paths.split(horizon)
-    bars = forward_adjust(read_bars(paths.raw(params.dataset, data.series)))
-    vix = read_bars(paths.raw(params.dataset, data.volatility)) if data.volatility else None
+    ahead, file = params.horizons[horizon], paths.split(horizon)
+    bars, vix = read_study(params)
     splits = {year: read_walk(file, year, ahead, params.split) for year in params.walk_years}
     latest = splits[max(splits)]
     features, kinds = read_features(params.features.tier, latest["date"])

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import REMOVE, ROOT, Change, write_study
 
-from patchscale.check import MOST_YEARS, check
+from patchscale.check import check
 from patchscale.study.errors import InputError
 from patchscale.study.params import load_params, load_space
 from patchscale.study.stage import run
-from patchscale.verdict import sign_flip
 
 
 def checked(folder: Path) -> None:
@@ -271,7 +270,6 @@ def test_a_test_year_without_enough_data_is_refused(
 
 
 def test_more_test_years_than_the_verdict_can_take_are_refused(tmp_path: Path) -> None:
-    assert MOST_YEARS == sign_flip.MOST_YEARS
     start = ("params/datasets/gspc/start", "1980-01-02")
     years = {"first": 1999, "last": 2018}
     checked(write_study(tmp_path, start, ("params/datasets/gspc/walk", years)))

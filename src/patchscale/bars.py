@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from patchscale.study import paths
 from patchscale.study.errors import InputError, shown
 from patchscale.study.files import read_bytes
+from patchscale.study.params import Params
 
 PRICES = ["open", "high", "low", "close"]
 COLUMNS = ["date", *PRICES, "volume", "dividends", "splits"]
@@ -21,6 +23,13 @@ MAX_BYTES = 100_000_000
 DAY = re.compile(r"(1[89]|2[01])[0-9]{2}-[0-9]{2}-[0-9]{2}")
 NUMBER = re.compile(r" *[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)? *")
 """Forms of a field, in ASCII; pandas would also take other digits, `2020-1-5` and `today`."""
+
+
+def read_study(params: Params) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return the adjusted bars of a study, and those of its volatility index where it has one."""
+    data = params.data
+    bars = forward_adjust(read_bars(paths.raw(params.dataset, data.series)))
+    return bars, read_bars(paths.raw(params.dataset, data.volatility)) if data.volatility else None
 
 
 def read_bars(path: Path) -> pd.DataFrame:

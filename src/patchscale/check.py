@@ -13,10 +13,9 @@ from patchscale.features.tiers import TIERS, WARM_UP, tier_features
 from patchscale.model.size import BYTES_PER_WEIGHT, input_size, solve_d_ff
 from patchscale.study import paths
 from patchscale.study.errors import InputError, shown
-from patchscale.study.params import Dataset, Params, Space, Split
+from patchscale.study.params import MOST_YEARS, Dataset, Params, Space, Split
 
 SESSIONS_PER_YEAR = 252
-MOST_YEARS = 20
 """Test years that the verdict can take; it enumerates all their sign flips."""
 SAMPLES_PER_EPOCH = 4000
 """Training dates of a data set, roughly; used to estimate the cost of an untrained budget."""

@@ -174,7 +174,7 @@ def test_figures_of_other_labels_have_no_difference_unless_they_are_relative() -
         "auc       0.8000     0.7000",
         "val_loss  0.3000     0.4000",
         "",
-        "Labels or days are others, so loss, auc, val_loss cannot be compared; "
+        "Labels or days differ, so loss, auc, val_loss cannot be compared; "
         "gap and excess, each against a",
         "rival on the same days, can.",
     ]
@@ -229,7 +229,7 @@ def test_kept_files_and_changes_of_the_user_are_not_overwritten(
     study: SmallStudy, capfd: pytest.CaptureFixture[str]
 ) -> None:
     call("ask", "-S", "value=9", "--search")
-    assert "Labels or days are others, so loss cannot be compared" in capfd.readouterr().out
+    assert "Labels or days differ, so loss cannot be compared" in capfd.readouterr().out
     call("ask", "-S", "value=3", "--search", "--keep", "--name", "mine")
     assert study.text("data/out") == "out 3"
     before = study.tracked()

@@ -61,7 +61,7 @@ def test_a_folder_that_cannot_be_written_ends_a_training_with_75(
     folder.mkdir()
     code, lines, hidden = trained(folder, options, workers, Path("/dev/null"))
     assert code == 75
-    assert f"{reason}; the same command goes on once this is mended" in lines[-1]
+    assert f"{reason}; the same command goes on once this is fixed" in lines[-1]
     assert not [line for line in lines if line.startswith("Traceback")]
     assert hidden == ""
 

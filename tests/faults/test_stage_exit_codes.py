@@ -45,7 +45,7 @@ def test_expected_failure_is_an_exit_code_and_one_line(
     if isinstance(error, KeyboardInterrupt):
         told = "SIGTERM: stopped; the same command goes on"
     if isinstance(error, OSError):
-        told = f"data/x: {error.strerror}; the same command goes on once this is mended"
+        told = f"data/x: {error.strerror}; the same command goes on once this is fixed"
     assert printed.err == f"stages/train.py: {told}\n"
 
 

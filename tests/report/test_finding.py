@@ -248,9 +248,7 @@ def test_the_biggest_size_is_set_against_a_thousandth_of_it():
     found = verdict({"20K": LOST, "2M": EVEN}, slope())
     big, others = SIZES[-1], pair("h3", -0.1)
     one = fixed(pairs={"h1": pair("h1", 0.0031, seeds=1)})
-    said = (
-        f"Fixed year: {big}'s loss (one seed) less 2K's at h1 is +0.0031 [-0.0069, +0.0131]."
-    )
+    said = f"Fixed year: {big}'s loss (one seed) less 2K's at h1 is +0.0031 [-0.0069, +0.0131]."
     assert said in finding(SP, found, one)
     smaller = fixed(pairs={"h3": replace(others, big="2M-h3")})
     assert "Fixed year:" not in finding(SP, found, smaller)

@@ -159,7 +159,7 @@ def test_a_file_that_may_not_grow_leaves_the_state_as_it_was(run):
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.stdout == (
         f"Stopped: {run.path / 'state-12-1.safetensors'}: File too large; "
-        "the same command goes on once this is mended\n"
+        "the same command goes on once this is fixed\n"
     ), done.stderr
     assert {name: (run.path / name).read_bytes() for name in files(run.path)} == before
     assert run.load("cpu", pytest.fail)[1]["step"] == 10

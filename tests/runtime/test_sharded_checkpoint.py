@@ -96,7 +96,7 @@ def test_a_full_disk_is_a_line_and_the_state_before_stays(
         run.save(tensors(5.0), FACTS | {"step": 20})
     assert str(caught.value) == (
         f"{run.path / 'state-20-1'}: No space left on device; the same command "
-        "goes on once this is mended"
+        "goes on once this is fixed"
     )
     monkeypatch.undo()
     assert sorted(path.name for path in run.path.iterdir()) == ["state-10-1", "state.json"]

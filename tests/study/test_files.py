@@ -129,7 +129,7 @@ def test_a_disk_at_fault_is_a_line_and_the_old_file_stays(
     with pytest.raises(Stopped) as caught:
         write_text(path, "new")
     assert str(caught.value) == (
-        f"{path}: {os.strerror(number)}; the same command goes on once this is mended"
+        f"{path}: {os.strerror(number)}; the same command goes on once this is fixed"
     )
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -99,7 +99,7 @@ def counts(n: int, block: int) -> tuple[np.ndarray, ...]:
 
     Blocks have geometric lengths and wrap around the end. The draws equal those of
     `arch.bootstrap.StationaryBootstrap(block, ..., seed=0)`, which is not used because its import
-    takes seconds in each of 21 stages.
+    takes seconds in every stage.
 
     Parameters
     ----------

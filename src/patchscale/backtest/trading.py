@@ -95,7 +95,7 @@ def trades(
     ValueError
         A signal has fewer than `horizon` bars after it.
     """
-    side = 1 if target.side == "up" else -1
+    side = target.sign
     opens, closes = bars["open"].tolist(), bars["close"].tolist()
     extremes = bars["high" if side > 0 else "low"].tolist()
     done: list[Trade] = []
@@ -196,7 +196,7 @@ def run_strategy(
     start) and `trades`.
     """
     target, horizon, rules = question.target, question.horizon, question.rules
-    side = 1 if target.side == "up" else -1
+    side = target.sign
     called = test[test["p"] >= threshold]
     done = trades(bars, pd.DatetimeIndex(called["date"]), target, horizon)
     first = int(np.searchsorted(bars["date"].to_numpy(), test["date"].to_numpy()[0]))

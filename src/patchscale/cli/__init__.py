@@ -1,5 +1,4 @@
 """Command `patchscale`: what people type, besides DVC.
 
 Reads words; each command says what else it reads and writes.
-Imported by nobody.
 """

@@ -44,7 +44,7 @@ def table(answers: dict[str, dict[str, Any]], same_labels: bool = True) -> str:
     if not same_labels:
         others = [name for name in names if name not in ("cell", "n", *RELATIVE)]
         said = (
-            f"Labels or days are others, so {', '.join(others)} cannot be compared; "
+            f"Labels or days differ, so {', '.join(others)} cannot be compared; "
             f"{' and '.join(RELATIVE)}, each against a rival on the same days, can."
         )
         lines += ["", *textwrap.wrap(said, WIDTH)]

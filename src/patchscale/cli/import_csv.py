@@ -41,8 +41,10 @@ def main(*words: str) -> None:
     files = {options.file: options.out or paths.INPUTS / f"{_stem(options.file)}.csv"}
     if options.volatility:
         files[options.volatility] = paths.INPUTS / f"{_stem(options.volatility)}.csv"
-        if len(files) < 2 or len(set(files.values())) < 2:
+        if len(files) < 2:
             raise InputError(f"--volatility: {options.volatility} is the price series itself")
+        if len(targets := set(files.values())) < 2:
+            raise InputError(f"--volatility: both files would be written to {targets.pop()}")
     read = {file: _read(file, data, options) for file in files}
     found = {file: list(each.problems) for file, each in read.items()}
     with_bars = {file: each for file, each in read.items() if len(each.bars)}
@@ -140,7 +142,9 @@ def _shown(file: Path, read: Imported, found: list[str]) -> str:
 
 def _refuse_to_replace(path: Path, text: str, force: bool) -> None:
     if path.is_file() and not force and path.read_text(encoding="utf-8") != text:
-        raise InputError(f"{path}: exists with other content; --force replaces it, --out names one")
+        raise InputError(
+            f"{path}: exists with other content; --force replaces it, --out names another file"
+        )
 
 
 def _command(files: dict[Path, Path], proposal: dict[str, str], options: argparse.Namespace) -> str:

@@ -2,5 +2,4 @@
 
 Reads the package arch, Yahoo, or files in inputs/.
 Writes data/raw/ and metrics/download/.
-Imported by the stage and by `verify`.
 """

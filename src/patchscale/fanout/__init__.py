@@ -2,5 +2,4 @@
 
 Reads dvc.yaml and dvc.lock through DVC.
 Writes dvc.lock, once, and logs in runs/fanout/.
-Imported by nobody.
 """

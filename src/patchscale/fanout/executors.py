@@ -85,13 +85,20 @@ class Executor(Protocol):
         """Stop the jobs that are left and release the executor's resources."""
 
 
+def _cores() -> int:
+    """Return the cores that this process may use; all of them where the system does not say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class LocalExecutor:
     """Runs `concurrency` jobs at a time as processes of this machine, which share its cores."""
 
     n_gpus = 0
 
     def __init__(self, concurrency: int, root: Path, environment: Mapping[str, str]) -> None:
-        threads = max(1, len(os.sched_getaffinity(0)) // concurrency)
+        threads = max(1, _cores() // concurrency)
         self._root, self._stopping = root, False
         self._environment = {**environment, "OMP_NUM_THREADS": str(threads)}
         self._pool = ThreadPoolExecutor(concurrency)

@@ -1,7 +1,6 @@
 """DVC's view of the pipeline: stages and their order, what is stale, caches, and locks.
 
-DVC is called in this process, for the repository that was opened. No other module of the library
-imports DVC.
+DVC is called in this process, for the repository that was opened.
 """
 
 import logging

@@ -2,5 +2,4 @@
 
 Reads data/raw/.
 Writes data/features/.
-Imported by the stages check, features and baselines, and by any package above.
 """

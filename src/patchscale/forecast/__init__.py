@@ -2,5 +2,4 @@
 
 Reads published weights, cards, calibrations, the study's features, splits and bars; other bars.
 Writes nothing.
-Imported by `cli` and `api`.
 """

@@ -2,5 +2,4 @@
 
 Reads a vendor's file.
 Writes nothing; the command writes what is returned here.
-Imported by `cli` and `api`.
 """

@@ -3,12 +3,12 @@
 import pandas as pd
 
 from patchscale.bars import forward_adjust
-from patchscale.check import MOST_YEARS, earliest_test_year
+from patchscale.check import earliest_test_year
 from patchscale.features.tiers import WARM_UP
 from patchscale.split.dates import make_split
 from patchscale.split.labels import touch_labels
 from patchscale.study.errors import InputError
-from patchscale.study.params import Dataset, Params
+from patchscale.study.params import MOST_YEARS, Dataset, Params
 
 VALIDATION_YEARS = (3, 2, 4, 5, 6)
 """Lengths of the validation that are tried in turn."""

@@ -3,5 +3,4 @@
 Reads metrics/, data/losses/, data/trades/, data/hpo/ and plots/, for all test years
 metrics/verdict/details.json, metrics/walk/ and plots/verdict.csv.
 Writes metrics/headline.json, metrics/scaling.json, plots/, and docs/results.md and .html.
-Imported by these two stages only.
 """

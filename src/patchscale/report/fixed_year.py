@@ -235,7 +235,7 @@ def trading_sections(results: Results) -> list[str]:
 def search_sections(results: Results) -> list[str]:
     """Return the parts on the searches, which also name the budgets without one."""
     rest = [name for name in results.params.budgets if name not in results.searched_budgets]
-    said = f"With the table's row train: {', '.join(rest)}." if rest else ""
+    said = f"Trained with the row of the table: {', '.join(rest)}." if rest else ""
     if not results.searched:
         return [said]
     explained = f"""

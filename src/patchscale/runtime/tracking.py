@@ -100,24 +100,24 @@ def tracking(
         kinds["MLflow"] = lambda: MLflow(run)
     if run.wandb:
         kinds["W&B"] = lambda: WandB(run)
-    trackers: dict[str, Tracker] = {}
+    running: dict[str, Tracker] = {}
     epochs = 0
 
     def guarded(name: str, call: Callable[..., None], *arguments: Any) -> None:
         try:
             call(*arguments)
         except Exception as error:
-            trackers.pop(name, None)
+            running.pop(name, None)
             line = f"{name} is off for this run: {type(error).__name__}: {error}"
             report(textwrap.shorten(without_secrets(line), 240, placeholder=" ..."))
 
     def start(name: str) -> None:
-        trackers[name] = kinds[name]()
+        running[name] = kinds[name]()
 
     def log(values: Values) -> None:
         nonlocal epochs
         epochs += 1
-        for name, tracker in list(trackers.items()):
+        for name, tracker in list(running.items()):
             guarded(name, tracker.log, epochs, values)
 
     for name in kinds:
@@ -129,7 +129,7 @@ def tracking(
         yield log
         done = True
     finally:
-        for name, tracker in list(trackers.items()):
+        for name, tracker in list(running.items()):
             guarded(name, tracker.end, done)
 
 

@@ -2,6 +2,4 @@
 
 Reads data/raw/.
 Writes data/split/.
-Imported by the stages split, baselines, backtest, walk, walk_baselines and verdict, and by
-`train` and `verify`.
 """

@@ -24,15 +24,13 @@ def touch_labels(bars: pd.DataFrame, target: Target, horizon: int) -> pd.Series:
     -------
     Series of float, one per bar: 0 or 1, and NaN in the last `horizon` rows.
     """
-    up = target.side == "up"
-    column = "close" if target.reference == "close" else ("high" if up else "low")
     ahead = np.full((horizon, len(bars)), np.nan)
-    reference = bars[column].to_numpy()
+    reference = bars[target.price].to_numpy()
     for step in range(1, horizon + 1):
         ahead[step - 1, : max(0, len(bars) - step)] = reference[step:]
     close = bars["close"].to_numpy()
     # max and min return NaN if any session is missing, so the last rows have no label
-    if up:
+    if target.side == "up":
         extreme = ahead.max(axis=0)
         touched = extreme >= close * (1 + target.theta)
     else:

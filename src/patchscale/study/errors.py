@@ -83,7 +83,7 @@ def of_machine(error: BaseException, path: object = None) -> Stopped | None:
         return None
     file = path or getattr(error, "filename", None)
     where = f"{file}: " if file else ""
-    return Stopped(f"{where}{os.strerror(number)}; the same command goes on once this is mended")
+    return Stopped(f"{where}{os.strerror(number)}; the same command goes on once this is fixed")
 
 
 def without_secrets(text: str) -> str:

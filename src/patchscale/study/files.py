@@ -246,7 +246,7 @@ def write_csv(path: Path, frame: "pd.DataFrame", decimals: int = 6) -> None:
         )
 
 
-def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Return the hash of a file's bytes in hexadecimal; dvc.lock uses `md5`."""
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
     with path.open("rb") as handle:
-        return hashlib.file_digest(handle, algorithm).hexdigest()
+        return hashlib.file_digest(handle, "sha256").hexdigest()

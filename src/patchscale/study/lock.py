@@ -40,9 +40,9 @@ def locked_stages(lock: Path) -> dict[str, Any]:
 def dvc_md5(path: Path) -> str:
     """Return DVC's hash of a file, or of a directory: the MD5 of its sorted listing."""
     if path.is_file():
-        return _file_md5(path)
+        return file_md5(path)
     return folder_md5(
-        {file.relative_to(path).as_posix(): _file_md5(file) for file in files_of(path)}
+        {file.relative_to(path).as_posix(): file_md5(file) for file in files_of(path)}
     )
 
 
@@ -58,7 +58,7 @@ def files_of(folder: Path) -> list[Path]:
 def folder_md5(files: dict[str, str]) -> str:
     """Return DVC's hash of a directory, from the hashes of its files by relative path."""
     listing = [{"md5": md5, "relpath": path} for path, md5 in sorted(files.items())]
-    return _md5(json.dumps(listing).encode()) + ".dir"
+    return md5_of(json.dumps(listing).encode()) + ".dir"
 
 
 def object_of(md5: str, root: Path = Path()) -> Path:
@@ -94,7 +94,7 @@ def refuse_if_damaged(path: Path, content: bytes) -> None:
     if recorded is None:
         return
     whole = path == recorded.path
-    found = _md5(content) if whole else dvc_md5(recorded.path)
+    found = md5_of(content) if whole else dvc_md5(recorded.path)
     running = os.environ.get("DVC_STAGE")
     if found == recorded.md5 or recorded.stage == running:
         return
@@ -142,10 +142,12 @@ def _outputs(lock: Path, modified: int, size: int) -> dict[Path, Recorded]:
     return {record.path: record for record in records}
 
 
-def _file_md5(path: Path) -> str:
+def file_md5(path: Path) -> str:
+    """Return the MD5 of a file's bytes in hexadecimal, as dvc.lock has it."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "md5").hexdigest()
 
 
-def _md5(content: bytes) -> str:
+def md5_of(content: bytes) -> str:
+    """Return the MD5 of bytes in hexadecimal."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()

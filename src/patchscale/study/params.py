@@ -68,6 +68,8 @@ Width = Annotated[int, Field(gt=0, le=65_536)]
 Size = Annotated[int, Field(gt=0, le=10**13)]
 Samples = Annotated[int, Field(gt=0, le=1_000_000)]
 Year = Annotated[int, Field(ge=1800, le=2199)]
+MOST_YEARS = 20
+"""Test years: the exact test over 20 makes a million sets of years, 8 MB a table of them."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Decay = Annotated[float, Field(ge=0, le=10)]

@@ -3,5 +3,4 @@
 Reads data/walk/, data/split/ and metrics/cards/.
 Writes metrics/verdict.json, metrics/verdict/details.json, plots/difference.csv and
 plots/verdict.csv.
-Imported by the stages verdict and report.
 """

@@ -39,8 +39,13 @@ def read_forecasts(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     found = list(map(str, table))
     columns = [*KEYS, *needed]
     if found[: len(KEYS)] != KEYS or (missing := [each for each in columns if each not in found]):
-        lacking = ", ".join(missing if found[: len(KEYS)] == KEYS else KEYS)
-        raise InputError(f"{path}: columns {lacking} are needed, and first {KEYS[0]}; {RESTORE}")
+        needed_first = found[: len(KEYS)] != KEYS
+        wrong = (
+            f"must begin with the columns {', '.join(KEYS)}"
+            if needed_first
+            else (f"columns {', '.join(missing)} are needed")
+        )
+        raise InputError(f"{path}: {wrong}; {RESTORE}")
     if table.empty:
         return table
     names = found[len(KEYS) :]

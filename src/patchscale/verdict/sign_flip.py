@@ -15,9 +15,8 @@ import numpy as np
 
 from patchscale.backtest.bootstrap import CONFIDENCE, Estimate
 from patchscale.study.errors import InputError
+from patchscale.study.params import MOST_YEARS
 
-MOST_YEARS = 20
-"""A million sets of years, 8 MB a table of them."""
 ROUNDING = 1e-12
 """A mean of this share of the mean absolute value counts as zero."""
 

@@ -2,5 +2,4 @@
 
 Reads dvc.lock, dvc.yaml, the parameters, all outputs, and published objects.
 Writes nothing in the repository.
-Imported by nobody; `dev.py refresh` is its second command.
 """

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from patchscale.study import paths
 from patchscale.study.errors import InputError, without_secrets
 from patchscale.study.lock import dvc_md5
 from patchscale.study.params import load_params
@@ -60,8 +61,8 @@ def main(*words: str) -> None:
     options = command.parse_args(words)
     root = Path.cwd()
     if (options.level == "retrain") != (options.cell is not None):
-        raise InputError("--cell: goes with --level retrain, and it with a cell")
-    lock = strict_stages(root / "dvc.lock")
+        raise InputError("--cell and --level retrain need each other")
+    lock = strict_stages(root / paths.LOCK)
     checks: list[Check] = []
     for check in run_checks(lock, root, options.level, options.quick, options.cell):
         checks.append(check)

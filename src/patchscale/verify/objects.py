@@ -9,8 +9,7 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 
 from patchscale.study.errors import InputError
-from patchscale.study.files import digest
-from patchscale.study.lock import object_of
+from patchscale.study.lock import file_md5, object_of
 from patchscale.study.sections import Section, one_line
 from patchscale.verify.records import DIFFERS, REPRODUCED, Check
 from patchscale.verify.strict_lock import Inside, md5_name, shortened
@@ -78,7 +77,7 @@ def cached(lock: dict[str, Any], root: Path) -> Iterator[Check]:
 
 def flaw(path: Path, md5: str) -> str:
     """Return what is wrong with an object; an empty text if nothing is."""
-    if digest(path, "md5") != md5.removesuffix(".dir"):
+    if file_md5(path) != md5.removesuffix(".dir"):
         return "its content has another MD5"
     if md5.endswith(".dir"):
         try:

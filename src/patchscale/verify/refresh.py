@@ -3,7 +3,6 @@
 Nothing is written. Two readers who get the same hash have the same bars to the last digit.
 """
 
-import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from patchscale.download import checks, sources
 from patchscale.download.seams import ratio_seams
 from patchscale.study import paths
 from patchscale.study.errors import InputError, shown
-from patchscale.study.lock import dvc_md5, folder_md5, locked_stages
+from patchscale.study.lock import dvc_md5, folder_md5, locked_stages, md5_of
 from patchscale.study.params import load_params
 from patchscale.study.parser import parser
 from patchscale.study.stage import run
@@ -54,8 +53,8 @@ def compare(old: pd.DataFrame, new: pd.DataFrame) -> Iterator[tuple[str, pd.Inde
 
 def locked_md5(dataset: str, root: Path) -> str | None:
     """Return the hash that dvc.lock holds of a data set's folder, None where it has none."""
-    folder = paths.raw(dataset, "any").parent.as_posix()
-    outs = locked_stages(root / "dvc.lock").get("download", {}).get("outs", [])
+    folder = paths.bars(dataset).as_posix()
+    outs = locked_stages(root / paths.LOCK).get("download", {}).get("outs", [])
     return next((out["md5"] for out in outs if out["path"] == folder), None)
 
 
@@ -95,12 +94,7 @@ def main(*words: str) -> None:
     bars = sources.fetch(data)
     checks.check_dataset(bars, data, f"datasets.{name}")
     texts = {paths.raw(name, series): canonical_csv(bars[series]) for series in bars}
-    md5 = folder_md5(
-        {
-            path.name: hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-            for path, text in texts.items()
-        }
-    )
+    md5 = folder_md5({path.name: md5_of(text.encode()) for path, text in texts.items()})
     print(f"{name}: {', '.join(bars)}, {data.start} to {data.end}, md5 {md5}")
     locked, folder = locked_md5(name, root), root / next(iter(texts)).parent
     if locked == md5:

@@ -161,13 +161,7 @@ def retrain(cell: str, root: Path) -> Check:
     what = f"training of {cell}"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        files = [
-            "params.yaml",
-            "grid.yaml",
-            "space.yaml",
-            "dvc.yaml",
-            *tracked_files(root, "src", "stages"),
-        ]
+        files = [*map(str, (*paths.STUDY, paths.PIPELINE)), *tracked_files(root, "src", "stages")]
         for name in files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, folder / name)
@@ -180,7 +174,9 @@ def retrain(cell: str, root: Path) -> Check:
         ).returncode
         if code:
             return Check(
-                what, UNAVAILABLE if code == 75 else DIFFERS, f"it ended with exit code {code}"
+                what,
+                UNAVAILABLE if code == Stopped.exit_code else DIFFERS,
+                f"it ended with exit code {code}",
             )
         mine, theirs = (read_arrow(base / paths.predictions(cell)) for base in (folder, root))
         if mine.equals(theirs):

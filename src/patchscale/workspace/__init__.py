@@ -2,5 +2,4 @@
 
 Reads the last commit, dvc.lock in it, and DVC's lock files.
 Writes parameters, dvc.lock, outputs and published objects, as they are in the commit.
-Imported by nobody.
 """

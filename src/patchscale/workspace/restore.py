@@ -91,10 +91,12 @@ def interrupted(root: Path) -> list[str] | None:
     except (ValueError, AttributeError, KeyError, TypeError):
         return None
     found = []
-    for program, _, words in (command.partition(" ") for command in sorted(commands)):
-        if Path(program).stem == "dvc":
+    for command in sorted(commands):
+        program, _, words = command.removeprefix("patchscale fanout ").partition(" ")
+        path = Path(program)
+        if "dvc" in (path.stem, path.parent.name):
             found.append(f"dvc {words}")
-        elif Path(program).parent.name == "fanout":
+        elif "fanout" in (path.name, path.parent.name):
             found.append(f"python3 dev.py fanout {words}".rstrip())
     return found
 
