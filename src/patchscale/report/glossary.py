@@ -214,8 +214,8 @@ TERMS = (
     ),
     Term(
         "tier",
-        "A set of features. The number in its name says how many there are; a larger tier holds "
-        "the smaller ones.",
+        "A set of features. The number in its name says how many there are besides the two of "
+        "volatility; a larger tier holds the smaller ones.",
     ),
     Term(
         "training prior",
