@@ -41,7 +41,10 @@ def test_a_budget_that_is_not_walked_has_no_rows(table, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda t: t.drop(columns="year"), "columns horizon, year, date, subset are needed"),
+        (
+            lambda t: t.drop(columns="year"),
+            "must begin with the columns horizon, year, date, subset",
+        ),
         (lambda t: t.drop(columns="p_seed1"), "columns p_seed1 are needed"),
         (lambda t: t.assign(p_seed0=1.5), "p_seed0: a probability from 0 to 1 is needed"),
         (lambda t: t.assign(p_seed0=np.nan), "p_seed0: a probability from 0 to 1 is needed"),

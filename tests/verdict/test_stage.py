@@ -187,7 +187,7 @@ def test_test_days_that_the_fixed_division_purges_are_judged(study, monkeypatch)
         (
             "baselines",
             lambda t: t[(t["year"] != 2009) | (t["horizon"] != "h2")],
-            "data/walk/baselines.arrow: 31 of horizon and year; each of h1, h2, h3, h5",
+            "data/walk/baselines.arrow: 31 pairs of horizon and year; each of h1, h2, h3, h5",
         ),
         ("baselines", lambda t: t.drop(columns="prior"), "columns prior are needed"),
     ],

@@ -37,15 +37,10 @@ def read_forecasts(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     """
     table = read_arrow(path)
     found = list(map(str, table))
-    columns = [*KEYS, *needed]
-    if found[: len(KEYS)] != KEYS or (missing := [each for each in columns if each not in found]):
-        needed_first = found[: len(KEYS)] != KEYS
-        wrong = (
-            f"must begin with the columns {', '.join(KEYS)}"
-            if needed_first
-            else (f"columns {', '.join(missing)} are needed")
-        )
-        raise InputError(f"{path}: {wrong}; {RESTORE}")
+    if found[: len(KEYS)] != KEYS:
+        raise InputError(f"{path}: must begin with the columns {', '.join(KEYS)}; {RESTORE}")
+    if missing := [name for name in needed if name not in found]:
+        raise InputError(f"{path}: columns {', '.join(missing)} are needed; {RESTORE}")
     if table.empty:
         return table
     names = found[len(KEYS) :]
