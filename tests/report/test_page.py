@@ -89,7 +89,10 @@ def walked(found: Verdict) -> Results:
     rows = [(b, h, year, 0.01) for b in found.sizes for h in HORIZONS for year in found.years]
     params: Any = SimpleNamespace(
         horizons=HORIZONS,
-        budgets=dict.fromkeys(SIZES, SimpleNamespace(settings="transfer")),
+        budgets={
+            name: SimpleNamespace(settings="search" if name == "200K" else "transfer")
+            for name in SIZES
+        },
         hpo=SimpleNamespace(base="200K"),
         data=SimpleNamespace(series="sp500"),
         cells={},
@@ -117,6 +120,12 @@ def test_every_figure_of_the_walk_forward_has_beside_it_what_the_settings_saw() 
         assert any(said in part or marked in part for part in sections[number : number + 5])
     assert sum(said in part for part in sections) == 6
     assert sum(marked in part for part in sections) == 2
+
+
+def test_walked_sizes_that_take_over_settings_are_named() -> None:
+    assert FOUND.takers == ["20K", "2M", "20M"]
+    said = "20K, 2M, 20M take over the settings of 200K"
+    assert any(said in part for part in walk_sections(FOUND, FOUND.verdict.bar))
 
 
 def test_details_are_folded_and_closed() -> None:
