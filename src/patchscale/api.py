@@ -80,7 +80,7 @@ def load_model(study: Study, cell: str, seed: int = 0) -> "PatchTST":
     InputError
         The weights are missing, or are not those of the cell's card.
     """
-    from patchscale.forecast.outlook import model_of, shape_of_cell, weights_of
+    from patchscale.forecast.published import model_of, shape_of_cell, weights_of
 
     weights = weights_of(study.params, cell, seed, study.root)
     return model_of(weights, shape_of_cell(study.params, cell, study.root))

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from patchscale.backtest.judge import BENCHMARK
-from patchscale.forecast.outlook import read_card, shape_of_cell, weights_of
+from patchscale.forecast.published import read_card, shape_of_cell, weights_of
 from patchscale.split.table import read_split
 from patchscale.study import paths
 from patchscale.study.errors import InputError, shown

@@ -20,7 +20,8 @@ from patchscale.cli.__main__ import call
 from patchscale.forecast import market as market_module
 from patchscale.forecast.market import read_market
 from patchscale.forecast.newest import newest_window
-from patchscale.forecast.outlook import Outlook, model_of, outlook
+from patchscale.forecast.outlook import Outlook, outlook
+from patchscale.forecast.published import model_of
 from patchscale.model.patchtst import predict
 from patchscale.model.weights import load_model
 from patchscale.split.table import read_split

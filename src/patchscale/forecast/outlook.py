@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -11,19 +10,15 @@ from patchscale.backtest.judge import BENCHMARK
 from patchscale.bars import read_bars
 from patchscale.forecast.market import Market
 from patchscale.forecast.newest import har_forecast, newest_rows, newest_window
-from patchscale.model.patchtst import PatchTST, PatchTSTConfig, predict
-from patchscale.model.weights import load_weights
+from patchscale.forecast.published import RESTORE, model_of, seeds_here, shape_of_cell, weights_of
+from patchscale.model.patchtst import predict
 from patchscale.model.windows import Windows
 from patchscale.split.table import read_split
 from patchscale.study import paths
 from patchscale.study.errors import InputError
-from patchscale.study.files import digest, read_csv, read_json
+from patchscale.study.files import read_csv, read_json
 from patchscale.study.params import Params
-from patchscale.study.tables import read_features, read_kinds
-from patchscale.train.inputs import shape_of
-from patchscale.train.settings import settings_of
-
-RESTORE = "`dvc pull` brings the published ones"
+from patchscale.study.tables import read_features
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ def outlook(params: Params, market: Market, root: Path = Path()) -> Outlook:
     """
     tier, window = params.features.tier, params.window
     cells = {h: [f"{budget}-{h}" for budget in params.publish] for h in params.horizons}
-    here = {cell for row in cells.values() for cell in row if _seeds(params, cell, root)}
+    here = {cell for row in cells.values() for cell in row if seeds_here(params, cell, root)}
     absent = [cell for row in cells.values() for cell in row if cell not in here]
     if not here:
         raise InputError(f"data/weights: no weights of {', '.join(params.publish)}; {RESTORE}")
@@ -111,15 +106,15 @@ def outlook(params: Params, market: Market, root: Path = Path()) -> Outlook:
     trained_to = max(
         split.loc[split["subset"] == "train", "date"].iloc[-1] for split in splits.values()
     )
+    if market.as_of <= trained_to:
+        raise InputError(
+            f"as of {market.as_of:%Y-%m-%d}: a training day of the models, which know what "
+            f"followed; a day after {trained_to:%Y-%m-%d} is needed"
+        )
     horizons = []
     for horizon, ahead in params.horizons.items():
         split = splits[horizon]
         train = split[split["subset"] == "train"]
-        if market.as_of <= trained_to:
-            raise InputError(
-                f"as of {market.as_of:%Y-%m-%d}: a training day of the models, which know what "
-                f"followed; a day after {trained_to:%Y-%m-%d} is needed"
-            )
         windows, row = newest_window(table, train["date"], rows, kinds, window)
         models = [
             _forecast(cell, _of_seeds(params, cell, windows, row, root), root)
@@ -151,69 +146,14 @@ def outlook(params: Params, market: Market, root: Path = Path()) -> Outlook:
     )
 
 
-def read_card(params: Params, cell: str, root: Path) -> dict[str, Any]:
-    """Read the card of a trained cell; raise InputError if it is of another data set."""
-    card: dict[str, Any] = read_json(root / paths.card(cell), "trained")
-    if card["trained"] and card.get("dataset") != params.dataset:
-        raise InputError(
-            f"{paths.card(cell)}: dataset is {card.get('dataset')!r}, and params.yaml selects "
-            f"{params.dataset!r}; `dvc repro` trains on that"
-        )
-    return card
-
-
-def weights_of(params: Params, cell: str, seed: int, root: Path) -> Path:
-    """Return the published weights of a replicate, whose content is that of its card."""
-    path = root / paths.published_weights(cell, seed)
-    card = read_card(params, cell, root)
-    sums = {each["seed"]: each["sha256"] for each in card.get("replicates", [])}
-    if not path.is_file():
-        raise InputError(f"{path}: missing; {RESTORE}")
-    if digest(path) != sums.get(seed):
-        raise InputError(f"{path}: not the weights of {paths.card(cell)}; {RESTORE}")
-    return path
-
-
-def _seeds(params: Params, cell: str, root: Path) -> list[int]:
-    """Return the seeds of a cell whose weights are here."""
-    seeds = range(params.publish[params.cells[cell].budget])
-    return [seed for seed in seeds if (root / paths.published_weights(cell, seed)).is_file()]
-
-
 def _of_seeds(params: Params, cell: str, windows: Windows, row: int, root: Path) -> list[float]:
     """Return the probability of each seed at hand."""
     shape, rows = shape_of_cell(params, cell, root), torch.tensor([row])
     torch.set_num_threads(1)
     return [
         float(predict(model_of(weights_of(params, cell, seed, root), shape), windows, rows))
-        for seed in _seeds(params, cell, root)
+        for seed in seeds_here(params, cell, root)
     ]
-
-
-def shape_of_cell(params: Params, cell: str, root: Path) -> PatchTSTConfig:
-    """Return the shape of a cell's model."""
-    n_features = len(read_kinds(root / paths.kinds(params.features.tier)))
-    return shape_of(settings_of(params, cell, root), params.window, n_features)
-
-
-def model_of(path: Path, shape: PatchTSTConfig) -> PatchTST:
-    """Return the model of a weights file, in float32 on the CPU.
-
-    It is made on the CPU and then filled: on the device `meta`, as `load_model` does for weights of
-    any size, torch would first import its compiler for two seconds.
-
-    Raises
-    ------
-    InputError
-        The file is not safetensors, or holds another shape.
-    """
-    model = PatchTST(shape)
-    try:
-        model.load_state_dict(load_weights(path))
-    except RuntimeError as error:
-        line = str(error).splitlines()[0]
-        raise InputError(f"{path}: weights of another shape ({line})") from None
-    return model
 
 
 def _forecast(cell: str, seeds: list[float], root: Path) -> Forecast:
