@@ -17,6 +17,7 @@ from toy import BUDGETS, DATES, HORIZONS, Study, toy_params, toy_repository
 from patchscale.study import paths
 from patchscale.study.files import digest, read_arrow
 
+pytestmark = pytest.mark.timeout(1800)  # the grid takes two minutes of an idle core
 GRID = {**BUDGETS, "3K": 18000}
 
 
