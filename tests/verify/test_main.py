@@ -15,8 +15,8 @@ from patchscale.verify.__main__ import main, refuse_another_library
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--level", "retrain"), "--cell: goes with --level retrain"),
-        (("--cell", "2M-h1"), "--cell: goes with --level retrain"),
+        (("--level", "retrain"), "--cell and --level retrain need each other"),
+        (("--cell", "2M-h1"), "--cell and --level retrain need each other"),
         (("--level", "retrain", "--cell", "2B-h5"), "not a trained cell; allowed: 20K-h1, 20K-h2"),
     ],
 )
