@@ -61,7 +61,7 @@ def test_a_stage_whose_output_does_not_fit_leaves_no_half_of_it(study: Path) -> 
     (line,) = done.stderr.splitlines()
     assert line == (
         "patchscale split: data/split/h1.arrow: File too large; the same command goes on once "
-        "this is mended"
+        "this is fixed"
     )
     assert list((study / "data/split").iterdir()) == []
     done = subprocess.run([sys.executable, script, "h1"], cwd=study, check=False)
@@ -82,7 +82,7 @@ def test_a_disk_error_outside_of_a_file_of_ours_is_a_line_too(
     assert end.value.code == 75
     assert capsys.readouterr().err == (
         f"stages/hpo.py: .dvc/tmp/rwlock: {os.strerror(number)}; the same command goes on once "
-        "this is mended\n"
+        "this is fixed\n"
     )
 
 
