@@ -289,3 +289,12 @@ def test_a_volatility_index_may_have_closes_only(tmp_path: Path) -> None:
     result = imported(tmp_path, text, close_only=True)
     assert list(result.bars["open"]) == list(result.bars["close"]) == [13.31, 13.88]
     assert result.mapping["open"] == "none: the close"
+
+
+@pytest.mark.parametrize("field", ["1" * 200_000, '"' + "Date," * 50_000 + '"'])
+def test_a_field_of_any_length_is_refused_in_one_line(tmp_path: Path, field: str) -> None:
+    file = tmp_path / "bars.csv"
+    file.write_text(f"{field},Open\n2020-01-02,1\n")
+    with pytest.raises(InputError, match="no line names a date") as caught:
+        read_export(file)
+    assert len(str(caught.value)) < 500

@@ -238,9 +238,17 @@ def test_a_sealed_object_comes_back_and_a_changed_one_is_refused(tmp_path: Path)
     write_sealed(path, {"loss": 0.1 + 0.2, "curve": [1.0]})
     assert read_sealed(path) == {"loss": 0.1 + 0.2, "curve": [1.0]}
     text = path.read_text()
-    for content in (text.replace("0.3", "0.2", 1), "[]", "5", "{}", "", '{"sha256": 1}'):
+    for content in (
+        text.replace("0.3", "0.2", 1),
+        "[]",
+        "5",
+        "{}",
+        "",
+        '{"sha256": 1}',
+        "[" * 10**5,
+    ):
         path.write_text(content)
-        with pytest.raises(ValueError, match=r"another hash|Expecting value"):
+        with pytest.raises(ValueError, match=r"another hash|Expecting value|nested too deep"):
             read_sealed(path)
 
 

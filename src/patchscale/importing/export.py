@@ -56,7 +56,7 @@ def read_export(path: Path) -> Export:
             (_score(row), -number, separator, row)
             for number, line in enumerate(lines[:HEADER_WITHIN])
             for separator in SEPARATORS
-            for row in [next(csv.reader([line], delimiter=separator), [])]
+            for row in [_fields(line, separator)]
         ),
         default=(0, 0, ",", []),
     )
@@ -107,6 +107,14 @@ def decoded(path: Path) -> str:
         if "\0" not in text:
             return text
     raise InputError(f"{path}: not a text file; a CSV is needed")
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    """Return the fields of a line; none where one has more characters than `csv` allows."""
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return []
 
 
 def _score(row: list[str]) -> int:

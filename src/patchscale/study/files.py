@@ -142,7 +142,10 @@ def read_sealed(path: Path) -> dict[str, Any]:
     ValueError
         It is not JSON, not an object, or has another hash.
     """
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
     if not isinstance(facts, dict) or facts.pop("sha256", None) != _seal(facts):
         raise ValueError("it has another hash")
     return facts
