@@ -24,7 +24,7 @@ stages:
   train:
     foreach: ${cells}
     do:
-      cmd: python stages/train.py ${item}
+      cmd: python stages/train.py
       deps:
       - data/checked
       - src/code

@@ -23,7 +23,7 @@ stages:
   cell:
     matrix:
       name: [a, b, c]
-    cmd: python cell.py ${item.name}
+    cmd: python cell.py
     deps: [cell.py, data.txt]
     outs:
     - out/${item.name}.txt
@@ -36,7 +36,8 @@ DATA = "open('data.txt', 'w').write('numbers')\n"
 CELL = """\
 import os, signal, sys, time
 from pathlib import Path
-name, behaviour = sys.argv[1], Path('behaviour') / sys.argv[1]
+name = sys.argv[1] if sys.argv[1:] else os.environ['DVC_STAGE'].partition('@')[2]
+behaviour = Path('behaviour') / name
 words = behaviour.read_text().split() if behaviour.exists() else []
 if 'once' in words:
     behaviour.unlink()

@@ -1,8 +1,10 @@
 """A name in params.yaml or grid.yaml cannot become a command or lead out of the repository."""
 
+import os
 import subprocess
 import sys
 from contextlib import chdir
+from hashlib import md5
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from patchscale.fanout.repository import collect
 from patchscale.study import paths
 from patchscale.study.errors import InputError
 from patchscale.study.params import load_params
+from patchscale.study.safe_yaml import read_yaml
 
 NAMES = [
     "h3;touch PWNED;echo",
@@ -106,6 +109,40 @@ def test_argument_of_a_stage_that_names_nothing_ends_it_in_one_line(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_no_command_contains_a_name() -> None:
+    """DVC gives what it composes from parameters to a shell, without quotes."""
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
+    for name, stage in stages.items():
+        assert stage.get("do", stage)["cmd"] == f"python stages/{name}.py"
+
+
+@pytest.mark.parametrize(
+    ("stage", "word"),
+    [
+        ("split@h1", "h1"),
+        ("../dvc.yaml:split@h1", "h1"),
+        ("train@h1", ""),
+        ("split", ""),
+        ("", ""),
+    ],
+)
+def test_a_stage_that_dvc_runs_gets_the_word_in_its_name(
+    tmp_path: Path, stage: str, word: str
+) -> None:
+    script = tmp_path / "split.py"
+    script.write_text("from patchscale.study.stage import run\nrun(lambda word: print(word))\n")
+    for words in ([], ["h3"]):
+        done = subprocess.run(
+            [sys.executable, str(script), *words],
+            env=os.environ | {"DVC_STAGE": stage},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        given = words[0] if words else word
+        assert (done.returncode, done.stdout.strip()) == (0 if given else 2, given)
+
+
 def test_every_stage_depends_on_check() -> None:
     """DVC composes the commands itself; `check` runs before all of them and refuses the names."""
     with chdir(ROOT), Repo(str(ROOT)) as repo:
@@ -139,3 +176,34 @@ def test_dvc_runs_no_command_with_such_a_name(tmp_path: Path) -> None:
         assert "h3;touch PWNED;echo' is not allowed" in refused.stderr
         assert not list(tmp_path.rglob("PWNED"))
         assert not list(tmp_path.rglob("data/*/*"))
+
+
+@pytest.mark.slow
+def test_a_lock_that_says_that_such_a_name_was_checked_makes_no_command_of_it(
+    tmp_path: Path,
+) -> None:
+    study = toy_repository(tmp_path / "study", toy_params())
+    study.do("dvc", "repro", "check")
+    (study.path / "data/raw/gspc").mkdir(parents=True)
+    (study.path / "metrics/download").mkdir(parents=True)
+    (study.path / "metrics/download/gspc.json").write_text("{}")
+    study.do("dvc", "commit", "--force", "--quiet", "download")
+    params, lock = study.read("params.yaml"), study.read("dvc.lock")
+    params["features"]["tiers"].append("$(touch PWNED)")
+    study.write("params.yaml", params)
+    content = (study.path / "params.yaml").read_bytes()
+    forged = {"md5": md5(content).hexdigest(), "size": len(content)}
+    for dep in lock["stages"]["check"]["deps"]:
+        dep |= forged if dep["path"] == "params.yaml" else {}
+    study.write("dvc.lock", lock)
+    study.commit("forged")
+    for command in (
+        ["repro", "--keep-going"],
+        ["repro", "--single-item", "--glob", "features@*"],
+        ["repro", "--downstream", "download"],
+        ["repro", "--ignore-errors"],
+        ["exp", "run"],
+    ):
+        refused = study.call("dvc", *command)
+        assert "is not allowed; string should match pattern" in refused.stderr
+        assert not list(tmp_path.rglob("PWNED"))

@@ -17,7 +17,7 @@ stages:
   split:
     matrix:
       horizon: [h1]
-    cmd: python stages/split.py ${item.horizon}
+    cmd: python stages/split.py
     deps:
     - data/raw/gspc
     - src/patchscale/bars.py
@@ -26,7 +26,7 @@ stages:
   train:
     foreach: ${cells}
     do:
-      cmd: python stages/train.py ${key}
+      cmd: python stages/train.py
       deps:
       - src/patchscale/train
       - stages/train.py

@@ -179,7 +179,7 @@ def test_other_parameters_than_declared_differ(lock, tmp_path, values, named):
 
 
 @pytest.mark.parametrize(
-    "command", ["python stages/train.py 2M-h3", "python data/checked", "x\n\x1b[2J" * 1000]
+    "command", ["python stages/train.py 2M-h1", "python data/checked", "x\n\x1b[2J" * 1000]
 )
 def test_another_command_than_declared_differs_and_is_shown_short(lock, tmp_path, command):
     lock["train@2M-h1"]["cmd"] = command

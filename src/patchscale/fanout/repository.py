@@ -4,6 +4,7 @@ DVC is called in this process, for the repository that was opened.
 """
 
 import logging
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -59,8 +60,14 @@ def collect(repo: "Repo", globs: Sequence[str]) -> "dict[Stage, set[Stage]]":
 
 
 def command_of(stage: "Stage") -> str:
-    """Return the command of a stage; a list of commands becomes one for a shell."""
-    return stage.cmd if isinstance(stage.cmd, str) else " && ".join(stage.cmd)
+    """Return the command of a stage, with the word in its name; a list becomes one for a shell.
+
+    `dvc repro` tells a command the name of its stage in DVC_STAGE. A stage that finds this variable
+    takes itself for a child of DVC.
+    """
+    command = stage.cmd if isinstance(stage.cmd, str) else " && ".join(stage.cmd)
+    _, _, word = stage.name.partition("@")
+    return f"{command} {shlex.quote(word)}" if word else command
 
 
 def outputs_of(stage: "Stage") -> tuple[Path, ...]:

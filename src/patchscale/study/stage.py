@@ -24,6 +24,9 @@ from patchscale.study.safe_yaml import read_yaml
 def run(main: Callable[..., None]) -> None:
     """Call `main` with the command-line arguments, and exit with a code if it fails.
 
+    A stage that DVC runs without arguments gets the word after the @ in its name: no command of
+    dvc.yaml contains a name, which a shell would read.
+
     Exit codes: 0 success; 2 bad input; 75 stopped, can be resumed; 1 training diverged or search
     failed, each with one line on stderr; 1 with a traceback for a bug. A signal stops `main` at
     once, and so does a file that this machine cannot write. The line contains no password.
@@ -31,20 +34,28 @@ def run(main: Callable[..., None]) -> None:
     script = Path(sys.argv[0])
     command = script.parent.name if script.stem == "__main__" else script.stem
     name = f"patchscale {command}" if script.is_absolute() else str(script)
+    words = sys.argv[1:] or _words_of_stage(script.stem)
     try:
         try:
-            inspect.signature(main).bind(*sys.argv[1:])
+            inspect.signature(main).bind(*words)
         except TypeError as error:
             raise InputError(f"wrong number of arguments ({error})") from None
         _refuse_trials()
         with _signals():
-            main(*sys.argv[1:])
+            main(*words)
     except (Exception, KeyboardInterrupt) as error:
         ended = _expected(error)
         if ended is None:
             raise
         print(f"{name}: {without_secrets(str(ended))}", file=sys.stderr)
         sys.exit(ended.exit_code)
+
+
+def _words_of_stage(script: str) -> list[str]:
+    """Return the word in the name of the stage that DVC runs, such as 2M-h1 of train@2M-h1."""
+    stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]  # ../dvc.yaml:train@2M-h1
+    kind, _, word = stage.partition("@")
+    return [word] if word and kind == script else []
 
 
 def _expected(error: BaseException) -> Ended | None:

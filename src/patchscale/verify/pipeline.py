@@ -19,7 +19,7 @@ from patchscale.verify.strict_lock import inside, read_as_dvc, shortened
 if TYPE_CHECKING:
     from dvc.stage import Stage
 
-COMMAND = re.compile(r"python (stages/[a-z_]+\.py)((?: [\w.-]+)*)", re.ASCII)
+COMMAND = re.compile(r"python (stages/[a-z_]+\.py)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Declared:
 
     @property
     def words(self) -> list[str]:
-        """Words that the script is given."""
-        return self.command.split()[2:]
+        """What the script is given: the word after the @ in the name of the stage."""
+        _, _, word = self.name.partition("@")
+        return [word] if word else []
 
 
 def declared_stages(root: Path) -> dict[str, Declared]:
@@ -93,8 +94,7 @@ def declare(stage: "Stage", content: Any, tracked: set[str]) -> Declared:
     command = COMMAND.fullmatch(stage.cmd) if isinstance(stage.cmd, str) else None
     if command is None:
         raise InputError(
-            f"{where}.cmd: {shown(stage.cmd)} is not allowed; "
-            "`python stages/<script>.py` and plain words are needed"
+            f"{where}.cmd: {shown(stage.cmd)} is not allowed; `python stages/<script>.py` is needed"
         )
     if command[1] not in tracked:
         raise InputError(f"{where}.cmd: {command[1]} is not a file that git tracks")
