@@ -67,6 +67,7 @@ def write(path: Path, content: bytes) -> Path:
 
 def track(root: Path) -> None:
     """Make a git repository that tracks the scripts."""
+    (root / "stages").mkdir(exist_ok=True)
     for command in (["init", "-q"], ["add", "stages"]):
         subprocess.run(["git", *command], cwd=root, check=True)
 

@@ -53,6 +53,7 @@ def commands(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
         return 0
 
     monkeypatch.setattr(dev, "must", called_with)
+    monkeypatch.setattr(dev, "call", called_with)
     monkeypatch.setattr(dev, "work_of", called_with)
     return called
 
@@ -150,7 +151,7 @@ def test_slow_tests_run_with_all_only(
 
 
 @pytest.mark.parametrize("words", [["--", "dvc", "pull", "-q"], ["repro"]])
-def test_what_git_has_is_restored_before_each_pull(
+def test_before_each_pull_files_are_restored_and_what_leads_elsewhere_is_refused(
     dev: ModuleType,
     commands: list[list[str]],
     monkeypatch: pytest.MonkeyPatch,
@@ -159,8 +160,9 @@ def test_what_git_has_is_restored_before_each_pull(
     monkeypatch.setattr(dev, "setup", lambda: None)
     monkeypatch.setattr(dev, "call", lambda *words: commands.append([*map(str, words)]) or 0)
     assert dev.main(words) == 0
-    restored, *others = commands
-    assert restored[1:3] == ["-m", "patchscale.workspace.restore"]
+    restored, verified, *others = commands
+    assert restored[1:] == ["-m", "patchscale.workspace.restore"]
+    assert verified[1:] == ["-m", "patchscale.verify", "--level", "published"]
     assert ["dvc", "pull"] in [command[:2] for command in others]
 
 
@@ -178,14 +180,14 @@ def test_reset_ends_with_the_code_of_its_module(
     assert caught.value.code == 2
 
 
-def test_published_objects_are_checked_before_dvc_reads_them_and_figures_come_last(
+def test_all_that_dvc_reads_is_checked_before_and_figures_come_last(
     dev: ModuleType, commands: list[list[str]]
 ) -> None:
     dev.repro()
     _, check, *rest = [command[1:] for command in commands]
     assert check == ["-m", "patchscale.verify", "--level", "published"]
     *rest, quick, table = rest
-    assert rest == [["pull", "--quiet"], ["repro"]]
+    assert rest == [["stages/check.py"], ["pull", "--quiet"], ["repro"]]
     assert quick == ["-m", "patchscale.verify", "--quick"]
     assert table == ["-m", "patchscale.cli.figures"]
 

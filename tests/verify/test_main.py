@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from locked import md5, write, write_lock
+from locked import md5, track, write, write_lock
 
 from patchscale.study.errors import InputError
 from patchscale.verify.__main__ import main, refuse_another_library
@@ -33,8 +33,9 @@ def test_a_listing_that_leads_out_of_its_folder_ends_the_first_level_with_1(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_lock(tmp_path, {})
+    track(tmp_path)
     main("--level", "published")
-    assert capsys.readouterr().out.startswith("verify: 1 reproduced, 0 within tolerance, 0 differs")
+    assert capsys.readouterr().out.startswith("verify: 2 reproduced, 0 within tolerance, 0 differs")
     listing = json.dumps([{"md5": "0" * 32, "relpath": "../../src/patchscale/bars.py"}]).encode()
     name = f"{md5(listing)}.dir"
     write(tmp_path / "published/files/md5" / name[:2] / name[2:], listing)
@@ -43,7 +44,7 @@ def test_a_listing_that_leads_out_of_its_folder_ends_the_first_level_with_1(
     assert ended.value.code == 1
     first, last = capsys.readouterr().out.splitlines()
     assert first.startswith("differs           published object published/files/md5/")
-    assert last.startswith("verify: 1 reproduced, 0 within tolerance, 1 differs")
+    assert last.startswith("verify: 2 reproduced, 0 within tolerance, 1 differs")
 
 
 def test_a_damaged_lock_is_refused_before_anything_is_read_or_run(

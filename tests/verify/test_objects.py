@@ -1,6 +1,7 @@
 """Objects of the cache and of published/ are what their names say, and listings stay inside."""
 
 import json
+import os
 
 import pytest
 from locked import cache_of, lock_of, md5, small_study, write
@@ -90,13 +91,27 @@ def test_a_listing_that_is_nested_too_deep_differs(tmp_path):
     assert "not a listing" in row.detail
 
 
-@pytest.mark.parametrize("name", ["00" + "0" * 30, "00" + "0" * 30 + ".dir", "readme", "00x/y/z"])
+OLD_LAYOUT = f"../../{md5(b'[]')[:2]}/{md5(b'[]')[2:]}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "00/" + "0" * 30,
+        "00/" + "0" * 30 + ".dir",
+        "re/adme",
+        "00/x/y/z",
+        OLD_LAYOUT,
+        f"{OLD_LAYOUT}.dir",
+        "../../readme",
+    ],
+)
 def test_a_published_object_without_its_md5_differs(tmp_path, name):
     sound = md5(b"sound")
     store = tmp_path / "published/files/md5"
     write(store / sound[:2] / sound[2:], b"sound")
     assert [row.what for row in published(tmp_path)] == ["1 published objects"]
-    write(store / name[:2] / name[2:], b"[]")
+    write(store / name, b"[]")
     assert [row.what.split("/", 1)[0] for row in differing(published(tmp_path))] == [
         "published object published"
     ]
@@ -110,3 +125,17 @@ def test_a_published_object_that_is_a_link_differs(tmp_path):
     link.symlink_to(target)
     (row,) = differing(published(tmp_path))
     assert "not an object that DVC has written" in row.detail
+
+
+@pytest.mark.parametrize("name", [md5(b"content"), "readme"])
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_published_object_that_is_no_file_is_not_opened(tmp_path, name, kind):
+    place = tmp_path / "published/files/md5" / name[:2] / name[2:]
+    place.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(place)  # to open it would wait for a writer
+        (row,) = differing(published(tmp_path))
+        assert row.detail == "not an object that DVC has written; remove it"
+    else:
+        place.mkdir()
+        assert differing(published(tmp_path)) == []

@@ -1,7 +1,7 @@
 """Check on this machine that the code produces the results of dvc.lock.
 
     patchscale verify                                   records, then everything again
-    patchscale verify --level published                 objects that `dvc pull` reads
+    patchscale verify --level published                 what `dvc pull` reads
     patchscale verify --level records                   and hashes, parameters, commands
     patchscale verify --level retrain --cell 2M-h1      and train a cell again
     patchscale verify --quick                           what `dev.py repro` does
@@ -25,6 +25,7 @@ from patchscale.study.lock import dvc_md5
 from patchscale.study.params import load_params
 from patchscale.study.parser import parser
 from patchscale.study.stage import run
+from patchscale.verify.foreign import staying
 from patchscale.verify.objects import cached, published
 from patchscale.verify.pipeline import Declared, declared_stages
 from patchscale.verify.predictions import recompute
@@ -80,6 +81,7 @@ def run_checks(
     lock: dict[str, Any], root: Path, level: str, quick: bool, cell: str | None
 ) -> Iterator[Check]:
     """Yield the checks of a level, as they are made."""
+    yield from staying(root)
     yield from published(root)
     if level == "published":
         return

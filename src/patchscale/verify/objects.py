@@ -15,6 +15,8 @@ from patchscale.verify.records import DIFFERS, REPRODUCED, Check
 from patchscale.verify.strict_lock import Inside, md5_name, shortened
 
 PUBLISHED = Path("published/files/md5")
+STORE = PUBLISHED.parents[1]
+OBJECT = re.compile(rf"{PUBLISHED.as_posix()}/[0-9a-f]{{2}}/[0-9a-f]{{30}}(\.dir)?")
 
 
 class Listed(Section):
@@ -28,25 +30,24 @@ LISTING = TypeAdapter(list[Listed])
 
 
 def published(root: Path) -> Iterator[Check]:
-    """Check every object of the folder that `dvc pull` reads, before DVC reads it.
+    """Check every file of the folder that `dvc pull` reads, before DVC reads it.
 
-    DVC writes the files of a listing wherever their names lead to.
+    DVC writes the files of a listing wherever their names lead to, and takes objects from the
+    layout of its older versions as well.
     """
     count = 0
-    for path in sorted((root / PUBLISHED).rglob("*")):
+    for path in sorted((root / STORE).rglob("*")):
         if path.is_dir() and not path.is_symlink():
             continue
         count += 1
-        name = "".join(path.relative_to(root / PUBLISHED).parts)
-        if path.is_symlink() or not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name):
-            wrong = "not an object that DVC has written"
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink() or not path.is_file() or not OBJECT.fullmatch(name):
+            wrong = "not an object that DVC has written; remove it"
         else:
-            wrong = flaw(path, name)
+            wrong = flaw(path, path.parent.name + path.name)
+            wrong += f"; `git checkout {name}` restores it" if wrong else ""
         if wrong:
-            where = shortened(path.relative_to(root), 120)
-            yield Check(
-                f"published object {where}", DIFFERS, f"{wrong}; `git checkout {where}` restores it"
-            )
+            yield Check(f"published object {shortened(name, 120)}", DIFFERS, wrong)
     yield Check(f"{count} published objects", REPRODUCED)
 
 

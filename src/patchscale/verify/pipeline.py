@@ -139,8 +139,8 @@ def scripts(root: Path) -> set[str]:
     }
 
 
-def tracked_files(root: Path, *folders: str) -> list[str]:
-    """Return the files, without links, that git tracks in some folders of a repository.
+def tracked(root: Path, *folders: str) -> list[tuple[str, str]]:
+    """Return mode and path of what git tracks in some folders of a repository.
 
     Raises
     ------
@@ -149,10 +149,17 @@ def tracked_files(root: Path, *folders: str) -> list[str]:
     """
     command = ["git", "-C", str(root), "ls-files", "-s", "-z", "--", *folders]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="surrogateescape", check=False
+        )
     except OSError as error:
-        raise InputError(f"git: {error.strerror}; it says which scripts are tracked") from None
+        raise InputError(f"git: {error.strerror}; it says which files are tracked") from None
     if done.returncode:
         raise InputError(f"git ls-files: {shortened(done.stderr, 160)}")
     rows = (row.partition("\t") for row in done.stdout.split("\0") if row)
-    return [name for mode, _, name in rows if mode.startswith("100")]
+    return [(facts.split(" ")[0], name) for facts, _, name in rows]
+
+
+def tracked_files(root: Path, *folders: str) -> list[str]:
+    """Return the files, without links, that git tracks; raise InputError as `tracked` does."""
+    return [name for mode, name in tracked(root, *folders) if mode.startswith("100")]

@@ -122,7 +122,7 @@ def put_back(root: Path, files: dict[str, str], names: Iterable[str]) -> list[st
     if not names:
         return names
     for name in names:
-        if (root / name).exists():
+        if (root / name).exists() and not (root / name).is_symlink():
             # a time that no index entry has: git would skip a file that it believes unchanged
             os.utime(root / name, (1, 1))
     listing = "\0".join(names)
