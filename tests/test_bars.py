@@ -7,10 +7,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import random_bars
+from conftest import ROOT, random_bars
 
-from patchscale.bars import COLUMNS, HEADER, PRICES, canonical_csv, forward_adjust, read_bars
+from patchscale.bars import (
+    COLUMNS,
+    HEADER,
+    PRICES,
+    canonical_csv,
+    forward_adjust,
+    read_bars,
+    read_study,
+)
+from patchscale.study import paths
 from patchscale.study.errors import InputError
+from patchscale.study.params import load_params
 
 TWO_DAYS = """\
 date,open,high,low,close,volume,dividends,splits
@@ -122,6 +132,30 @@ def test_crlf_is_refused_and_the_advice_works(tmp_path: Path) -> None:
     subprocess.run(["sh", "-c", line.split("`")[1]], check=True)
     assert canonical_csv(read_bars(path)) == TWO_DAYS
     assert "first on line 3" in refusal(path, TWO_DAYS.replace(ROW, ROW + "\r"))
+
+
+def test_cr_is_refused_and_the_advice_works(tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    line = refusal(path, TWO_DAYS.replace("\n", "\r"))
+    assert "CR line ends, first on line 1" in line
+    subprocess.run(["sh", "-c", line.split("`")[1]], check=True)
+    assert canonical_csv(read_bars(path)) == TWO_DAYS
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [("50.500000", "-50.500000", "a price is not positive"), ("50.500000", "0.0", "not positive")],
+)
+def test_bars_of_a_study_that_no_market_has_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, line: str
+) -> None:
+    params = load_params(ROOT)
+    path = tmp_path / paths.raw(params.dataset, params.data.series)
+    path.parent.mkdir(parents=True)
+    path.write_text(TWO_DAYS.replace(old, new))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=line):
+        read_study(params)
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,22 @@ NUMBER = re.compile(r" *[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)? *")
 
 
 def read_study(params: Params) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Return the adjusted bars of a study, and those of its volatility index where it has one."""
+    """Return the adjusted bars of a study, and those of its volatility index where it has one.
+
+    Raises
+    ------
+    InputError
+        As `read_bars`, or a price is not positive, or a dividend is not below the previous close.
+    """
     data = params.data
-    bars = forward_adjust(read_bars(paths.raw(params.dataset, data.series)))
+    path = paths.raw(params.dataset, data.series)
+    bars = read_bars(path)
+    try:
+        if not (bars[PRICES] > 0).to_numpy().all():
+            raise ValueError("a price is not positive")
+        bars = forward_adjust(bars)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; `dvc checkout` restores it") from None
     return bars, read_bars(paths.raw(params.dataset, data.volatility)) if data.volatility else None
 
 
@@ -38,8 +51,8 @@ def read_bars(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        The file is missing or larger than 100 MB, is not UTF-8, has a byte order mark or CRLF line
-        ends, or its text is not canonical (`parse_bars`).
+        The file is missing or larger than 100 MB, is not UTF-8, has a byte order mark, CRLF or CR
+        line ends, or its text is not canonical (`parse_bars`).
     """
     if not path.is_file():
         raise InputError(f"{path}: missing; a CSV with the columns {HEADER} is needed")
@@ -56,9 +69,10 @@ def read_bars(path: Path) -> pd.DataFrame:
         )
     if "\r" in text:
         line = text[: text.index("\r")].count("\n") + 1
+        kind, rule = ("CRLF", r"s/\r$//") if "\r\n" in text else ("CR", r"s/\r/\n/g")
         raise InputError(
-            f"{path}: CRLF line ends, first on line {line}; "
-            rf"`sed -i 's/\r$//' {path}` makes them LF"
+            f"{path}: {kind} line ends, first on line {line}; "
+            f"`sed -i '{rule}' {path}` makes them LF"
         )
     return parse_bars(text, str(path))
 
@@ -128,7 +142,8 @@ def as_written(bars: pd.DataFrame) -> pd.DataFrame:
     """
     written = bars.copy()
     exact = [*PRICES, "dividends", "splits"]
-    written[exact] = bars[exact].round(6)
+    with np.errstate(over="ignore"):  # of prices that no exchange has
+        written[exact] = bars[exact].round(6)
     written["volume"] = bars["volume"].round()
     written["splits"] = written["splits"].replace(1.0, 0.0)
     return written

@@ -267,3 +267,10 @@ def test_a_signal_restores_the_workspace_and_ends_with_75(study: SmallStudy, nam
     assert said.splitlines()[-1].endswith(f"{name}: stopped; the same command goes on")
     assert study.tracked() == before
     assert study.text("data/out") == "out 1"
+
+
+def test_the_name_of_an_experiment_has_no_password(
+    study: SmallStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = ask.free_name(study.path, ["a.path='https://u:pw1234@h/x?token=9'", "value=2"])
+    assert name == "ask-path-https-h-x-value-2"

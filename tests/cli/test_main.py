@@ -66,6 +66,25 @@ def test_wrong_words_exit_with_2_and_one_line(words: list[str]) -> None:
     assert words[-1] in line
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["import-csv", "https://u:secret@h/x.csv"],
+        ["import-csv", "x.csv", "--volatility", "s3://u:secret@h/x"],
+        ["predict", "--csv", "https://u:secret@h/x.csv"],
+        ["predict", "--csv", "https:/u:secret@h/x.csv"],
+        ["ask", "-S", "datasets.csv.path='https://u:secret@h/x.csv'"],
+        ["ask", "--csv", "https://u:secret@h/x.csv"],
+    ],
+)
+def test_an_address_is_refused_without_its_password(words: list[str]) -> None:
+    done = patchscale(*words)
+    assert done.returncode == 2
+    assert "secret" not in done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "not an address" in line or "missing" in line
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_refuses_an_unknown_word_in_the_same_way(name: str) -> None:
     with pytest.raises(InputError) as caught:

@@ -1,7 +1,9 @@
 """A forecast of the newest close is that of the study, with the statistics of training."""
 
 import json
+import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +25,11 @@ from patchscale.forecast.newest import newest_window
 from patchscale.forecast.outlook import Outlook, outlook
 from patchscale.forecast.published import model_of
 from patchscale.model.patchtst import predict
-from patchscale.model.weights import load_model
+from patchscale.model.weights import load_model, load_weights, save_weights
 from patchscale.split.table import read_split
 from patchscale.study import paths
 from patchscale.study.errors import InputError
+from patchscale.study.files import digest
 from patchscale.study.params import load_params
 from patchscale.train.inputs import read_inputs
 from patchscale.train.settings import settings_of
@@ -168,6 +171,49 @@ def test_too_few_bars_are_refused(study: Path) -> None:
 def test_weights_are_those_of_their_card(study: Path) -> None:
     shutil.copy(paths.published_weights("1K-h1", 1), paths.published_weights("1K-h1", 0))
     with pytest.raises(InputError, match="not the weights of"):
+        found()
+
+
+@pytest.mark.parametrize(
+    "replicates", [None, [], 3, [{"seed": 0}], [{"sha256": ""}], ["x"], {"seed": 0}]
+)
+def test_a_card_without_hashes_is_refused_in_one_line(study: Path, replicates: object) -> None:
+    card = json.loads(paths.card("1K-h1").read_text())
+    paths.card("1K-h1").write_text(json.dumps(card | {"replicates": replicates}))
+    wanted = "not the weights of" if replicates == [] else "replicates: seed and sha256 of each"
+    with pytest.raises(InputError, match=wanted):
+        found()
+
+
+def test_weights_that_are_not_finite_give_no_forecast(study: Path) -> None:
+    path = paths.published_weights("1K-h1", 0)
+    save_weights(path, {k: v * math.nan for k, v in load_weights(path).items()})
+    card = json.loads(paths.card("1K-h1").read_text())
+    card["replicates"][0]["sha256"] = digest(path)
+    paths.card("1K-h1").write_text(json.dumps(card))
+    with pytest.raises(InputError, match="the probability is not finite"):
+        found()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.drop(columns="n"),
+        lambda t: t.drop(columns="observed_low"),
+        lambda t: t.assign(n=math.nan),
+        lambda t: t.assign(observed=math.nan),
+        lambda t: t.assign(predicted="x"),
+        lambda t: t.assign(predicted=math.nan),
+        lambda t: t.assign(observed_high=7.0),
+    ],
+    ids=range(7),
+)
+def test_a_calibration_of_other_content_is_refused_in_one_line(
+    study: Path, change: Callable[[pd.DataFrame], pd.DataFrame]
+) -> None:
+    path = paths.plot("calibration", "1K-h1")
+    change(pd.read_csv(path)).to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"1K-h1\.csv: predicted, observed, .* are needed, as"):
         found()
 
 

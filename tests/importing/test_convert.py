@@ -1,5 +1,6 @@
 """Exports of the usual vendors become the same canonical bars; what is in doubt is refused."""
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -298,3 +299,26 @@ def test_a_field_of_any_length_is_refused_in_one_line(tmp_path: Path, field: str
     with pytest.raises(InputError, match="no line names a date") as caught:
         read_export(file)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("place", ["2024-01-31", "1236.000000", "1500000"])
+def test_a_quotation_mark_that_is_not_closed_hides_no_bars(tmp_path: Path, place: str) -> None:
+    with pytest.raises(InputError, match="line 3: a field goes on in the next line"):
+        imported(tmp_path, YAHOO.replace(place, f'"{place}'))
+
+
+def test_a_header_reaches_the_terminal_without_control_characters(tmp_path: Path) -> None:
+    header = "Date,Open,High,Low,Close,\x1b[2J\x1b]0;x\x07,Volume"
+    result = imported(tmp_path, YAHOO.replace(YAHOO.splitlines()[0], header))
+    assert result.unused == ["?[2J?]0;x?"]
+
+
+def test_a_time_beyond_the_calendar_is_no_date(tmp_path: Path) -> None:
+    text = HEAD + "1706625000000,1,1,1,1,0\n9999999999999,1,1,1,1,0\n"
+    assert "no date on line 3: '9999999999999'" in problem(tmp_path, text)
+
+
+def test_a_price_beyond_all_reason_gives_no_warning(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        imported(tmp_path, YAHOO.replace("1240.000000", "1e308"))

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from patchscale.study.errors import OF_MACHINE, of_machine, shown, without_secrets
+from patchscale.study.errors import OF_MACHINE, of_machine, printable, shown, without_secrets
+from patchscale.verify.strict_lock import shortened
 
 
 @pytest.mark.parametrize("value", [1, 0.5, None, True, "a", "it's", [0.5, 0.1], {"a": 1}])
@@ -90,3 +91,17 @@ def test_a_file_that_is_missing_is_no_fault_of_the_machine() -> None:
 def test_a_full_disk_is_recognised_in_the_error_of_a_library() -> None:
     stopped = of_machine(RuntimeError("I/O error: No space left on device (os error 28)"))
     assert str(stopped).startswith("No space left on device; the same command")
+
+
+@pytest.mark.parametrize("address", ["https://u:{}@h/x", "https:/u:{}@h/x", "s3://u:{}@h/{}"])
+def test_a_password_is_left_out_before_a_value_is_cut(address: str) -> None:
+    for length in (3, 8, 40, 90):
+        password = "pässw0rd" * 12
+        value = address.replace("{}", password[:length], 1).replace("{}", "x" * 100)
+        for found in (shown(value), shown([value]), shown({"path": value}), shortened(value)):
+            assert password[:3] not in found
+            assert len(found) <= 100
+
+
+def test_a_printable_line_has_no_control_characters() -> None:
+    assert printable("a\x1b[31m \n b\u202e") == "a?[31m b?"

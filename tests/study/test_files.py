@@ -4,6 +4,7 @@ import errno
 import hashlib
 import math
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather
 
+from patchscale.study import files
 from patchscale.study.errors import InputError, Stopped
 from patchscale.study.files import (
     digest,
@@ -274,3 +276,55 @@ def test_json_without_a_needed_key_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", [])
     with pytest.raises(InputError, match=r"a\.json: trained: missing"):
         read_json(tmp_path / "a.json", "trained")
+
+
+def test_a_small_table_that_would_take_gigabytes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.arrow"
+    zeros = pd.DataFrame({"a": np.zeros(1_000_000), "b": np.zeros(1_000_000)})
+    table = pa.Table.from_pandas(zeros, preserve_index=False)
+    for compression in ("zstd", "lz4"):
+        feather.write_feather(table, str(path), compression=compression)
+        assert path.stat().st_size < 100_000 + table.nbytes // 20
+        monkeypatch.setattr(files, "MAX_TABLE", table.nbytes)
+        assert len(read_arrow(path)) == 1_000_000
+        monkeypatch.setattr(files, "MAX_TABLE", table.nbytes - 1)
+        with pytest.raises(InputError, match=r"damaged \([0-9,]+ bytes of columns; 1[0-9,]+ are"):
+            read_arrow(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "line"),
+    [
+        (pa.nulls(3), "a column of type null"),
+        (pa.array(["a", "b", "a"]).dictionary_encode(), "a column of type dictionary"),
+        (pa.array([{"x": 1}] * 3), "a column of type struct"),
+        (pa.array([[[1]]] * 3), "a column of type list<item: list"),
+    ],
+)
+def test_a_column_that_no_stage_writes_is_refused(
+    tmp_path: Path, column: pa.Array, line: str
+) -> None:
+    feather.write_feather(pa.table({"a": column}), str(tmp_path / "a.arrow"))
+    with pytest.raises(InputError, match=re.escape(f"damaged ({line}")):
+        read_arrow(tmp_path / "a.arrow")
+
+
+def test_a_column_that_occurs_twice_is_refused(tmp_path: Path) -> None:
+    table = pa.table([pa.array([1.0]), pa.array([2.0])], names=["a", "a"])
+    feather.write_feather(table, str(tmp_path / "a.arrow"))
+    with pytest.raises(InputError, match="a column occurs twice"):
+        read_arrow(tmp_path / "a.arrow")
+
+
+def test_memory_that_is_not_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    write_arrow(tmp_path / "a.arrow", frame())
+    monkeypatch.setattr(feather, "read_table", fail)
+    with pytest.raises(InputError, match=r"damaged \(MemoryError\)"):
+        read_arrow(tmp_path / "a.arrow")

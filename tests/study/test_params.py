@@ -347,7 +347,11 @@ def test_settings_of_a_budget_without_search_may_lie_outside_the_space(tmp_path:
         ("params/split/longest_context", 10**9),
         ("params/window/context_length", 10**9),
         ("params/budgets/2M/n_params", 10**30),
-        ("params/budgets/2M/run/seeds", 10**9),
+        ("params/budgets/2M/run/seeds", 101),
+        ("params/budgets/2M/run/threads", 101),
+        ("params/budgets/2M/run/processes", 101),
+        ("params/hpo/seeds", 101),
+        ("params/publish/2M", 101),
         ("params/budgets/2M/start/weight_decay", 1e300),
         ("params/budgets/2M/start/epochs", 10**9),
         ("params/train/clip", 1e300),
@@ -361,6 +365,15 @@ def test_number_beyond_all_reason_is_refused(tmp_path: Path, key: str, value: ob
     line = refusal(write_study(tmp_path, (key, value)))
     assert key.partition("/")[2].replace("/", ".") in line
     assert re.search(r"is not allowed; .*(less than|at most) ", line)
+
+
+@pytest.mark.parametrize("key", ["path", "volatility_path"])
+@pytest.mark.parametrize("address", ["https://u:secret@h/x.csv", "s3:/u:secret@h/x", "file:///x"])
+def test_an_address_is_no_file(tmp_path: Path, key: str, address: str) -> None:
+    line = refusal(write_study(tmp_path, (f"params/datasets/csv/{key}", address)))
+    assert line.startswith(f"params.yaml: datasets.csv.{key}: ")
+    assert line.endswith("a file of this machine is needed, not an address")
+    assert "secret" not in line
 
 
 @pytest.mark.parametrize(

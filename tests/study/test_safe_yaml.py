@@ -26,9 +26,12 @@ from patchscale.study.safe_yaml import read_yaml
         ("a: {b: 1, b: 2}", "not valid YAML (key 'b' occurs twice)"),
         ("? [1]\n: 2", "not valid YAML (while constructing a mapping"),
         ("a: 1\n---\nb: 1\n", "not valid YAML (expected a single document"),
+        ("a: 017", "line 1: 017 is two numbers in two versions of YAML; write 17, not 017"),
+        ("b: 1\na: -0_7", "line 2: -0_7 is two numbers in two versions of YAML"),
+        ("a: 1:30", "line 1: 1:30 is two numbers in two versions of YAML"),
         ("#" * (1 << 20) + "\na: 1\n", "larger than 1,048,576 bytes, which is the limit"),
     ],
-    ids=range(16),
+    ids=range(19),
 )
 def test_yaml_that_no_study_needs_is_refused_in_one_short_line(
     tmp_path: Path, text: str, shown: str
@@ -45,5 +48,8 @@ def test_yaml_that_no_study_needs_is_refused_in_one_short_line(
 
 def test_yaml_of_plain_values_is_read(tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
-    path.write_text("a: {b: [1, 2.5, true], c: 'x'}\nd: null\n")
-    assert read_yaml(path) == {"a": {"b": [1, 2.5, True], "c": "x"}, "d": None}
+    path.write_text("a: {b: [1, 2.5, true], c: '017', e: [0, -0.5, 0x1f]}\nd: null\n")
+    assert read_yaml(path) == {
+        "a": {"b": [1, 2.5, True], "c": "017", "e": [0, -0.5, 31]},
+        "d": None,
+    }

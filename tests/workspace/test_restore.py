@@ -40,6 +40,7 @@ def test_outputs_of_a_killed_run_come_back_and_nothing_is_made_anew(
     ("program", "named"),
     [
         ("/a/bin/dvc exp run -S value=2", "`dvc exp run -S value=2`"),
+        ("/a/bin/dvc exp run -S a=https://u:pw@h/x", "`dvc exp run -S a=https://h/x`"),
         ("/a/patchscale/fanout/__main__.py --jobs 2", "`python3 dev.py fanout --jobs 2`"),
         ("/a/patchscale/workspace/reset.py", "the same `dvc repro` or `dvc exp run` again"),
     ],

@@ -20,7 +20,7 @@ from patchscale.check import check
 from patchscale.cli.figures import table
 from patchscale.fanout.repository import set_parameters
 from patchscale.study import paths
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, without_secrets
 from patchscale.study.files import digest, read_json
 from patchscale.study.params import load_params, load_space
 from patchscale.study.parser import parser
@@ -67,7 +67,7 @@ def main(*words: str) -> None:
     name = options.name or free_name(root, settings)
     command = ["dvc", "exp", "run", "--name", name]
     command += [word for setting in settings for word in ("-S", setting)] + ["headline"]
-    print(shlex.join(command), f"expected: {COSTS[cost]}", sep="\n", flush=True)
+    print(without_secrets(shlex.join(command)), f"expected: {COSTS[cost]}", sep="\n", flush=True)
     committed = json.loads(git(root, "show", f"HEAD:{figures}"))
     labels = labels_of(root)
     with preserved(root, options.keep):
@@ -184,7 +184,8 @@ def labels_of(root: Path) -> str:
 
 def free_name(root: Path, settings: list[str]) -> str:
     """Return a name for an experiment, made of its settings, that none has yet."""
-    pairs = [setting.partition("=") for setting in settings if not setting.startswith("hpo.")]
+    told = [without_secrets(each) for each in settings if not each.startswith("hpo.")]
+    pairs = [each.partition("=") for each in told]
     words = ["ask", *(f"{key.rpartition('.')[2]}-{value}" for key, _, value in pairs)]
     plain = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words))
     stem = re.sub(r"\.{2,}", ".", plain)[:50].strip("-.")

@@ -15,10 +15,10 @@ from patchscale.importing.export import read_export
 from patchscale.importing.periods import propose
 from patchscale.importing.problems import problems
 from patchscale.study import paths
-from patchscale.study.errors import InputError, shown
+from patchscale.study.errors import InputError, shown, without_secrets
 from patchscale.study.files import write_text
 from patchscale.study.params import Dataset, load_params
-from patchscale.study.parser import parser
+from patchscale.study.parser import local_file, parser
 
 ORDERS = {"day-first": "day first", "month-first": "month first"}
 MARKS = {"comma": ",", "point": "."}
@@ -60,7 +60,7 @@ def main(*words: str) -> None:
             key = f"{KEY}: {file.name}"
             found[file] += problems(each.bars, data, key, limit, each.unread)
     for file, each in read.items():
-        print(_shown(file, each, found[file]))
+        print(without_secrets(_shown(file, each, found[file])))
     if count := sum(map(len, found.values())):
         several = "problems" if count > 1 else "problem"
         raise InputError(f"{count} {several}, listed above; nothing was written")
@@ -90,9 +90,9 @@ def _options(words: tuple[str, ...]) -> argparse.Namespace:
         "~/Downloads/SPY.csv --volatility ~/Downloads/VIX_History.csv",
         "kurse.csv --out inputs/dax.csv --calendar XETR",
     )
-    command.add_argument("file", type=Path, metavar="FILE", help="export with daily bars")
+    command.add_argument("file", type=local_file, metavar="FILE", help="export with daily bars")
     command.add_argument("--out", type=Path, help="file to write (default: inputs/NAME.csv)")
-    command.add_argument("--volatility", type=Path, metavar="FILE", help="a volatility index")
+    command.add_argument("--volatility", type=local_file, metavar="FILE", help="a volatility index")
     command.add_argument("--calendar", default="XNYS", help="exchange (default: XNYS)")
     command.add_argument("--dates", choices=ORDERS, help="where the dates cannot tell")
     command.add_argument("--decimal", choices=MARKS, help="where the prices cannot tell")

@@ -3,13 +3,12 @@
 import json
 import textwrap
 from dataclasses import asdict
-from pathlib import Path
 
 from patchscale.cli.figures import WIDTH
 from patchscale.forecast.market import read_market
 from patchscale.forecast.outlook import Forecast, Outlook, outlook
 from patchscale.study.params import load_params
-from patchscale.study.parser import parser
+from patchscale.study.parser import local_file, parser
 
 WORDS = {"har_logistic": "HAR logistic"}
 
@@ -27,8 +26,8 @@ def main(*words: str) -> None:
     )
     where = command.add_mutually_exclusive_group()
     where.add_argument("--dataset", metavar="D", help="key of `datasets` (default: `dataset`)")
-    where.add_argument("--csv", type=Path, metavar="FILE", help="canonical bars (import-csv)")
-    command.add_argument("--volatility", type=Path, metavar="FILE", help="index that goes with it")
+    where.add_argument("--csv", type=local_file, metavar="FILE", help="canonical bars (import-csv)")
+    command.add_argument("--volatility", type=local_file, metavar="FILE", help="its index")
     command.add_argument("--calendar", help="exchange of the file (default: of `dataset`)")
     command.add_argument("--as-of", metavar="DAY", help="the close to forecast from")
     command.add_argument("--json", action="store_true", help="print JSON")

@@ -18,8 +18,9 @@ def on_tick_grid(bars: pd.DataFrame) -> np.ndarray:
     The tolerance is the rounding of single precision and of six decimals.
     """
     prices = bars[PRICES].to_numpy()
-    noise = 1e-7 * prices + 1e-6
-    near = [np.abs(prices - np.round(prices / tick) * tick) <= noise for tick in TICKS]
+    with np.errstate(over="ignore", invalid="ignore"):  # of prices that no exchange has
+        noise = 1e-7 * prices + 1e-6
+        near = [np.abs(prices - np.round(prices / tick) * tick) <= noise for tick in TICKS]
     whole: np.ndarray = np.logical_or.reduce(near).all(axis=1)
     return whole
 

@@ -1,5 +1,6 @@
 """Probabilities of all published models for the sessions after a close, and their calibration."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,10 +151,13 @@ def _of_seeds(params: Params, cell: str, windows: Windows, row: int, root: Path)
     """Return the probability of each seed at hand."""
     shape, rows = shape_of_cell(params, cell, root), torch.tensor([row])
     torch.set_num_threads(1)
-    return [
-        float(predict(model_of(weights_of(params, cell, seed, root), shape), windows, rows))
-        for seed in seeds_here(params, cell, root)
-    ]
+    found = []
+    for seed in seeds_here(params, cell, root):
+        path = weights_of(params, cell, seed, root)
+        found.append(float(predict(model_of(path, shape), windows, rows)))
+        if not math.isfinite(found[-1]):
+            raise InputError(f"{path}: the probability is not finite; {RESTORE}")
+    return found
 
 
 def _forecast(cell: str, seeds: list[float], root: Path) -> Forecast:
@@ -176,14 +180,17 @@ def _decile(path: Path, p: float) -> Decile | None:
     table = read_csv(path)
     if "predicted" not in table or table.empty:
         return None
-    nearest = table.iloc[int((table["predicted"] - p).abs().to_numpy().argmin())]
-    return Decile(
-        predicted=float(nearest["predicted"]),
-        observed=float(nearest["observed"]),
-        low=float(nearest["observed_low"]),
-        high=float(nearest["observed_high"]),
-        n=int(nearest["n"]),
-    )
+    columns = ["predicted", "observed", "observed_low", "observed_high"]
+    try:
+        nearest = (table["predicted"] - p).abs().to_numpy().argmin()
+        share, n = table[columns].to_numpy(float)[nearest], int(table["n"].iloc[nearest])
+        good = bool(((share >= 0) & (share <= 1)).all())
+    except (KeyError, TypeError, ValueError):
+        good = False
+    if not good:
+        raise InputError(f"{path}: {', '.join(columns)} and n are needed, as numbers; {RESTORE}")
+    predicted, observed, low, high = map(float, share)
+    return Decile(predicted, observed, low, high, n)
 
 
 def _log_loss(path: Path, *keys: str) -> float | None:

@@ -31,7 +31,12 @@ def weights_of(params: Params, cell: str, seed: int, root: Path) -> Path:
     """Return the published weights of a replicate, whose content is that of its card."""
     path = root / paths.published_weights(cell, seed)
     card = read_card(params, cell, root)
-    sums = {each["seed"]: each["sha256"] for each in card.get("replicates", [])}
+    try:
+        sums = {each["seed"]: each["sha256"] for each in card["replicates"]}
+    except (KeyError, TypeError):
+        raise InputError(
+            f"{paths.card(cell)}: replicates: seed and sha256 of each are needed; {RESTORE}"
+        ) from None
     if not path.is_file():
         raise InputError(f"{path}: missing; {RESTORE}")
     if digest(path) != sums.get(seed):

@@ -62,7 +62,7 @@ def read_days(texts: pd.Series, zone: str, order: str | None = None) -> Days:
         raise InputError(f"the date {shown(texts.iloc[0])} has no form that is known")
     if form.endswith("1970"):
         seconds = pd.to_numeric(day.where(fits[form])) / (1 if form.startswith("sec") else 1000)
-        stamps = pd.to_datetime(seconds, unit="s", utc=True)
+        stamps = pd.to_datetime(seconds, unit="s", utc=True, errors="coerce")
         return Days(_session_days(stamps, zone), form)
     plain = day.where(fits[form]).str.replace(r"[-/., ]+", " ", regex=True).str.strip()
     if form == "numbers":

@@ -1,7 +1,6 @@
 """Text of an export: encoding, separator, header, and the fields below it as pandas reads them."""
 
 import csv
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pandas as pd
 
 from patchscale.bars import MAX_BYTES, PRICES
 from patchscale.importing.columns import roles_of
-from patchscale.study.errors import InputError, shown
+from patchscale.study.errors import InputError, printable, shown
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 HEADER_WITHIN = 40
@@ -47,7 +46,8 @@ def read_export(path: Path) -> Export:
     Raises
     ------
     InputError
-        The file is missing, larger than 100 MB, a workbook, or has no header that names a close.
+        The file is missing, larger than 100 MB, a workbook, has no header that names a close, or a
+        field in it has no end.
     """
     text = decoded(path)
     lines = text.splitlines()
@@ -67,26 +67,24 @@ def read_export(path: Path) -> Export:
             f"{path}: no line names a date, open, high, low and close; the first line is "
             f"{shown(first)}"
         )
-    header = [name.strip() for name in header]
-    width = 3 * len(header)  # room for fields beyond the header, which pandas would drop unsaid
-    frame = pd.read_csv(
-        io.StringIO("\n".join(lines[1 - number :]) + "\n"),
-        sep=separator,
-        header=None,
-        names=range(width),
-        index_col=False,
-        dtype=str,
-        keep_default_na=False,
-        skip_blank_lines=False,
-        engine="python",
-        on_bad_lines=lambda fields: fields[:width],
-    )
-    frame = frame.fillna("").apply(lambda column: column.str.strip())
-    frame.index = pd.RangeIndex(2 - number, 2 - number + len(frame))
-    filled = (frame != "").to_numpy()
-    lengths = width - filled[:, ::-1].argmax(axis=1)
-    too_long = [int(each) for each in lengths[filled.any(axis=1)] if each > len(header)]
-    return Export(header, roles_of(header), frame[range(len(header))], separator, too_long)
+    header = [printable(name) for name in header]
+    width, rows, too_long = len(header), [], []
+    below = csv.reader((f"{line}\n" for line in lines[1 - number :]), delimiter=separator)
+    try:
+        for line, row in enumerate(below, start=2 - number):
+            if any("\n" in text for text in row):
+                raise InputError(
+                    f"{path}: line {line}: a field goes on in the next line; is a quotation mark "
+                    f"not closed?"
+                )
+            fields = [text.strip() for text in row]
+            length = max((place for place, text in enumerate(fields, start=1) if text), default=0)
+            too_long += [length] if length > width else []
+            rows.append(fields[:width] + [""] * (width - len(fields)))
+    except csv.Error as error:
+        raise InputError(f"{path}: line {2 - number + len(rows)}: {error}") from None
+    frame = pd.DataFrame(rows, pd.RangeIndex(2 - number, 2 - number + len(rows)), range(width), str)
+    return Export(header, roles_of(header), frame, separator, too_long)
 
 
 def decoded(path: Path) -> str:

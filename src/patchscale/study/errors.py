@@ -14,7 +14,7 @@ OF_MACHINE = {
 }
 """Numbers of errors that say that a file cannot be written or read on this machine."""
 OF_RUST = re.compile(r"\(os error (\d+)\)")
-URI = re.compile(r"""\b([a-z][a-z0-9+.-]*://)([^\s'"<>]*@)?([^\s'"<>?]*)(\?[^\s'"<>]*)?""", re.I)
+URI = re.compile(r"""\b([a-z][a-z0-9+.-]*:/+)([^\s'"<>]*@)?([^\s'"<>?]*)(\?[^\s'"<>]*)?""", re.I)
 QUERY = re.compile(r"""\?[^\s'"<>?]*=[^\s'"<>]*""")
 SECRET = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|KEY)$", re.I)
 """Names of variables of the environment whose values are not printed."""
@@ -55,13 +55,24 @@ class SearchFailed(Ended):
     exit_code = 1
 
 
-_SHORT = Repr()
+class _Short(Repr):
+    """Short repr, in which no text keeps a password; one that was cut could not be recognised."""
+
+    def repr_str(self, x: str, level: int) -> str:
+        """Return the repr of a text, cut in its middle."""
+        return super().repr_str(without_secrets(x), level)
+
+
+_SHORT = _Short()
 _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 def shown(value: object) -> str:
-    """Return a value as a message shows it: its repr, on one line and cut to 100 characters."""
+    """Return a value as a message shows it: its repr, on one line and cut to 100 characters.
+
+    Passwords in addresses are left out before it is cut.
+    """
     try:
         text = _SHORT.repr(value)
     except ValueError:  # Python prints no integer of more than 4,300 digits
@@ -99,6 +110,12 @@ def without_secrets(text: str) -> str:
             if len(secret) > 3:
                 text = text.replace(secret, "***")
     return QUERY.sub("", URI.sub(r"\1\3", text))
+
+
+def printable(text: object) -> str:
+    """Return a text as one line for a terminal; what is not printable becomes a question mark."""
+    line = " ".join(str(text).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def some(names: Iterable[str], most: int = 4) -> str:

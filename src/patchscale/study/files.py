@@ -155,6 +155,12 @@ def _seal(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
+MAX_TABLE = 1 << 30
+"""Bytes that the columns of a table may take once they are not compressed."""
+COMPRESSED = re.compile(rb"(?s)(.{8})(?=\x28\xb5\x2f\xfd|\x04\x22\x4d\x18|[\x50-\x5f]\x2a\x4d\x18)")
+"""Length of a column in an Arrow file, before the mark of Zstandard, LZ4 or a skipped frame."""
+
+
 def write_arrow(path: Path, frame: "pd.DataFrame") -> None:
     """Write an Arrow IPC file whose bytes depend only on the values of the frame.
 
@@ -194,17 +200,44 @@ def read_arrow(path: Path) -> "pd.DataFrame":
 
     content = read_bytes(path)
     try:
+        _refuse_growth(content)
         table = feather.read_table(pa.BufferReader(content), memory_map=False)
         table.validate(full=True)
+        if len(set(table.schema.names)) < len(table.schema.names):
+            raise ValueError("a column occurs twice")
         if "date" in table.schema.names and table.schema.field("date").type != pa.date32():
             raise ValueError("column date holds no days")
         frame: pd.DataFrame = table.to_pandas()
         if "date" in frame:
             frame["date"] = pd.to_datetime(frame["date"])
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+    except (
+        pa.ArrowException,
+        MemoryError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+    ) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: damaged ({line}); `dvc checkout` restores it") from None
     return frame
+
+
+def _refuse_growth(content: bytes) -> None:
+    """Raise ValueError for a small file whose columns would take gigabytes of memory."""
+    import pyarrow as pa
+
+    known = (pa.types.is_primitive, pa.types.is_string, pa.types.is_large_string)
+    for kind in pa.ipc.open_file(pa.BufferReader(content)).schema.types:
+        item = kind.value_type if pa.types.is_list(kind) else kind
+        if not any(is_known(item) for is_known in known):
+            raise ValueError(f"a column of type {kind}")
+    lengths = [int.from_bytes(each, "little") for each in COMPRESSED.findall(content)]
+    # where four bytes are such a mark by chance, the eight before them are no length
+    total = sum(length for length in lengths if length < 1 << 40)
+    if total > MAX_TABLE:
+        raise ValueError(f"{total:,} bytes of columns; {MAX_TABLE:,} are allowed")
 
 
 def read_csv(path: Path) -> "pd.DataFrame":

@@ -40,6 +40,12 @@ def _different(values: Items) -> Items:
     return values
 
 
+def _no_address(text: str) -> str:
+    if ":/" in text:
+        raise ValueError("a file of this machine is needed, not an address")
+    return text
+
+
 def _forward(years: "Years") -> "Years":
     if years.first > years.last:
         raise ValueError("first must not be after last")
@@ -60,7 +66,9 @@ Pair = Annotated[str, Field(pattern=f"^{paths.NAME}-{paths.NAME}$")]
 """Name of a cell or of a search: its budget and its horizon."""
 Symbol = Annotated[str, Field(pattern=f"^{paths.SYMBOL}$")]
 Line = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+File = Annotated[Line, AfterValidator(_no_address)]
 Number = Annotated[int, Field(gt=0, le=10_000)]
+Few = Annotated[int, Field(gt=0, le=100)]
 Ahead = Annotated[int, Field(gt=0, le=60)]
 """Sessions from a prediction date to the end of its label."""
 Sessions = Annotated[int, Field(gt=0, le=2_000)]
@@ -98,9 +106,9 @@ class Dataset(Section):
 
     source: Literal["arch", "yahoo", "csv"]
     series: Symbol
-    path: Line = ""
+    path: File = ""
     volatility: Symbol | Literal[""] = ""
-    volatility_path: Line = ""
+    volatility_path: File = ""
     calendar: Line
     start: Day
     end: Day
@@ -196,10 +204,10 @@ class Start(Section):
 class Run(Section):
     """How the replicates of a budget are trained."""
 
-    seeds: Number
-    processes: Number
+    seeds: Few
+    processes: Few
     """Processes or GPUs over which a replicate is sharded."""
-    threads: Number
+    threads: Few
     """Threads of a process."""
     precision: Precision
 
@@ -288,7 +296,7 @@ class Hpo(Section):
     trials: Annotated[int, Field(ge=0, le=10_000)]
     batch: Number
     """Number of trials drawn before the result of the first of them is used."""
-    seeds: Number
+    seeds: Few
     """Trainings of a trial; its value is their mean."""
     seed: Seed
     startup: Number
@@ -331,7 +339,7 @@ class Params(Section):
     split: Split
     window: Window
     budgets: Annotated[dict[Name, Budget], AfterValidator(Table)]
-    publish: dict[Name, Number]
+    publish: dict[Name, Few]
     """Budgets whose weights are published, with the number of seeds."""
     train: Train
     walk: Walk

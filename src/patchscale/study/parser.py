@@ -1,6 +1,7 @@
 """Parser of a command's words whose errors are one line, as those of the stages are."""
 
 import argparse
+from pathlib import Path
 from typing import NoReturn
 
 from patchscale.study.errors import InputError
@@ -12,6 +13,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong with the words."""
         raise InputError(f"{message}; `{self.prog} --help` says what is allowed")
+
+
+def local_file(word: str) -> Path:
+    """Return the path of a file of this machine; refuse an address, which may hold a password."""
+    if "://" in word:
+        raise argparse.ArgumentTypeError("a file of this machine is needed, not an address")
+    return Path(word)
 
 
 def parser(command: str, description: str, *examples: str) -> Parser:

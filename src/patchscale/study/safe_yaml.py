@@ -1,5 +1,6 @@
 """Read YAML files that anybody may have written."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
 MAX_SCALAR = 500
 """Largest YAML file, its deepest nesting, and its longest key or value in characters."""
+TWO_WAYS = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
+"""Numbers that YAML 1.1, read here, and 1.2, read by DVC, take for others: 017 is 15 or 17."""
 
 
 class _Loader(yaml.CSafeLoader):
@@ -115,5 +118,11 @@ def _problems(text: str) -> Iterator[str]:
         elif isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_SCALAR:
             length = len(event.value)
             problem = f"a key or value of {length:,} characters; {MAX_SCALAR} are allowed"
+        elif (
+            isinstance(event, yaml.ScalarEvent)
+            and event.implicit[0]
+            and TWO_WAYS.fullmatch(event.value)
+        ):
+            problem = f"{event.value} is two numbers in two versions of YAML; write 17, not 017"
         if problem:
             yield f"line {event.start_mark.line + 1 if event.start_mark else 1}: {problem}"

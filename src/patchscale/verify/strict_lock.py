@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from patchscale.study.errors import InputError
+from patchscale.study.errors import InputError, printable, without_secrets
 from patchscale.study.safe_yaml import checked_text
 from patchscale.study.sections import Section, one_line
 
@@ -93,6 +93,5 @@ def read_as_dvc(path: Path) -> Any:
 
 def shortened(text: object, length: int = 60) -> str:
     """Return a text as one line of printable characters that is not longer than `length`."""
-    line = " ".join(str(text).split())
-    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    line = without_secrets(printable(text))
     return line if len(line) <= length else line[: length - 3] + "..."

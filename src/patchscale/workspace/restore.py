@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from patchscale.fanout import repository
-from patchscale.study.errors import InputError, some
+from patchscale.study.errors import InputError, some, without_secrets
 from patchscale.study.stage import run
 from patchscale.workspace.committed import (
     differing,
@@ -38,7 +38,7 @@ def main() -> None:
     if removed or damaged or commands is None:
         with repository.repository_lock(repository.open_repository(root)):
             for line in restore(root, files, removed, damaged, commands):
-                print(line, flush=True)
+                print(without_secrets(line), flush=True)
     changed = differing(root, parameters(files))
     if changed:
         print(
