@@ -31,6 +31,12 @@ def test_help_names_every_command_and_imports_none() -> None:
     assert all(f"\n  {name} " in done.stdout for name in cli.COMMANDS)
 
 
+def test_the_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert patchscale("--version").stdout == f"patchscale {project['version']}\n"
+    assert patchscale("--version", "x").returncode == 2
+
+
 def test_help_takes_less_than_a_third_of_a_second_of_a_core() -> None:
     def seconds() -> float:
         before = os.times()

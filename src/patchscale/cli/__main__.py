@@ -28,6 +28,7 @@ def overview() -> str:
     return "\n".join(
         [
             "usage: patchscale COMMAND ...",
+            "       patchscale --version",
             "",
             "A scaling study of PatchTST on daily index data. Run it in the folder of the study.",
             "",
@@ -76,6 +77,11 @@ def call(*words: str) -> None:
     """
     if not words or words[0] in HELP:
         print(overview())
+        return
+    if words == ("--version",):
+        from importlib.metadata import version
+
+        print(f"patchscale {version('patchscale')}")
         return
     name, *rest = words
     main_of(name)(*rest)
