@@ -367,6 +367,11 @@ def test_number_beyond_all_reason_is_refused(tmp_path: Path, key: str, value: ob
     assert re.search(r"is not allowed; .*(less than|at most) ", line)
 
 
+def test_a_drive_of_windows_is_no_address(tmp_path: Path) -> None:
+    write_study(tmp_path, ("params/datasets/csv/path", "C:/bars/mine.csv"))
+    assert load_params(tmp_path).datasets["csv"].path == "C:/bars/mine.csv"
+
+
 @pytest.mark.parametrize("key", ["path", "volatility_path"])
 @pytest.mark.parametrize("address", ["https://u:secret@h/x.csv", "s3:/u:secret@h/x", "file:///x"])
 def test_an_address_is_no_file(tmp_path: Path, key: str, address: str) -> None:

@@ -48,6 +48,7 @@ def test_a_link_is_refused_wherever_it_leads(tmp_path: Path, name: str, target: 
         ".dvc/config.local",
         ".dvc/tmp/rwlock",
         ".DVC/cache/x",
+        "inputs/.dvc/config",
         ".dvc/plots/../config",
         ".dvc/plots/x.py",
     ],

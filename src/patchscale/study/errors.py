@@ -14,7 +14,9 @@ OF_MACHINE = {
 }
 """Numbers of errors that say that a file cannot be written or read on this machine."""
 OF_RUST = re.compile(r"\(os error (\d+)\)")
-URI = re.compile(r"""\b([a-z][a-z0-9+.-]*:/+)([^\s'"<>]*@)?([^\s'"<>?]*)(\?[^\s'"<>]*)?""", re.I)
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.I)
+"""Begins an address; the one letter of a drive of Windows does not."""
+URI = re.compile(r"""\b([a-z][a-z0-9+.-]+:/+)([^\s'"<>]*@)?([^\s'"<>?]*)(\?[^\s'"<>]*)?""", re.I)
 QUERY = re.compile(r"""\?[^\s'"<>?]*=[^\s'"<>]*""")
 SECRET = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|KEY)$", re.I)
 """Names of variables of the environment whose values are not printed."""

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from patchscale.study import paths
-from patchscale.study.errors import InputError, shown
+from patchscale.study.errors import ADDRESS, InputError, shown
 from patchscale.study.files import read_bytes
 from patchscale.study.sections import Section, load
 
@@ -41,7 +41,7 @@ def _different(values: Items) -> Items:
 
 
 def _no_address(text: str) -> str:
-    if ":/" in text:
+    if ADDRESS.search(text):
         raise ValueError("a file of this machine is needed, not an address")
     return text
 

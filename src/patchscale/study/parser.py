@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from patchscale.study.errors import InputError
+from patchscale.study.errors import ADDRESS, InputError
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,7 +17,7 @@ class Parser(argparse.ArgumentParser):
 
 def local_file(word: str) -> Path:
     """Return the path of a file of this machine; refuse an address, which may hold a password."""
-    if "://" in word:
+    if ADDRESS.search(word):
         raise argparse.ArgumentTypeError("a file of this machine is needed, not an address")
     return Path(word)
 

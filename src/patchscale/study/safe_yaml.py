@@ -123,6 +123,9 @@ def _problems(text: str) -> Iterator[str]:
             and event.implicit[0]
             and TWO_WAYS.fullmatch(event.value)
         ):
-            problem = f"{event.value} is two numbers in two versions of YAML; write 17, not 017"
+            problem = (
+                f"{event.value} is read in two ways by two versions of YAML; write 17 for 017, or "
+                f"put it in quotes"
+            )
         if problem:
             yield f"line {event.start_mark.line + 1 if event.start_mark else 1}: {problem}"

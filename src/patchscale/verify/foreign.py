@@ -42,7 +42,7 @@ def staying(root: Path) -> Iterator[Check]:
 def strange(root: Path, name: str) -> str:
     """Return why DVC must not find a tracked file; an empty text if it may."""
     path = PurePosixPath(name.casefold())
-    if path.parts[0] == ".dvc" and not OF_DVC.fullmatch(name):
+    if ".dvc" in path.parts and not OF_DVC.fullmatch(name):
         return "it belongs to one copy of a repository"
     if path.name in (paths.PIPELINE.name, paths.LOCK.name) and name != path.name:
         return "another pipeline, which DVC would run"
