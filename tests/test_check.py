@@ -183,7 +183,7 @@ def test_budget_that_is_shown_must_be_trained(tmp_path: Path) -> None:
     asked = [("params/model/budget", "2B"), ("params/model/horizon", "h3")]
     line = refusal(write_study(tmp_path, *asked))
     assert line.startswith("params.yaml: model: 2B-h3 is not trained in this study; ")
-    assert "it would need 15 GiB and activations, and about 288 TFLOP an epoch" in line
+    assert "it would need 15 GiB and activations, and about 259 TFLOP an epoch" in line
     assert line.endswith("allow it with -S 'budgets={2B: {trained: {h3: true}}}'")
     checked(write_study(tmp_path, *asked, ("params/budgets/2B/trained/h3", True)))
 

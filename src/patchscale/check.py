@@ -17,7 +17,7 @@ from patchscale.study.params import MOST_YEARS, Dataset, Params, Space, Split
 
 SESSIONS_PER_YEAR = 252
 """Test years that the verdict can take; it enumerates all their sign flips."""
-SAMPLES_PER_EPOCH = 4000
+SAMPLES_PER_EPOCH = 3600
 """Training dates of a data set, roughly; used to estimate the cost of an untrained budget."""
 
 

@@ -26,7 +26,10 @@ from patchscale.study.safe_yaml import read_yaml
         ("a: {b: 1, b: 2}", "not valid YAML (key 'b' occurs twice)"),
         ("? [1]\n: 2", "not valid YAML (while constructing a mapping"),
         ("a: 1\n---\nb: 1\n", "not valid YAML (expected a single document"),
-        ("a: 017", "line 1: 017 is read in two ways by two versions of YAML; write 17 for 017"),
+        (
+            "a: 017",
+            "line 1: 017 is read in two ways by two versions of YAML; a number without a leading 0",
+        ),
         ("b: 1\na: -0_7", "line 2: -0_7 is read in two ways"),
         ("a: 1:30", "line 1: 1:30 is read in two ways"),
         ("#" * (1 << 20) + "\na: 1\n", "larger than 1,048,576 bytes, which is the limit"),

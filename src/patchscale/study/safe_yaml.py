@@ -124,8 +124,8 @@ def _problems(text: str) -> Iterator[str]:
             and TWO_WAYS.fullmatch(event.value)
         ):
             problem = (
-                f"{event.value} is read in two ways by two versions of YAML; write 17 for 017, or "
-                f"put it in quotes"
+                f"{event.value} is read in two ways by two versions of YAML; a number without a "
+                f"leading 0, or a text in quotes, is needed"
             )
         if problem:
             yield f"line {event.start_mark.line + 1 if event.start_mark else 1}: {problem}"
