@@ -94,7 +94,11 @@ def test_a_change_of_what_a_search_sees_leaves_the_search_out(
 def test_every_option_sets_a_parameter_that_exists(option: str) -> None:
     value = {"csv": "inputs/a.csv", "tier": "a50", "side": "down"}.get(option)
     value = value or {"budget": "20K", "horizon": "h2", "dataset": "ixic"}.get(option, "0.5")
-    refuse(f"--{option}", value)
+    if option != "csv":
+        refuse(f"--{option}", value)
+        return
+    with pytest.raises(InputError, match=r"^inputs/a\.csv: missing; a CSV with the columns date,"):
+        refuse(f"--{option}", value)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +116,11 @@ def test_every_option_sets_a_parameter_that_exists(option: str) -> None:
             "-S model.size=2M",
             "-S model.size=2M: Could not override 'model.size'; KEY=VALUE with a key of params",
         ),
+        (
+            "-S train.patiance=10",
+            "-S train.patiance=10: Could not override 'train.patiance', perhaps train.patience; ",
+        ),
+        ("-S target.theta=0.02 -S modl.budget=2M", "-S modl.budget=2M: Could not override 'modl."),
         ("-S nix.yaml:a=1", "-S a=1: "),
         ("--budget 2B --horizon h3", "params.yaml: model: 2B-h3 is not trained in this study"),
         ("--csv inputs/a.csv --dataset spy", "--csv and --dataset exclude each other"),

@@ -18,6 +18,8 @@ import psutil
 
 from patchscale.check import check
 from patchscale.cli.figures import table
+from patchscale.download.checks import check_dataset
+from patchscale.download.sources import fetch
 from patchscale.fanout.repository import set_parameters
 from patchscale.study import paths
 from patchscale.study.errors import InputError, without_secrets
@@ -147,7 +149,7 @@ def settings_of(options: argparse.Namespace) -> tuple[list[str], str]:
 
 
 def refuse_settings(root: Path, options: argparse.Namespace) -> None:
-    """Raise InputError, with what stage `check` would say, before anything runs.
+    """Raise InputError, with what stages `check` and `download` would say, before anything runs.
 
     A file that cannot be read is named before any setting is tried, and the parameter of an option
     by its option.
@@ -159,7 +161,10 @@ def refuse_settings(root: Path, options: argparse.Namespace) -> None:
         for file in paths.STUDY:
             shutil.copy(root / file, folder)
         set_parameters(folder, settings_of(options)[0])
-        check(load_params(folder), load_space(folder))
+        params = load_params(folder)
+        check(params, load_space(folder))
+        if params.data.source == "csv":  # Yahoo is asked by the stage only
+            check_dataset(fetch(params.data), params.data, f"datasets.{params.dataset}")
 
 
 @contextmanager

@@ -8,10 +8,12 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchscale.study.errors import InputError, Stopped
+from patchscale.study.safe_yaml import read_yaml
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -154,12 +156,28 @@ def set_parameters(folder: Path, settings: Sequence[str]) -> None:
     from dvc.utils.hydra import apply_overrides
 
     for file, overrides in to_path_overrides(settings).items():
-        try:
-            apply_overrides(folder / file, overrides)
-        except (DvcException, OSError) as error:
-            (line, *_) = str(error.__cause__ or error).splitlines()
-            named = f"-S {' '.join(overrides)}: {line.rstrip('.')}"
-            raise InputError(f"{named}; KEY=VALUE with a key of {file} is needed") from None
+        for override in overrides:
+            try:
+                apply_overrides(folder / file, [override])
+            except (DvcException, OSError) as error:
+                (line, *_) = str(error.__cause__ or error).splitlines()
+                near = _nearest_key(folder / file, override.partition("=")[0].lstrip("+~"))
+                raise InputError(
+                    f"-S {override}: {line.rstrip('.')}{f', perhaps {near}' if near else ''}; "
+                    f"KEY=VALUE with a key of {file} is needed"
+                ) from None
+
+
+def _nearest_key(file: Path, key: str) -> str:
+    """Return the key of a YAML file that is misspelt as `key`; an empty text if none is near."""
+    section, found = read_yaml(file) if file.is_file() else {}, ""
+    for part in key.split("."):
+        keys = {str(each): each for each in section} if isinstance(section, dict) else {}
+        near = [part] if part in keys else get_close_matches(part, keys, 1)
+        if not near:
+            return ""
+        section, found = section[keys[near[0]]], f"{found}.{near[0]}".lstrip(".")
+    return found
 
 
 @contextmanager
