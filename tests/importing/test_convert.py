@@ -91,6 +91,12 @@ GERMAN = (
     "\r\n"
     "Quelle: ein Anbieter\r\n"
 )
+INVESTING_GERMAN = (
+    '\ufeff"Datum","Zuletzt","Eröffn.","Hoch","Tief","Vol.","+/- %"\n'
+    '"01.02.2024","1.244,00","1.223,00","1.245,00","1.222,00","0,9M","1,80%"\n'
+    '"31.01.2024","1.222,05","1.236,00","1.239,99","1.221,10","1,50M","-1,19%"\n'
+    '"30.01.2024","1.236,75","1.234,50","1.240,00","1.230,25","1.200,00K","0,10%"\n'
+)
 SWISS = """\
 Date\tOpen\tHigh\tLow\tClose\tVolume
 30.01.2024\t1'234.50\t1'240.00\t1'230.25\t1'236.75\t1'200'000
@@ -133,6 +139,7 @@ VENDORS = {
     "tradingview iso": TRADINGVIEW_ISO,
     "investing": INVESTING,
     "german": GERMAN,
+    "investing german": INVESTING_GERMAN,
     "swiss": SWISS,
     "alpha vantage": ALPHA_VANTAGE,
     "named months": NAMED_MONTHS,

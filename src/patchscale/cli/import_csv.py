@@ -76,7 +76,10 @@ def main(*words: str) -> None:
         write_text(path, text)
         print(f"written: {path}, {data.start} to {data.end}")
     if not proposal:
-        raise InputError(f"no periods can be proposed: {reason}")
+        raise InputError(
+            f"no periods can be proposed: {reason}; the study cannot run on the written bars, "
+            f"`patchscale predict --csv` may"
+        )
     print("\n" + _command(files, proposal, options))
 
 
@@ -158,4 +161,7 @@ def _command(files: dict[Path, Path], proposal: dict[str, str], options: argpars
         keys |= {"volatility": symbol, "volatility_path": str(path)}
     words = [f"-S {shlex.quote(f'{KEY}.{key}={value}')}" for key, value in keys.items()]
     lines = ["dvc exp run -S dataset=csv", *words, "headline"]
-    return "Next, the study on these bars:\n\n" + " \\\n    ".join(lines)
+    head = (
+        "Next, the study on these bars; it searches for minutes, -S hpo.trials=0 leaves that out:"
+    )
+    return f"{head}\n\n" + " \\\n    ".join(lines)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 NAMES = {
     "date": "date datetime time timestamp day tradedate data datum fecha gmttime",
-    "open": "open openprice opening otwarcie eroffnung eroffnungskurs ouverture erster apertura",
+    "open": "open openprice opening otwarcie eroffn eroffnung eroffnungskurs "
+    "ouverture erster apertura",
     "high": "high highprice hoch hochst hochstkurs tageshoch najwyzszy haut plushaut max maximo",
     "low": "low lowprice tief tiefst tiefstkurs tagestief najnizszy bas plusbas min minimo",
     "close": "close closelast closeprice closing last lastprice zamkniecie schluss schlusskurs "
-    "cloture dernier clot cierre vixcls",
+    "zuletzt cloture dernier clot cierre vixcls",
     "volume": "volume vol wolumen volumen stucke umsatz volumes tradedvolume",
     "dividends": "dividends dividend divcash dividendamount cashdividend",
     "splits": "stocksplits splits split splitfactor splitcoefficient splitratio",
