@@ -50,6 +50,15 @@ def test_a_dry_run_names_stale_stages_and_those_that_may_follow(
     assert stub.runs("a") == 1
 
 
+def test_a_dry_run_of_what_is_up_to_date_says_so(
+    stub: StubPipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fan_out()
+    capsys.readouterr()
+    dry_run(collect(), load_params(ROOT))
+    assert capsys.readouterr().out == "nothing to do: none of 5 stages is stale\n"
+
+
 def test_the_exit_code_is_1_if_a_stage_failed_and_the_table_says_why(
     stub: StubPipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:

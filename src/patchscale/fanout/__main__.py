@@ -93,6 +93,9 @@ def dry_run(graph: StageGraph, params: Params) -> None:
                 # a stage runs after a stale one only if the outputs of that one change
                 graph.settle(stage.addressing, "may follow" if follows else "stale")
                 stages.append(stage)
+    if not stages:
+        print(f"nothing to do: none of {len(graph.dependencies)} stages is stale")
+        return
     jobs = [with_needs(params, 0, job_of(stage)) for stage in stages]
     seconds = [expected_seconds(job.name, params, durations) for job in jobs]
     print(plan_table(graph, jobs, seconds))
