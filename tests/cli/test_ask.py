@@ -242,7 +242,7 @@ def test_kept_files_and_changes_of_the_user_are_not_overwritten(
     call("ask", "-S", "value=3", "--search", "--keep", "--name", "mine")
     assert study.text("data/out") == "out 3"
     before = study.tracked()
-    with pytest.raises(InputError, match=r"params.yaml, dvc.lock, .*: not as committed; .*reset"):
+    with pytest.raises(InputError, match=r"params\.yaml: not as committed; .*reset"):
         call("ask", "-S", "value=4", "--search")
     assert study.tracked() == before
     call("reset")
@@ -283,3 +283,17 @@ def test_the_name_of_an_experiment_has_no_password(
 ) -> None:
     name = ask.free_name(study.path, ["a.path='https://u:pw1234@h/x?token=9'", "value=2"])
     assert name == "ask-path-https-h-x-value-2"
+
+
+def test_parameters_left_by_another_experiment_are_named_before_the_question_is_judged(
+    study: SmallStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged(*_: object) -> None:
+        raise InputError("the question")
+
+    monkeypatch.setattr(ask, "refuse_settings", judged)
+    with pytest.raises(InputError, match="the question"):
+        call("ask", "-S", "value=2")
+    (study.path / "params.yaml").write_text("value: 3\nmodel: {horizon: h1}\n")
+    with pytest.raises(InputError, match=r"^params\.yaml: not as committed; .*`patchscale reset`"):
+        call("ask", "-S", "value=2")

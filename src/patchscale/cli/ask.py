@@ -28,7 +28,7 @@ from patchscale.study.params import load_params, load_space
 from patchscale.study.parser import parser
 from patchscale.study.safe_yaml import read_yaml
 from patchscale.workspace.committed import git
-from patchscale.workspace.preserve import preserved, refuse_changes
+from patchscale.workspace.preserve import preserved, refuse_changed_parameters, refuse_changes
 
 KEYS = {
     "budget": ("model.budget", "size, such as 20M"),
@@ -50,7 +50,7 @@ NUMBERS = {"theta", "cost-bps", "cash-rate"}
 """Options whose parameter is a number; that of the others is text."""
 APPLIED = "Experiment results have been applied to your workspace."
 COSTS = {
-    "judged": "no training but of a cell that has no results yet; about ten seconds",
+    "judged": "no training, unless the cell has no results yet; ten seconds to a minute",
     "trained": "a training without a search, with the settings of `start`; about a minute for 2M, "
     "half an hour for 20M. The committed figures come from a search: --search makes one as well",
     "searched": "a search, about seven minutes, and a training; a minute for 2M, half an hour for "
@@ -64,6 +64,7 @@ def main(*words: str) -> None:
     options = _options(words)
     root, figures = Path.cwd(), paths.HEADLINE.as_posix()
     settings, cost = settings_of(options)
+    refuse_changed_parameters(root)
     refuse_settings(root, options)
     refuse_changes(root)
     name = options.name or free_name(root, settings)
@@ -93,7 +94,7 @@ def _options(words: tuple[str, ...]) -> argparse.Namespace:
         "--horizon h3",
         "--theta 0.005 --budget 20K",
         "--cost-bps 5 -S backtest.threshold.min_recall=0.2",
-        "--csv inputs/my.csv -S datasets.csv.start=2004-01-02",
+        "--csv inputs/my.csv -S datasets.csv.start=2004-01-02 -S datasets.csv.walk=null",
     )
     for option, (key, meaning) in KEYS.items():
         value = option.rpartition("-")[2].upper()

@@ -129,7 +129,7 @@ def _close(as_of: str | None, bars: pd.DataFrame, name: str) -> pd.Timestamp:
     day = pd.to_datetime(as_of, format="%Y-%m-%d", errors="coerce")
     if str(day)[:10] != as_of or not (bars["date"] == day).any():
         raise InputError(
-            f"--as-of: {shown(as_of)} is not allowed; a day with a bar of {name} is needed, the "
-            f"last is {last:%Y-%m-%d}"
+            f"--as-of: {shown(as_of)} is not allowed; a day with a bar of {name} is needed, "
+            f"written as {last:%Y-%m-%d}, which is the last"
         )
     return pd.Timestamp(as_of)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 NAMES = {
     "date": "date datetime time timestamp day tradedate data datum fecha gmttime",
     "open": "open openprice opening otwarcie eroffn eroffnung eroffnungskurs "
-    "ouverture erster apertura",
-    "high": "high highprice hoch hochst hochstkurs tageshoch najwyzszy haut plushaut max maximo",
-    "low": "low lowprice tief tiefst tiefstkurs tagestief najnizszy bas plusbas min minimo",
+    "ouverture erster apertura pxopen",
+    "high": "high highprice hoch hochst hochstkurs tageshoch najwyzszy haut plushaut max maximo "
+    "pxhigh",
+    "low": "low lowprice tief tiefst tiefstkurs tagestief najnizszy bas plusbas min minimo pxlow",
     "close": "close closelast closeprice closing last lastprice zamkniecie schluss schlusskurs "
-    "zuletzt cloture dernier clot cierre vixcls",
-    "volume": "volume vol wolumen volumen stucke umsatz volumes tradedvolume",
+    "zuletzt cloture dernier clot cierre vixcls pxlast",
+    "volume": "volume vol wolumen volumen stucke umsatz volumes tradedvolume pxvolume",
     "dividends": "dividends dividend divcash dividendamount cashdividend",
     "splits": "stocksplits splits split splitfactor splitcoefficient splitratio",
     "adjusted close": "adjclose adjustedclose adjusted closeadjusted adjcloseprice",

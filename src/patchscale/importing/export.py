@@ -64,8 +64,8 @@ def read_export(path: Path) -> Export:
     if score < 2:
         first = next((line for line in lines if line.strip()), "")
         raise InputError(
-            f"{path}: no line names a date, open, high, low and close; the first line is "
-            f"{shown(first)}"
+            f"{path}: no line names a date, open, high, low and close in a language that is known "
+            f"(docs/cli.md); the first line is {shown(first)}"
         )
     header = [printable(name) for name in header]
     width, rows, too_long = len(header), [], []

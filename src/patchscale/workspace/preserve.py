@@ -8,10 +8,22 @@ from patchscale.fanout import repository
 from patchscale.study import paths
 from patchscale.study.errors import InputError, some
 from patchscale.study.lock import locked_stages
-from patchscale.workspace.committed import differing, experiment_files, git, head_files
+from patchscale.workspace.committed import (
+    differing,
+    experiment_files,
+    git,
+    head_files,
+    parameters,
+)
 from patchscale.workspace.reset import go_back
 
 HINT = "`dvc pull` brings what is missing, `patchscale reset` goes back to what is committed"
+
+
+def refuse_changed_parameters(root: Path) -> None:
+    """Refuse what `refuse_changes` would, as far as it can be seen at once: the parameters."""
+    if changed := differing(root, parameters(head_files(root))):
+        raise InputError(f"{some(changed)}: not as committed; {HINT}")
 
 
 def refuse_changes(root: Path) -> None:
