@@ -24,7 +24,10 @@ EVENTS = {
 CASES = [f"moment {number}" for number in range(KILLS)]
 CASES += [f"{event}, time {number}" for event, numbers in EVENTS.items() for number in numbers]
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and SIGKILL are POSIX")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="forks and SIGKILL are POSIX"),
+    pytest.mark.timeout(1800),  # all searches are made for the first test
+]
 
 
 @pytest.fixture(scope="module")

@@ -96,8 +96,10 @@ def test_a_part_of_another_type_is_refused_in_one_line(tmp_path, part, value):
 
 
 def test_a_file_is_read_as_dvc_reads_it(tmp_path):
-    path = write(tmp_path / "params.yaml", b"a: 1e-05\nb: 010\n")  # YAML 1.2, not 1.1
-    assert read_as_dvc(path) == {"a": 1e-05, "b": 10}
+    path = write(tmp_path / "params.yaml", b"a: 1e-05\nb: no\n")  # YAML 1.2, not 1.1
+    assert read_as_dvc(path) == {"a": 1e-05, "b": "no"}
+    with pytest.raises(InputError, match="line 1: 010 is read in two ways"):
+        read_as_dvc(write(path, b"b: 010\n"))
 
 
 def test_a_path_inside_its_folder_is_one_without_detours():
