@@ -117,29 +117,28 @@ def test_damaged_csv_is_refused_with_the_problem_and_its_place(
         assert HEADER in line
 
 
-def test_byte_order_mark_is_refused_and_the_advice_works(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\ufeff" + TWO_DAYS, "begins with a byte order mark"),
+        (TWO_DAYS.replace("\n", "\r\n"), "CRLF line ends, first on line 1"),
+        (TWO_DAYS.replace("\n", "\r"), "CR line ends, first on line 1"),
+    ],
+    ids=["mark", "CRLF", "CR"],
+)
+def test_other_bytes_around_the_same_text_are_refused_and_the_advice_works(
+    tmp_path: Path, text: str, said: str
+) -> None:
     path = tmp_path / "bars.csv"
-    line = refusal(path, "\ufeff" + TWO_DAYS)
-    assert "begins with a byte order mark" in line
+    line = refusal(path, text)
+    assert line.startswith(said)
     subprocess.run(["sh", "-c", line.split("`")[1]], check=True)
     assert canonical_csv(read_bars(path)) == TWO_DAYS
 
 
-def test_crlf_is_refused_and_the_advice_works(tmp_path: Path) -> None:
-    path = tmp_path / "bars.csv"
-    line = refusal(path, TWO_DAYS.replace("\n", "\r\n"))
-    assert "CRLF line ends, first on line 1" in line
-    subprocess.run(["sh", "-c", line.split("`")[1]], check=True)
-    assert canonical_csv(read_bars(path)) == TWO_DAYS
-    assert "first on line 3" in refusal(path, TWO_DAYS.replace(ROW, ROW + "\r"))
-
-
-def test_cr_is_refused_and_the_advice_works(tmp_path: Path) -> None:
-    path = tmp_path / "bars.csv"
-    line = refusal(path, TWO_DAYS.replace("\n", "\r"))
-    assert "CR line ends, first on line 1" in line
-    subprocess.run(["sh", "-c", line.split("`")[1]], check=True)
-    assert canonical_csv(read_bars(path)) == TWO_DAYS
+def test_the_first_line_with_another_end_is_named(tmp_path: Path) -> None:
+    line = refusal(tmp_path / "bars.csv", TWO_DAYS.replace(ROW, ROW + "\r"))
+    assert "first on line 3" in line
 
 
 @pytest.mark.parametrize(

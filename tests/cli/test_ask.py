@@ -242,7 +242,7 @@ def test_kept_files_and_changes_of_the_user_are_not_overwritten(
     call("ask", "-S", "value=3", "--search", "--keep", "--name", "mine")
     assert study.text("data/out") == "out 3"
     before = study.tracked()
-    with pytest.raises(InputError, match=r"params\.yaml: not as committed; .*reset"):
+    with pytest.raises(InputError, match=r"params.yaml, dvc.lock, .*: not as committed; .*reset"):
         call("ask", "-S", "value=4", "--search")
     assert study.tracked() == before
     call("reset")
@@ -278,9 +278,7 @@ def test_a_signal_restores_the_workspace_and_ends_with_75(study: SmallStudy, nam
     assert study.text("data/out") == "out 1"
 
 
-def test_the_name_of_an_experiment_has_no_password(
-    study: SmallStudy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_name_of_an_experiment_has_no_password(study: SmallStudy) -> None:
     name = ask.free_name(study.path, ["a.path='https://u:pw1234@h/x?token=9'", "value=2"])
     assert name == "ask-path-https-h-x-value-2"
 

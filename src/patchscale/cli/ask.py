@@ -18,8 +18,6 @@ import psutil
 
 from patchscale.check import check
 from patchscale.cli.figures import table
-from patchscale.download.checks import check_dataset
-from patchscale.download.sources import fetch
 from patchscale.fanout.repository import set_parameters
 from patchscale.study import paths
 from patchscale.study.errors import InputError, without_secrets
@@ -28,7 +26,7 @@ from patchscale.study.params import load_params, load_space
 from patchscale.study.parser import parser
 from patchscale.study.safe_yaml import read_yaml
 from patchscale.workspace.committed import git
-from patchscale.workspace.preserve import preserved, refuse_changed_parameters, refuse_changes
+from patchscale.workspace.preserve import preserved, refuse_changed_files, refuse_changed_outputs
 
 KEYS = {
     "budget": ("model.budget", "size, such as 20M"),
@@ -64,9 +62,9 @@ def main(*words: str) -> None:
     options = _options(words)
     root, figures = Path.cwd(), paths.HEADLINE.as_posix()
     settings, cost = settings_of(options)
-    refuse_changed_parameters(root)
+    refuse_changed_files(root)
     refuse_settings(root, options)
-    refuse_changes(root)
+    refuse_changed_outputs(root)
     name = options.name or free_name(root, settings)
     command = ["dvc", "exp", "run", "--name", name]
     command += [word for setting in settings for word in ("-S", setting)] + ["headline"]
@@ -165,6 +163,9 @@ def refuse_settings(root: Path, options: argparse.Namespace) -> None:
         params = load_params(folder)
         check(params, load_space(folder))
         if params.data.source == "csv":  # Yahoo is asked by the stage only
+            from patchscale.download.checks import check_dataset  # with pandas, which takes longer
+            from patchscale.download.sources import fetch  # than all else that starts here
+
             check_dataset(fetch(params.data), params.data, f"datasets.{params.dataset}")
 
 

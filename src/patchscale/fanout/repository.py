@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from patchscale.study.errors import InputError, Stopped
 from patchscale.study.safe_yaml import read_yaml
+from patchscale.study.stage import words_of
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -68,8 +69,7 @@ def command_of(stage: "Stage") -> str:
     takes itself for a child of DVC.
     """
     command = stage.cmd if isinstance(stage.cmd, str) else " && ".join(stage.cmd)
-    _, _, word = stage.name.partition("@")
-    return f"{command} {shlex.quote(word)}" if word else command
+    return " ".join([command, *map(shlex.quote, words_of(stage.name))])
 
 
 def outputs_of(stage: "Stage") -> tuple[Path, ...]:

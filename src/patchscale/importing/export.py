@@ -79,7 +79,8 @@ def read_export(path: Path) -> Export:
                 )
             fields = [text.strip() for text in row]
             length = max((place for place, text in enumerate(fields, start=1) if text), default=0)
-            too_long += [length] if length > width else []
+            if length > width:
+                too_long.append(length)
             rows.append(fields[:width] + [""] * (width - len(fields)))
     except csv.Error as error:
         raise InputError(f"{path}: line {2 - number + len(rows)}: {error}") from None

@@ -34,7 +34,8 @@ def run(main: Callable[..., None]) -> None:
     script = Path(sys.argv[0])
     command = script.parent.name if script.stem == "__main__" else script.stem
     name = f"patchscale {command}" if script.is_absolute() else str(script)
-    words = sys.argv[1:] or _words_of_stage(script.stem)
+    stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]  # ../dvc.yaml:train@2M-h1
+    words = sys.argv[1:] or (words_of(stage) if stage.startswith(f"{script.stem}@") else [])
     try:
         try:
             inspect.signature(main).bind(*words)
@@ -51,11 +52,10 @@ def run(main: Callable[..., None]) -> None:
         sys.exit(ended.exit_code)
 
 
-def _words_of_stage(script: str) -> list[str]:
-    """Return the word in the name of the stage that DVC runs, such as 2M-h1 of train@2M-h1."""
-    stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]  # ../dvc.yaml:train@2M-h1
-    kind, _, word = stage.partition("@")
-    return [word] if word and kind == script else []
+def words_of(stage: str) -> list[str]:
+    """Return what the script of a stage is given: 2M-h1 of train@2M-h1, nothing of report."""
+    _, _, word = stage.partition("@")
+    return [word] if word else []
 
 
 def _expected(error: BaseException) -> Ended | None:

@@ -31,12 +31,11 @@ class Added(Section):
 
 def staying(root: Path) -> Iterator[Check]:
     """Check that nothing which git tracks leads DVC out of the repository, before DVC runs."""
-    count = 0
-    for mode, name in tracked(root):
-        count += 1
+    files = tracked(root)
+    for mode, name in files:
         if wrong := KINDS.get(mode) or strange(root, name):
             yield Check(f"tracked file {shortened(name, 120)}", DIFFERS, f"{wrong}; remove it")
-    yield Check(f"{count} tracked files", REPRODUCED)
+    yield Check(f"{len(files)} tracked files", REPRODUCED)
 
 
 def strange(root: Path, name: str) -> str:

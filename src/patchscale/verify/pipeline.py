@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from patchscale.study import paths
 from patchscale.study.errors import InputError, shown
+from patchscale.study.stage import words_of
 from patchscale.verify.strict_lock import inside, read_as_dvc, shortened
 
 if TYPE_CHECKING:
@@ -40,9 +41,8 @@ class Declared:
 
     @property
     def words(self) -> list[str]:
-        """What the script is given: the word after the @ in the name of the stage."""
-        _, _, word = self.name.partition("@")
-        return [word] if word else []
+        """What the script is given."""
+        return words_of(self.name)
 
 
 def declared_stages(root: Path) -> dict[str, Declared]:

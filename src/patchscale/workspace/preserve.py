@@ -8,35 +8,29 @@ from patchscale.fanout import repository
 from patchscale.study import paths
 from patchscale.study.errors import InputError, some
 from patchscale.study.lock import locked_stages
-from patchscale.workspace.committed import (
-    differing,
-    experiment_files,
-    git,
-    head_files,
-    parameters,
-)
+from patchscale.workspace.committed import differing, experiment_files, git, head_files
 from patchscale.workspace.reset import go_back
 
 HINT = "`dvc pull` brings what is missing, `patchscale reset` goes back to what is committed"
 
 
-def refuse_changed_parameters(root: Path) -> None:
-    """Refuse what `refuse_changes` would, as far as it can be seen at once: the parameters."""
-    if changed := differing(root, parameters(head_files(root))):
-        raise InputError(f"{some(changed)}: not as committed; {HINT}")
-
-
-def refuse_changes(root: Path) -> None:
-    """Refuse a workspace whose parameters, dvc.lock or outputs are not those of the last commit.
+def refuse_changed_files(root: Path) -> None:
+    """Refuse a workspace whose parameters, dvc.lock or outputs in git are not as committed.
 
     Raises
     ------
     InputError
         They differ, so that an experiment would start from something else, or overwrite it.
     """
-    files = head_files(root)
-    if changed := differing(root, experiment_files(root, files)):
+    if changed := differing(root, experiment_files(root, head_files(root))):
         raise InputError(f"{some(changed)}: not as committed; {HINT}")
+
+
+def refuse_changed_outputs(root: Path) -> None:
+    """Refuse a workspace whose outputs are not as in dvc.lock, as `refuse_changed_files` does.
+
+    DVC is asked, which takes seconds.
+    """
     if outputs := repository.changed_outputs(repository.open_repository(root)):
         named = some(f"{path} ({state})" for path, state in outputs.items())
         raise InputError(f"{named}: not as in dvc.lock; {HINT}")
@@ -49,7 +43,7 @@ def preserved(root: Path, keep: bool = False) -> Iterator[None]:
     Parameters
     ----------
     root
-        The repository; `refuse_changes` found nothing in it.
+        The repository; nothing in it was refused.
     keep
         Whether the files stay if the block ends without an exception.
     """
