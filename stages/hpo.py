@@ -60,7 +60,7 @@ def search_cell(params: Params, first: Best, size: dict[str, int]) -> None:
     """Search a cell and write the results; resume a search that was stopped."""
     from patchscale.hpo.space import distributions, shapes
     from patchscale.hpo.study import search
-    from patchscale.hpo.trials import evaluator, refuse_if_long
+    from patchscale.hpo.trials import evaluator, refuse_long_search
     from patchscale.runtime.checkpoint import resume_path
     from patchscale.runtime.lockfile import file_lock
     from patchscale.train.inputs import read_inputs
@@ -73,7 +73,7 @@ def search_cell(params: Params, first: Best, size: dict[str, int]) -> None:
     folder = resume_path(f"hpo-{cell}-{identity(params, first, inputs)}")
     with file_lock(resume_path(f"hpo-{cell}.lock")):
         if not any(folder.glob("trial-*.json")):
-            refuse_if_long(params, first, inputs, folder, max_hours())
+            refuse_long_search(params, first, inputs, folder, max_hours())
         start = first.model_dump(include=set(drawn))
         with evaluator(params, first, inputs, allowed, folder) as (evaluate, report):
             study = search(cell, drawn, allowed, start, rules, evaluate, folder, report)

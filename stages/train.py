@@ -3,7 +3,6 @@
 Labels of test dates are never loaded here. A cell that is not trained leaves outputs that say so.
 """
 
-import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -123,9 +122,8 @@ def described(params: Params, cell: str, best: Best, replicas: list[Replica]) ->
     how = "of the table" if best.score is None else f"of trial {best.trial} of a search"
     if params.cells[best.cell].budget != params.cells[cell].budget:
         how += f", transferred from {best.cell}"
-    steps = settings.epochs * math.ceil(len(replicas[0].inputs.train.rows) / settings.batch_size)
     return (
-        f"{cell}: settings {how}; {settings.epochs} epochs, {steps} steps of "
+        f"{cell}: settings {how}; {settings.epochs} epochs, {replicas[0].steps} steps of "
         f"{settings.batch_size}, rate {settings.lr:.2g} after {settings.warmup:.0%} of them, then "
         f"down to 0; dropout {best.dropout:.2g}, decay {settings.weight_decay:.2g}; "
         f"{len(replicas)} seeds"

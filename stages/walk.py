@@ -27,13 +27,12 @@ from patchscale.runtime.pool import Pool, concurrency, pool
 from patchscale.runtime.replica import Replica
 from patchscale.split.walk import DAYS, no_forecasts, read_walk, years_searched
 from patchscale.study import paths
-from patchscale.study.errors import InputError
+from patchscale.study.errors import refuse_if_long
 from patchscale.study.files import read_sealed, write_arrow, write_json, write_sealed
 from patchscale.study.params import Params, load_chosen, load_params
 from patchscale.study.stage import code_of, max_hours, run
 from patchscale.study.tables import read_features
 from patchscale.train import device
-from patchscale.train.engine import Engine
 from patchscale.train.inputs import assemble
 from patchscale.train.settings import settings_for
 
@@ -53,13 +52,6 @@ class Job:
     def result(self) -> Path:
         """Path of its probabilities, kept until the walk ends."""
         return self.replica.checkpoint.path.with_suffix(".json")
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of its training."""
-        settings = self.replica.settings
-        samples = len(self.replica.inputs.train.rows)
-        return settings.epochs * math.ceil(samples / settings.batch_size)
 
 
 def main(budget: str) -> None:
@@ -167,9 +159,15 @@ def train(
     free = device.available(first.settings.device)
     workers = concurrency(first, len(jobs), free)
     if not any(folder.glob("*-seed*")):
-        refuse_if_long(budget, jobs, workers)
+        limit, steps = max_hours(), sum(job.replica.steps for job in jobs)
+        refuse_if_long(
+            f"budgets.{budget}.walk: {len(jobs)} trainings, {workers} at a time,",
+            jobs[-1].replica.hours(math.ceil(steps / workers), limit),
+            limit,
+            ", or walk fewer years (walk.years)",
+        )
     progress_files = [folder / f"worker-{number}.json" for number in range(workers)]
-    left, begun = sum(job.steps for job in jobs), time.monotonic()
+    left, begun = sum(job.replica.steps for job in jobs), time.monotonic()
     made, said, ended = 0, begun, total - len(jobs)
     print(f"walk of {budget}: {len(jobs)} of {total} trainings to do", file=sys.stderr)
     with pool(progress_files, f"walk of {budget}", partial(Pool, free)) as opened:
@@ -181,26 +179,10 @@ def train(
             write_sealed(job.result, {"p": p})
             job.replica.checkpoint.discard()
             add(job.result, p)
-            made, left, ended = made + job.steps, left - job.steps, ended + 1
+            made, left, ended = made + job.replica.steps, left - job.replica.steps, ended + 1
             if (now := time.monotonic()) - said > SAY_EVERY:
                 said, seconds = now, timedelta(seconds=round((now - begun) / made * left))
                 opened.report(f"walk of {budget}: {ended} of {total} trainings, {seconds} left")
-
-
-def refuse_if_long(budget: str, jobs: list[Job], workers: int) -> None:
-    """Raise InputError where all replicas would take too long by the time of one step."""
-    replica, limit = jobs[-1].replica, max_hours()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(replica.threads)
-    engine = Engine(replica.inputs, replica.settings, replica.seed)
-    hours = engine.hours(math.ceil(sum(job.steps for job in jobs) / workers), limit)
-    torch.set_num_threads(threads)
-    if hours > limit:
-        raise InputError(
-            f"budgets.{budget}.walk: {len(jobs)} trainings, {workers} at a time, would take up to "
-            f"{hours:.1f} h here, the limit is {limit:g} h; allow it with "
-            f"PATCHSCALE_MAX_HOURS={math.ceil(hours)}, or walk fewer years (walk.years)"
-        )
 
 
 def probabilities(replica: Replica) -> list[float]:

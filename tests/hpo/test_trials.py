@@ -14,7 +14,7 @@ from tiny_search import ALLOWED, PARAMS, PRUNING, best_of, run
 
 from patchscale.hpo import trials
 from patchscale.hpo.results import costs_table, history, summary, trials_table, without_clock
-from patchscale.hpo.trials import refuse_if_long, replica_of, trial_concurrency
+from patchscale.hpo.trials import refuse_long_search, replica_of, trial_concurrency
 from patchscale.runtime import replica
 from patchscale.runtime.replica import Replica
 from patchscale.study.errors import Diverged, InputError, SearchFailed, Stopped
@@ -190,10 +190,10 @@ def test_a_stop_keeps_what_is_done_and_the_same_search_goes_on(tmp_path, monkeyp
 
 def test_a_search_that_would_take_too_long_is_refused_before_its_first_trial(tmp_path):
     before = torch.get_num_threads()
-    with pytest.raises(InputError, match=r"6 trials of 2 seeds and 4 epochs, 1 at a time, would"):
-        refuse_if_long(PARAMS, best_of(), problem(), tmp_path, 1e-7)
+    with pytest.raises(InputError, match="6 trials of 2 seeds and 4 epochs"):
+        refuse_long_search(PARAMS, best_of(), problem(), tmp_path, 1e-7)
     assert torch.get_num_threads() == before
-    refuse_if_long(PARAMS, best_of(), problem(), tmp_path, 100.0)
+    refuse_long_search(PARAMS, best_of(), problem(), tmp_path, 100.0)
 
 
 def test_workers_are_as_many_as_asked_for_and_never_more_than_a_batch(tmp_path, monkeypatch):

@@ -2,5 +2,4 @@
 
 Reads data/features/ and data/split/.
 Writes data/hpo/ and metrics/hpo/.
-Imported by the stage only.
 """

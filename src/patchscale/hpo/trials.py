@@ -8,19 +8,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from patchscale.hpo.space import Architectures, TrialParams
 from patchscale.hpo.study import Evaluate, TrialResult, is_pruned
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.runtime.pool import MakePool, Pool, concurrency, pool
 from patchscale.runtime.progress import Report
 from patchscale.runtime.replica import Outcome, Replica
-from patchscale.study.errors import InputError, Stopped
+from patchscale.study.errors import Stopped, refuse_if_long
 from patchscale.study.params import Best, Hpo, Params
 from patchscale.study.stage import max_workers
 from patchscale.train import device
-from patchscale.train.engine import Engine
 from patchscale.train.inputs import Inputs, shape_of
 from patchscale.train.loop import Trained
 from patchscale.train.settings import settings_for
@@ -163,25 +160,16 @@ def trial_result(outcomes: list[Outcome], seeds: int) -> TrialResult:
     )
 
 
-def refuse_if_long(
-    params: Params, first: Best, inputs: Inputs, folder: Path, max_hours: float
+def refuse_long_search(
+    params: Params, first: Best, inputs: Inputs, folder: Path, limit: float
 ) -> None:
     """Raise InputError where all trials, each as long as the first, would take too long."""
     replica = replica_of(params, first, inputs, params.hpo.seed, folder)
-    trainings = params.hpo.trials * params.hpo.seeds
-    settings, free = replica.settings, device.available(replica.settings.device)
+    trials, seeds, epochs = params.hpo.trials, params.hpo.seeds, replica.settings.epochs
+    free = device.available(replica.settings.device)
     workers = trial_concurrency(params.hpo, replica, free)
-    steps = settings.epochs * math.ceil(len(replica.inputs.train.rows) / settings.batch_size)
-    steps = steps * math.ceil(trainings / workers)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(replica.threads)
-    engine = Engine(replica.inputs, settings, replica.seed)
-    hours = engine.hours(steps, max_hours)
-    torch.set_num_threads(threads)
-    if hours > max_hours:
-        raise InputError(
-            f"hpo.trials: {params.hpo.trials} trials of {params.hpo.seeds} seeds and "
-            f"{settings.epochs} epochs, {workers} at a time, would "
-            f"take up to {hours:.1f} h here, the limit is {max_hours:g} h; allow it with "
-            f"PATCHSCALE_MAX_HOURS={math.ceil(hours)}"
-        )
+    refuse_if_long(
+        f"hpo.trials: {trials} trials of {seeds} seeds and {epochs} epochs, {workers} at a time,",
+        replica.hours(replica.steps * math.ceil(trials * seeds / workers), limit),
+        limit,
+    )

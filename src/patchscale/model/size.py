@@ -16,7 +16,7 @@ BYTES_PER_WEIGHT: dict[Precision, int] = {"32-true": 16, "bf16-mixed": 20, "bf16
 def count_params(
     *, n_features: int, patch_length: int, n_patches: int, d_model: int, n_layers: int, d_ff: int
 ) -> int:
-    """Return N, the exact number of trainable parameters (study, section 5).
+    """Return N, the exact number of trainable parameters.
 
     Patch embedding + positions + layers (4 attention projections, 2 LayerNorms, feed-forward,
     all with biases) + final LayerNorm + linear head on the flattened patches.

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from typing import Any
 
+import torch
+
 from patchscale.runtime.checkpoint import Checkpoint
 from patchscale.runtime.lockfile import file_lock
 from patchscale.runtime.progress import Heartbeat, Report
@@ -16,6 +18,7 @@ from patchscale.runtime.thermal import Guard, sensor_for
 from patchscale.study.errors import Ended, of_machine
 from patchscale.train.callbacks import Callbacks, Log
 from patchscale.train.device import prepare
+from patchscale.train.engine import Engine
 from patchscale.train.inputs import Inputs
 from patchscale.train.loop import Trained, train
 from patchscale.train.settings import Settings
@@ -45,6 +48,20 @@ class Replica:
     """Opens trackers, given the rows of finished epochs and a reporter; must be picklable."""
     quiet: bool = False
     """Whether plan and pace are not reported."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the training."""
+        samples = len(self.inputs.train.rows)
+        return self.settings.epochs * math.ceil(samples / self.settings.batch_size)
+
+    def hours(self, steps: int, limit: float) -> float:
+        """Return the expected hours of `steps` on its threads, as `Engine.hours` does."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        hours = Engine(self.inputs, self.settings, self.seed).hours(steps, limit)
+        torch.set_num_threads(threads)
+        return hours
 
 
 class ReplicaCallbacks(Callbacks):

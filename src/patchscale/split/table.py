@@ -19,8 +19,8 @@ def read_split(
 ) -> pd.DataFrame:
     """Read `date, label, subset` of a split file; labels of subsets not named are NaN.
 
-    Only stages baselines and backtest may read labels of test. A search reads the `scattered`
-    division.
+    Labels of test are for stages that judge, and for `read_walk`, which returns none of its test
+    year. A search reads the `scattered` division.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 """Expected failures of a run, each with its exit code; short messages without passwords."""
 
 import errno
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -80,6 +81,18 @@ def shown(value: object) -> str:
     except ValueError:  # Python prints no integer of more than 4,300 digits
         text = "a number of thousands of digits"
     return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def refuse_if_long(what: str, hours: float, limit: float, otherwise: str = "") -> None:
+    """Raise InputError where something would take longer than the limit, both in hours.
+
+    `otherwise` is what to do instead of allowing it.
+    """
+    if hours > limit:
+        raise InputError(
+            f"{what} would take up to {hours:.1f} h here, the limit is {limit:g} h; allow it with "
+            f"PATCHSCALE_MAX_HOURS={math.ceil(hours)}{otherwise}"
+        )
 
 
 def of_machine(error: BaseException, path: object = None) -> Stopped | None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchscale.study.errors import Diverged, InputError, Stopped
+from patchscale.study.errors import Diverged, Stopped, refuse_if_long
 from patchscale.train import device, memory
 from patchscale.train.callbacks import Callbacks, CheckpointStore
 from patchscale.train.engine import ALONE, Engine, Parallel
@@ -325,10 +325,6 @@ class _Run:
         if max_hours == math.inf:
             return
         hours = self.engine.hours(self.total, max_hours)
-        if hours > max_hours:
-            raise InputError(
-                f"{self.settings.epochs} epochs would take up to {hours:.1f} h here, the limit is "
-                f"{max_hours:g} h; allow it with PATCHSCALE_MAX_HOURS={math.ceil(hours)}"
-            )
+        refuse_if_long(f"{self.settings.epochs} epochs", hours, max_hours)
         duration = timedelta(seconds=math.ceil(hours * 3600))
         self.callbacks.report(f"{self.total} steps of a seed in about {duration}, by a timed step")
