@@ -3,12 +3,13 @@
     python3 dev.py -- python benchmarks/train_step.py 2M-h1 20M-h3 --threads 1 2 --json steps.json
 
 Every contestant makes the same step on the same batch of 256 contexts of all features: forward,
-backward, gradient clipping, AdamW. Peers are in `peers.py`. The floor is the step's matmuls in
-bfloat16 with nothing between them. Rounds are interleaved, after one that is not counted; medians.
-A ratio is the fastest peer's time divided by the contestant's.
+backward, gradient clipping, AdamW. Peers are in `peers.py`. The floor is the step's matmuls with
+nothing between them. Rounds are interleaved, after one that is not counted; medians. A ratio is the
+fastest peer's time divided by the contestant's. Where the processor only emulates bfloat16, it
+is left out and the floor is of float32.
 
 The precisions of a model share its weights and its optimiser; all models of a cell are in memory
-at once, 16 bytes a parameter each.
+at once, 16 bytes a parameter each. A cell too large for that takes one peer a run (--peers).
 """
 
 import argparse
@@ -21,18 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peers import installed, n_params, peer
+from peers import ENCODERS, installed, n_params, peer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from patchscale.features.tiers import tier_features
 from patchscale.model.patchtst import PatchTST, PatchTSTConfig
 from patchscale.study.params import load_params
+from patchscale.train.device import emulates_bfloat16
 from patchscale.train.inputs import shape_of
 from patchscale.train.settings import settings_of
 
 BATCH = 256
-FLOOR = "floor bfloat16"
+PRECISIONS = (torch.float32,) if emulates_bfloat16("cpu") else (torch.float32, torch.bfloat16)
+LOWEST = PRECISIONS[-1]
 
 Step = Callable[[], None]
 
@@ -40,6 +43,14 @@ Step = Callable[[], None]
 def adamw(model: nn.Module) -> torch.optim.AdamW:
     """Return the optimiser that every contestant has."""
     return torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+
+def title(name: str, precision: torch.dtype) -> str:
+    """Return the name of a contestant."""
+    return f"{name} {str(precision).removeprefix('torch.')}"
+
+
+FLOOR = title("floor", LOWEST)
 
 
 def step_of(
@@ -68,7 +79,7 @@ def floor_of(shape: PatchTSTConfig) -> Step:
     pairs = []
     for rows, columns in ((d, 3 * d), (d, d), (d, ff), (ff, d)):
         x, w, g = (
-            torch.randn(size, dtype=torch.bfloat16)
+            torch.randn(size, dtype=LOWEST)
             for size in ((tokens, rows), (rows, columns), (tokens, columns))
         )
         pairs.append((x, w, g))
@@ -89,16 +100,14 @@ def ours(
     """Return our steps by name, and the number of parameters."""
     model = PatchTST(shape).train()
     optimizer = adamw(model)
-    steps = {
-        "ours float32": step_of(model, optimizer, batch, torch.float32),
-        "ours bfloat16": step_of(model, optimizer, batch, torch.bfloat16),
-    }
+    steps = {title("ours", each): step_of(model, optimizer, batch, each) for each in PRECISIONS}
     if compiled:
         torch.compiler.reset()  # compiled code holds the number of threads
         faster = PatchTST(shape).train()
         for layer in faster.layers:  # as patchscale.train.engine does
             layer.compile(dynamic=False)
-        steps["ours bfloat16 compiled"] = step_of(faster, adamw(faster), batch, torch.bfloat16)
+        name = f"{title('ours', LOWEST)} compiled"
+        steps[name] = step_of(faster, adamw(faster), batch, LOWEST)
     return steps, n_params(model)
 
 
@@ -114,10 +123,9 @@ def contestants(
     for name in peers:
         model = peer(name, shape).train()
         optimizer = adamw(model)
-        for precision in (torch.float32, torch.bfloat16):
-            title = f"{name} {str(precision).removeprefix('torch.')}"
-            steps[title] = step_of(model, optimizer, batch, precision)
-            counts[title] = n_params(model)
+        for precision in PRECISIONS:
+            steps[title(name, precision)] = step_of(model, optimizer, batch, precision)
+            counts[title(name, precision)] = n_params(model)
     steps[FLOOR] = floor_of(shape)
     return steps, counts
 
@@ -166,11 +174,12 @@ def main() -> None:
     parser.add_argument("cells", nargs="+", help="such as 2M-h1")
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", nargs="+", choices=ENCODERS, help="without it, all installed")
     parser.add_argument("--compile", action="store_true", help="time torch.compile too")
     parser.add_argument("--json", type=Path, help="write the same there")
     words = parser.parse_args()
     params = load_params()
-    peers = installed()
+    peers = [name for name in installed() if name in (words.peers or ENCODERS)]
     versions = {name.removesuffix(".nn"): version(name.removesuffix(".nn")) for name in peers}
     measured: list[dict[str, Any]] = []
     found = {"rounds": words.rounds, "versions": versions, "measured": measured}
