@@ -158,17 +158,18 @@ def train(
     first = jobs[0].replica
     free = device.available(first.settings.device)
     workers = concurrency(first, len(jobs), free)
+    left = sum(job.replica.steps for job in jobs)
     if not any(folder.glob("*-seed*")):
-        limit, steps = max_hours(), sum(job.replica.steps for job in jobs)
+        limit = max_hours()
         refuse_if_long(
             f"budgets.{budget}.walk: {len(jobs)} trainings, {workers} at a time,",
-            jobs[-1].replica.hours(math.ceil(steps / workers), limit),
+            jobs[-1].replica.hours(math.ceil(left / workers), limit),
             limit,
             ", or walk fewer years (walk.years)",
         )
     progress_files = [folder / f"worker-{number}.json" for number in range(workers)]
-    left, begun = sum(job.replica.steps for job in jobs), time.monotonic()
-    made, said, ended = 0, begun, total - len(jobs)
+    begun = said = time.monotonic()
+    made, ended = 0, total - len(jobs)
     print(f"walk of {budget}: {len(jobs)} of {total} trainings to do", file=sys.stderr)
     with pool(progress_files, f"walk of {budget}", partial(Pool, free)) as opened:
         for number, outcome in opened.train([job.replica for job in jobs]):
