@@ -3,9 +3,9 @@
     python3 dev.py -- python benchmarks/recompute_verdict.py
 
 The bar, the table of all years, the slopes of single seeds and of ensembles with their intervals,
-and the tests of cells, baselines and pairs of a size and a baseline are made with pandas, NumPy and
-SciPy alone. They are compared with metrics/verdict/details.json and plots/verdict.csv. The exit
-code is 1 if a figure differs by more than 1e-9.
+and the tests of cells, baselines, pairs of cells and pairs of a size and a baseline are made with
+pandas, NumPy and SciPy alone. They are compared with metrics/verdict/details.json and
+plots/verdict.csv. The exit code is 1 if a figure differs by more than 1e-9.
 """
 
 import json
@@ -91,7 +91,7 @@ def main() -> int:
             pairs += [(gap.mean(), cell["mean"]), (p_value(gap.to_numpy()), cell["p"])]
         pairs += ends_of(gaps.groupby("year").mean().to_numpy(), theirs["overall"])
     table = pd.read_csv("plots/verdict.csv").set_index(["budget", *KEYS])
-    sizes, together, rows = {}, {}, 0
+    sizes, together, alone_of, rows = {}, {}, {}, 0
     for name in sorted(path.stem for path in Path("data/walk").glob("*.arrow")):
         walked = daily(name)
         if name == "baselines" or walked.empty:
@@ -107,6 +107,7 @@ def main() -> int:
             for horizon, gap in gaps.groupby("horizon"):
                 cell = verdict["cells"][kind][f"{name}-{horizon}"]
                 pairs += [(gap.mean(), cell["mean"]), (p_value(gap.to_numpy()), cell["p"])]
+        alone_of[name] = kinds["single_seeds"]
         rows += len(losses)
         if len(losses) == len(bars):
             cards = Path("metrics/cards").glob(f"{name}-*.json")
@@ -118,6 +119,10 @@ def main() -> int:
                 of_rival = test.groupby(KEYS)[rival].mean().groupby("year").mean()
                 gap, size = (alone - of_rival).to_numpy(), theirs["sizes"][name]
                 pairs += [(gap.mean(), size["mean"]), (p_value(gap), size["p"])]
+    for cells, theirs in verdict["partial_steps"].items():
+        (big, horizon), (small, _) = (cell.split("-") for cell in cells.split(" less "))
+        gap = (alone_of[big] - alone_of[small])[horizon].dropna().to_numpy()
+        pairs += [(gap.mean(), theirs["mean"]), (p_value(gap), theirs["p"]), *ends_of(gap, theirs)]
     if len(sizes) > 1:
         frame, found = pd.DataFrame(sizes), verdict["primary"]
         slopes = slopes_of(frame)

@@ -1,4 +1,4 @@
-"""Train a budget on the years before each test year and forecast that year, at every horizon.
+"""Train a budget on the years before each test year and forecast that year, at its horizons.
 
 Labels of a test year are never loaded here. A replica is a seed of a horizon and a test year, in
 one process. What it forecasts is kept until all have ended, so that a walk that was stopped goes on
@@ -57,11 +57,11 @@ class Job:
 def main(budget: str) -> None:
     """Walk a budget, or write that it is not walked."""
     params = load_params()
-    seeds, years = params.budgets[budget].walk, params.walk_years
+    horizons, years = params.walked(budget), params.walk_years
     folder = resume_path(f"walk-{budget}")
     jobs = [
         job
-        for horizon in (params.horizons if seeds else ())
+        for horizon in horizons
         for year in years
         for job in jobs_of(params, budget, horizon, year, folder)
     ]
@@ -76,7 +76,7 @@ def main(budget: str) -> None:
             paths.walk_metrics(budget),
             {
                 "walked": bool(jobs),
-                "seeds": seeds,
+                "seeds": params.budgets[budget].walk.seeds if jobs else 0,
                 "settings_saw_year": {str(year): year in seen for year in years if jobs},
             },
         )
@@ -118,7 +118,7 @@ def jobs_of(params: Params, budget: str, horizon: str, year: int, folder: Path) 
                 quiet=True,
             ),
         )
-        for seed in range(rules.walk)
+        for seed in range(rules.walk.seeds)
     ]
 
 

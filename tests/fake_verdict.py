@@ -47,7 +47,7 @@ def verdict(
     primary: SlopeTest | None = None,
     *,
     not_walked: Sequence[str] = (),
-    missing: Mapping[str, list[int]] | None = None,
+    missing: Mapping[str, Mapping[str, list[int]]] | None = None,
     years: Sequence[int] = YEARS,
     seeds: int = 3,
     horizons: Sequence[str] = ("h1", "h5"),
@@ -62,7 +62,7 @@ def verdict(
     primary
         The primary test.
     not_walked, missing
-        Budgets without any year, and years that a walked one lacks.
+        Budgets without any year, and years that a walked one lacks at each horizon.
     years
         The test years.
     seeds
@@ -70,12 +70,22 @@ def verdict(
     horizons
         The horizons.
     """
-    missing = dict(missing or {})
-    tests = {
-        name: corrected(gap, p, len(years) - len(missing.get(name, ())))
-        for name, (gap, p) in sizes.items()
+    lacking = {
+        (name, horizon): without
+        for name, rows in (missing or {}).items()
+        for horizon, without in rows.items()
     }
-    cells = {f"{name}-{horizon}": test for name, test in tests.items() for horizon in horizons}
+    whole = {
+        name: len(set(years) - {y for at in horizons for y in lacking.get((name, at), ())})
+        for name in sizes
+    }
+    tests = {name: corrected(gap, p, whole[name]) for name, (gap, p) in sizes.items()}
+    cells = {
+        f"{name}-{horizon}": corrected(gap, p, n)
+        for name, (gap, p) in sizes.items()
+        for horizon in horizons
+        if (n := len(years) - len(lacking.get((name, horizon), ())))
+    }
     ahead = flips(0.06, 0.001, len(years))
     against = dict.fromkeys(sizes, corrected(0.02))
     rivals = {name: Rival(ahead, dict.fromkeys(horizons, ahead), against) for name in BASELINES}
@@ -88,14 +98,21 @@ def verdict(
         baselines=dict.fromkeys(BASELINES, 0.58) | {"boosting": 0.57},
         rivals=rivals,
         not_walked=list(not_walked),
-        missing=missing,
+        seeds=dict.fromkeys(sizes, seeds),
+        missing={name: dict(rows) for name, rows in (missing or {}).items()},
         primary=primary,
         horizons=dict.fromkeys(horizons, corrected(0.001)) if primary else {},
         ensembles=flips(-0.002, 0.03) if primary else None,
         steps={name: corrected(0.002) for name in primary.sizes[1:]} if primary else {},
+        partial_steps={
+            f"{cell} less 20K-{cell.partition('-')[2]}": corrected(0.003, 0.2, test.years)
+            for cell, test in cells.items()
+            if cell.partition("-")[0] in (missing or {})
+        },
         sizes={
-            name: SizeVerdict(N_PARAMS.get(name, 1e8), seeds, 0.58, 0.575, test, test, EFFECTS)
+            name: SizeVerdict(N_PARAMS.get(name, 1e8), 0.58, 0.575, test, test, EFFECTS)
             for name, test in tests.items()
+            if whole[name]
         },
         cells={"single_seeds": cells, "ensemble": cells},
         calibration={

@@ -145,6 +145,10 @@ def test_grid_without_one_row_per_budget_and_horizon_is_refused(
             "horizons: h1, h2, h3, h5",
         ),
         (
+            [("params/budgets/2B/walk/horizons", ["h1", "h4"])],
+            "params.yaml: budgets.2B.walk.horizons: 'h4' is not allowed; allowed: h1, h2, h3, h5",
+        ),
+        (
             [("params/publish", {"2M": 4})],
             "params.yaml: publish.2M: 4 seeds are more than budgets.2M.run.seeds 3",
         ),

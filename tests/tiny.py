@@ -130,7 +130,7 @@ def tiny_params(**rules: object) -> Params:
             "trained": {"h1": True},
             "start": start,
             "run": run,
-            "walk": 0,
+            "walk": {"seeds": 1, "horizons": []},
         }
     }
     raw["train"] |= {"batch_size": 64}

@@ -59,7 +59,7 @@ def toy_params(
                 "threads": 1,
                 "precision": "32-true" if name == smallest else "bf16-mixed",
             },
-            "walk": 1 if name == smallest else 0,
+            "walk": {"seeds": 1, "horizons": [*horizons] if name == smallest else []},
         }
         for name, n_params in budgets.items()
     }

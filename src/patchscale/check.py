@@ -260,11 +260,14 @@ def _check_transfers(params: Params) -> None:
 
 
 def _check_trained(params: Params) -> None:
-    """Refuse to show or to publish a cell that is not trained."""
+    """Refuse to show or to publish a cell that is not trained, or to walk an unknown horizon."""
     for name, budget in params.budgets.items():
         if set(budget.trained) != set(params.horizons):
             problem = f"{shown(list(budget.trained))} is not allowed; its keys are the horizons: "
             raise _wrong(f"budgets.{name}.trained", problem + ", ".join(params.horizons))
+        if unknown := set(budget.walk.horizons) - set(params.horizons):
+            problem = f"{shown(min(unknown))} is not allowed; allowed: {', '.join(params.horizons)}"
+            raise _wrong(f"budgets.{name}.walk.horizons", problem)
     for name, seeds in params.publish.items():
         budget = params.budgets[name]
         if not all(budget.trained.values()):

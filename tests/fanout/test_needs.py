@@ -38,11 +38,12 @@ def test_a_walk_needs_the_threads_and_memory_of_a_training_for_each_horizon(
 ) -> None:
     jobs = {
         name: with_needs(params, 0, Job(name, "", Path("log")))
-        for name in ("walk@20M", "walk@2B", "walk_baselines")
+        for name in ("walk@20M", "walk@200M", "walk@2B", "walk_baselines")
     }
     budget = params.budgets["20M"]
     assert jobs["walk@20M"].cpus == budget.run.threads * len(params.horizons)
     assert jobs["walk@20M"].memory > 20 * budget.n_params * len(params.horizons)
+    assert jobs["walk@200M"].cpus == params.budgets["200M"].run.threads  # at h5 only
     for name in ("walk@2B", "walk_baselines"):  # 2B is not walked
         assert (jobs[name].cpus, jobs[name].memory) == (1, PROCESS_BYTES)
 

@@ -105,7 +105,7 @@ STALE: list[tuple[str, str, Any, set[str]]] = [
         "bf16-mixed",
         {"settings", "hpo@1K-h1", "walk@1K"} | stages("train", ("1K",)),
     ),
-    ("params.yaml", "budgets.2K.walk", 1, {"settings", "walk@2K"}),
+    ("params.yaml", "budgets.2K.walk.horizons", ["h3"], {"settings", "walk@2K"}),
     ("params.yaml", "publish", {"1K": 1, "2K": 1}, stages("weights", ("2K",))),
     ("params.yaml", "train.clip", 0.5, SEARCH | TRAIN | WALKS),
     ("params.yaml", "walk.years", [2011], WALKS | RIVALS),

@@ -97,13 +97,26 @@ def test_sizes_whose_settings_come_from_another_one_are_named(takers, said):
 
 def test_missing_years_single_seeds_and_absent_sizes_are_named():
     found = verdict(
-        {"20K": EVEN, "20M": EVEN}, missing={"20M": [2007, 2008]}, not_walked=["2B"], seeds=1
+        {"20K": EVEN, "20M": EVEN},
+        missing={"20M": {"h1": [2007, 2008]}},
+        not_walked=["2B"],
+        seeds=1,
     )
     text = " ".join(certainty(found, {}, "200K", []))
-    assert "20M lacks 2007 to 2008: it is not in the slope" in text
+    assert "20M lacks 2007 to 2008 at h1: it is not in the slope." in text
     assert "one seed is its own ensemble: 20K, 20M." in text
     assert "Without any test year: 2B." in text
     assert "missing" not in " ".join(certainty(FOUND, {}, "200K", []))
+
+
+def test_a_size_of_one_horizon_is_set_against_the_next_smaller_one():
+    found = verdict({"20K": EVEN, "200M": EVEN}, slope(), missing={"200M": {"h1": [*YEARS]}})
+    text = " ".join(certainty(found, {}, "200K", []))
+    assert (
+        "200M lacks 2007 to 2018 at h1: it is not in the slope. 200M-h5 less 20K-h5 is "
+        "+0.0030 [-0.0020, +0.0080], p 0.200 (12 years)."
+    ) in text
+    assert "ensemble: 200M" not in text
 
 
 def test_the_choice_of_the_bar_and_rivals_below_it_are_said():

@@ -113,10 +113,12 @@ def test_a_single_seed_is_no_ensemble():
 
 def test_what_was_not_run_and_what_only_partly_are_named_apart():
     found = verdict(
-        {"2M": EVEN, "20M": EVEN}, not_walked=["200M", "2B"], missing={"20M": [2007, 2008]}
+        {"2M": EVEN, "20M": EVEN},
+        not_walked=["200M", "2B"],
+        missing={"20M": {"h1": [2007, 2008]}},
     )
     text = finding(SP, found, fixed(untrained=("2B",)))
-    assert text.endswith("Not run: 2B; fixed year only: 200M; fewer years: 20M.")
+    assert text.endswith("Not run: 2B; fixed year only: 200M; walked in part: 20M.")
     complete = finding(SP, verdict({"2M": EVEN, "20M": EVEN}, slope()), fixed())
     assert "un:" not in complete
 
@@ -277,7 +279,7 @@ def test_a_finding_has_at_most_90_words():
             slope(0.01, p, years, names) if walked > 1 else None,
             years=years,
             not_walked=untrained,
-            missing={name: [years[0]] for name in missing},
+            missing={name: {"h1": [years[0]]} for name in missing},
         )
         sure = dict.fromkeys(names, corrected(0.02, 0.001))
         boosting = replace(found.rivals["boosting"], sizes=sure)

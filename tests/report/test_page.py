@@ -153,11 +153,24 @@ def test_the_figure_has_a_panel_a_horizon_with_every_budget_on_its_axis() -> Non
 
 
 def test_missing_years_are_noted_and_one_seed_is_no_ensemble() -> None:
-    found = walked(verdict({"20K": (0.01, 0.5)}, missing={"20K": [2007]}, seeds=1))
-    panel = found.size_panels()["h1"]
-    assert panel.notes == {"20K": "11 of\n12 y"}
-    assert panel.ensembles == {}
-    assert list(panel.singles) == ["20K"]
+    found = walked(verdict({"20K": (0.01, 0.5)}, missing={"20K": {"h1": [2007]}}, seeds=1))
+    panels = found.size_panels()
+    assert panels["h1"].notes["20K"] == "11 of\n12 y"
+    assert "20K" not in panels["h5"].notes
+    assert panels["h1"].ensembles == {}
+    assert list(panels["h1"].singles) == ["20K"]
+
+
+def test_a_size_that_is_walked_at_one_horizon_is_noted_at_the_others() -> None:
+    sizes = dict.fromkeys(("20K", "2M"), (0.01, 0.5))
+    found = walked(verdict(sizes, missing={"2M": {"h1": [*YEARS]}}))
+    found.params.cells["2M-h1"] = SimpleNamespace(budget="2M", horizon="h1")  # type: ignore[assignment]
+    panels = replace(found, trained={"2M-h1": judged(0.4)}).size_panels()
+    assert panels["h1"].notes["2M"] == "fixed\nyear"
+    assert list(panels["h1"].singles) == ["20K"]
+    assert "2M" not in panels["h5"].notes
+    assert list(panels["h5"].singles) == ["20K", "2M"]
+    assert found.takers == ["20K", "2M"]
 
 
 def test_without_a_walk_there_is_no_panel() -> None:
@@ -167,7 +180,9 @@ def test_without_a_walk_there_is_no_panel() -> None:
 def test_a_size_of_the_fixed_year_alone_is_not_said_to_be_absent() -> None:
     found = walked(verdict({"20K": (0.01, 0.5)}, not_walked=["2M", "2B"]))
     found.params.cells["2M-h1"] = SimpleNamespace(budget="2M", horizon="h1")  # type: ignore[assignment]
-    found = replace(found, trained={"2M-h1": judged(0.4)})
-    panels = found.size_panels()
-    assert panels["h1"].notes == {"2M": "fixed\nyear", "2B": "not\nrun"}
-    assert panels["h5"].notes == {"2M": "not\nrun", "2B": "not\nrun"}  # 2M-h5 is not trained
+    panels = replace(found, trained={"2M-h1": judged(0.4)}).size_panels()
+    notes = {horizon: (panel.notes["2M"], panel.notes["2B"]) for horizon, panel in panels.items()}
+    assert notes == {
+        "h1": ("fixed\nyear", "not\nrun"),
+        "h5": ("not\nrun", "not\nrun"),  # 2M-h5 is not trained
+    }

@@ -81,7 +81,7 @@ def test_one_seed_has_one_row():
 
 
 def test_a_size_without_all_years_shows_how_many_it_has():
-    found = verdict(SIZES, missing={"2M": [2007, 2008]})
+    found = verdict(SIZES, missing={"2M": {"h1": [2007, 2008], "h5": [2007, 2008]}})
     rows = rows_of(differences_table(found, ["20K", "2M"], [], ["h1", "h5"]))
     assert [row[1] for row in rows[:4]] == ["12", "12", "10", "10"]
 
@@ -89,7 +89,7 @@ def test_a_size_without_all_years_shows_how_many_it_has():
 def test_a_size_with_years_of_one_horizon_only_shows_that_one():
     found = replace(FOUND, sizes={})
     row = rows_of(differences_table(found, ["20K"], [], ["h1", "h5"]))[0]
-    assert row == ["20K, single seeds", "", "", *["**+10 [+5, +15]**"] * 2]
+    assert row == ["20K, single seeds", "12", "", *["**+10 [+5, +15]**"] * 2]
 
 
 def test_the_primary_slope_stands_above_those_of_the_horizons():
@@ -121,6 +121,7 @@ def test_a_year_shows_its_slope_and_the_mean_over_horizons_where_a_size_has_all(
         ("2M", "h1", 2007, 0.01),
         ("2M", "h1", 2008, 0.01),
         ("2M", "h5", 2008, -0.03),
+        *(("200M", "h5", year, 0.01) for year in YEARS),
     )
     rows = rows_of(years_table(table, FOUND, [2007]))
     assert rows[0] == ["2007†", "+0.0000", "+20", ""]

@@ -56,6 +56,17 @@ def test_test_years_are_those_asked_for_or_all_of_the_data_set(tmp_path: Path) -
     assert none.walk_years == []
 
 
+def test_a_budget_is_walked_at_the_horizons_asked_for_if_there_are_test_years(
+    tmp_path: Path,
+) -> None:
+    asked = ("params/budgets/2M/walk/horizons", ["h5", "h1"])
+    params = load_params(write_study(tmp_path, asked))
+    assert params.walked("2M") == ["h1", "h5"]
+    assert params.walked("2B") == []
+    none = load_params(write_study(tmp_path, asked, ("params/datasets/gspc/walk", None)))
+    assert none.walked("2M") == []
+
+
 @pytest.mark.parametrize(
     ("change", "shown"),
     [
@@ -64,7 +75,14 @@ def test_test_years_are_those_asked_for_or_all_of_the_data_set(tmp_path: Path) -
             "params.yaml: datasets.gspc.walk: ",
         ),
         (("params/walk/years", [2016, 2016]), "params.yaml: walk.years: [2016, 2016] is not"),
-        (("params/budgets/2M/walk", -1), "params.yaml: budgets.2M.walk: -1 is not allowed"),
+        (
+            ("params/budgets/2M/walk/seeds", 0),
+            "params.yaml: budgets.2M.walk.seeds: 0 is not allowed",
+        ),
+        (
+            ("params/budgets/2M/walk/horizons", ["h1", "h1"]),
+            "params.yaml: budgets.2M.walk.horizons: ['h1', 'h1'] is not",
+        ),
     ],
 )
 def test_test_years_of_a_wrong_form_are_refused(tmp_path: Path, change: Change, shown: str) -> None:

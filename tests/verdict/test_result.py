@@ -98,7 +98,7 @@ def test_single_seeds_and_their_ensemble_are_judged_apart(verdict):
 
 def test_one_seed_is_its_own_ensemble(verdict):
     row = verdict.sizes["20M"]
-    assert row.seeds == 1
+    assert verdict.seeds == SEEDS
     assert row.single_seeds.mean == row.ensemble.mean
     assert row.log_loss_single_seeds == row.log_loss_ensemble
     assert row.effects.between_seeds is not None  # pooled from the other sizes
@@ -121,7 +121,12 @@ def test_the_differences_to_the_bar_are_corrected_for_sizes_and_horizons(verdict
 
 @pytest.mark.parametrize(
     ("drop", "missing"),
-    [("year == 2009", [2009]), ("year > 2012", [2013, 2014]), ("horizon == 'h3'", list(EIGHT))],
+    [
+        ("year == 2009", {"h1": [2009], "h3": [2009]}),
+        ("year > 2012", {"h1": [2013, 2014], "h3": [2013, 2014]}),
+        ("year == 2009 and horizon == 'h3'", {"h3": [2009]}),
+        ("horizon == 'h3'", {"h3": list(EIGHT)}),
+    ],
 )
 def test_a_size_without_all_years_is_listed_and_left_out_of_the_primary_test(drop, missing):
     sizes = SIZES | {"2M": Size(2e6, yearly(walked("2M", drop)))}
@@ -130,9 +135,48 @@ def test_a_size_without_all_years_is_listed_and_left_out_of_the_primary_test(dro
     assert verdict.primary.sizes == ["20K", "20M"]
     assert verdict.primary.years == 8
     present = verdict.sizes["2M"].single_seeds.years if "2M" in verdict.sizes else 0
-    assert present == 8 - len(missing)
-    assert verdict.cells["ensemble"]["2M-h1"].years == (8 if "horizon" in drop else present)
-    assert ("2M" in verdict.calibration["2008"]) == (2008 not in missing)
+    assert present == 8 - len(missing["h3"])
+    cells = [verdict.cells["ensemble"].get(f"2M-{horizon}") for horizon in HORIZONS]
+    assert [cell.years if cell else 0 for cell in cells] == [
+        8 - len(missing.get(horizon, ())) for horizon in HORIZONS
+    ]
+    assert ("2M" in verdict.calibration["2008"]) == (2008 not in missing["h3"])
+
+
+@pytest.mark.parametrize("drop", ["horizon == 'h3'", "year == 2009"])
+def test_a_cell_outside_the_primary_test_is_set_against_the_next_smaller_size_in_it(drop, verdict):
+    sizes = SIZES | {"2M": Size(2e6, yearly(walked("2M", drop)))}
+    found = judge(sizes, [], RIVAL, BAR).partial_steps
+    cells = HORIZONS if "year" in drop else ["h1"]
+    assert list(found) == [f"2M-{horizon} less 20K-{horizon}" for horizon in cells]
+    gaps = {}
+    for horizon in cells:
+        ours, theirs = (
+            np.mean(
+                [
+                    mean_losses(walked(name, drop), f"p_seed{seed}", horizon)
+                    for seed in range(SEEDS[name])
+                ],
+                axis=0,
+            )
+            for name in ("2M", "20K")
+        )
+        gaps[horizon] = ours - theirs
+        test = found[f"2M-{horizon} less 20K-{horizon}"]
+        assert test.mean.value == pytest.approx(gaps[horizon].mean())
+        assert test.years == len(gaps[horizon])
+    p = [sign_flip(gap).p for gap in gaps.values()]
+    assert [test.p_holm for test in found.values()] == pytest.approx(
+        multipletests(p, method="holm")[1]
+    )
+    assert verdict.partial_steps == {}  # all sizes are in the primary test
+
+
+def test_the_smallest_size_has_no_smaller_one_to_be_set_against():
+    sizes = SIZES | {"20K": Size(N_PARAMS["20K"], yearly(walked("20K", "horizon == 'h3'")))}
+    found = judge(sizes, [], RIVAL, BAR)
+    assert found.missing == {"20K": {"h3": list(EIGHT)}}
+    assert found.partial_steps == {}
 
 
 def test_every_baseline_shows_its_loss_of_the_test_years(verdict):

@@ -150,12 +150,25 @@ def test_any_number_of_budgets_and_years_has_a_verdict(tmp_path, monkeypatch, se
 def test_a_budget_that_lacks_years_is_named_with_them(study, monkeypatch):
     change(study / paths.walk("20M"), lambda table: table[table["year"] < 2012])
     verdict = judged(study, monkeypatch)
-    assert verdict["missing"] == {"20M": [2012, 2013, 2014]}
+    assert verdict["missing"] == {
+        "20M": {key: [2012, 2013, 2014] for key in ("h1", "h2", "h3", "h5")}
+    }
     assert verdict["primary"]["sizes"] == ["20K", "200K", "2M"]
     assert verdict["sizes"]["20M"]["single_seeds"]["years"] == 5
     table = pd.read_csv(paths.VERDICT_CSV)
     assert sorted(table[table["budget"] == "20M"]["year"].unique()) == [*range(2007, 2012)]
     assert recomputed(study).returncode == 0
+
+
+def test_the_other_program_compares_a_size_of_one_horizon_with_the_next_smaller(study, monkeypatch):
+    change(study / paths.walk("20M"), lambda table: table[table["horizon"] == "h5"])
+    verdict = judged(study, monkeypatch)
+    assert list(verdict["partial_steps"]) == ["20M-h5 less 2M-h5"]
+    assert "20M" not in verdict["sizes"]
+    assert recomputed(study).returncode == 0
+    verdict["partial_steps"]["20M-h5 less 2M-h5"]["mean_low"] += 1e-8
+    (study / paths.VERDICT).write_text(json.dumps(verdict))
+    assert recomputed(study).returncode == 1
 
 
 def test_a_study_without_test_years_has_an_empty_verdict(study, monkeypatch):

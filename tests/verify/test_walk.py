@@ -12,7 +12,7 @@ from walked import BARS, walk_params, write_tables
 from patchscale.split.walk import DAYS, read_walk
 from patchscale.study import paths
 from patchscale.study.files import read_arrow, read_json, write_arrow, write_json
-from patchscale.study.params import Params
+from patchscale.study.params import Params, Walked
 from patchscale.verify.records import DIFFERS, UNAVAILABLE, Check
 from patchscale.verify.walk import compare_walks, walked_budgets
 
@@ -20,11 +20,12 @@ TABLE, FIGURES = paths.walk("2M"), paths.walk_metrics("2M")
 
 
 def params_of_one_walk() -> Params:
-    """Return parameters in which 2M is walked with two seeds, and no other budget."""
+    """Return parameters in which 2M is walked at h5 with two seeds, and no other budget."""
     params = walk_params()
-    seeds = {name: 2 if name == "2M" else 0 for name in params.budgets}
     budgets = {
-        name: budget.model_copy(update={"walk": seeds[name]})
+        name: budget.model_copy(
+            update={"walk": Walked(seeds=2, horizons=["h5"] if name == "2M" else [])}
+        )
         for name, budget in params.budgets.items()
     }
     return params.model_copy(update={"budgets": budgets})
@@ -47,7 +48,7 @@ def root(tables: Path) -> Path:
         read_walk(tables / paths.split(horizon), year, ahead, PARAMS.split).assign(
             horizon=horizon, year=year
         )
-        for horizon, ahead in PARAMS.horizons.items()
+        for horizon, ahead in [("h5", PARAMS.horizons["h5"])]
         for year in PARAMS.walk_years
     ]
     days = pd.concat(split[split["subset"].isin(("val", "test"))] for split in splits)

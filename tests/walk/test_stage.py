@@ -35,7 +35,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a study with one tiny budget, ready to be walked; no test changes it."""
     root = tmp_path_factory.mktemp("prepared")
     params = toy_params({"1K": 6320}, {"h1": 1})
-    params["budgets"]["1K"] |= {"settings": "table", "walk": SEEDS}
+    params["budgets"]["1K"] |= {
+        "settings": "table",
+        "walk": {"seeds": SEEDS, "horizons": ["h1"]},
+    }
     params["walk"]["years"] = []
     row = {"budget": "1K", "horizon": "h1", "search": "h1"}
     row |= {"d_model": 16, "n_layers": 1, "n_heads": 2}
@@ -194,7 +197,7 @@ def test_only_the_years_asked_for_are_walked(study: Path) -> None:
 
 def test_a_budget_that_is_not_walked_leaves_an_empty_table(study: Path) -> None:
     params = load_params().model_dump()
-    params["budgets"]["1K"]["walk"] = 0
+    params["budgets"]["1K"]["walk"]["horizons"] = []
     changed(budgets=params["budgets"])
     run("walk", "1K")
     table = read_arrow(paths.walk("1K"))

@@ -15,7 +15,7 @@ def with_needs(params: Params, n_gpus: int, job: Job) -> Job:
 
     A training needs memory for weights, gradients and moments, and half as much again for the
     activations of a micro-batch. Its replicates are trained side by side on the processor and one
-    after another on a GPU; of a walk, as many as there are horizons, in one process each.
+    after another on a GPU; of a walk, as many as it has horizons, in one process each.
     """
     job = replace(job, memory=PROCESS_BYTES)
     kind, _, word = job.name.partition("@")
@@ -27,7 +27,7 @@ def with_needs(params: Params, n_gpus: int, job: Job) -> Job:
     trainings = {
         "train": run.seeds if word in params.trained_cells else 0,
         "hpo": params.hpo.batch if params.trials_of(name) else 0,
-        "walk": len(params.horizons) if budget.walk and params.walk_years else 0,
+        "walk": len(params.walked(name)),
     }[kind]
     if not trainings:
         return job

@@ -87,7 +87,7 @@ def _of_slope(found: SlopeTest) -> list[str]:
 
 def _of_ensembles(verdict: Verdict) -> list[str]:
     found = verdict.ensembles
-    if found is None or all(row.seeds == 1 for row in verdict.sizes.values()):
+    if found is None or max(verdict.seeds.values()) == 1:
         return []
     return [
         f"**Ensembles.** The slope is that of single seeds. With ensembles of each size's seeds it "
@@ -123,12 +123,8 @@ def _of_steps(verdict: Verdict) -> list[str]:
 
 
 def _of_years(verdict: Verdict) -> list[str]:
-    said = [
-        f"{name} lacks {years(missing)}: it is not in the slope, and is set against the bar over "
-        "the years that it has."
-        for name, missing in verdict.missing.items()
-    ]
-    once = [name for name, row in verdict.by_size.items() if row.seeds == 1]
+    said = [_of_part(verdict, name) for name in verdict.missing]
+    once = [name for name in verdict.by_size if verdict.seeds[name] == 1]
     if once:
         said.append(
             f"Trained once a year and horizon, so that one seed is its own ensemble: "
@@ -137,6 +133,21 @@ def _of_years(verdict: Verdict) -> list[str]:
     if verdict.not_walked:
         said.append(f"Without any test year: {', '.join(verdict.not_walked)}.")
     return [f"**What is missing.** {' '.join(said)}"] if said else []
+
+
+def _of_part(verdict: Verdict, name: str) -> str:
+    """Return what a walked size lacks, and how its cells did against the next smaller size."""
+    lacking: dict[str, list[str]] = {}
+    for horizon, missing in verdict.missing[name].items():
+        lacking.setdefault(years(missing), []).append(horizon)
+    what = "; ".join(f"{when} at {', '.join(at)}" for when, at in lacking.items())
+    tests = "".join(
+        f" {cells} is {with_interval(step.mean, '+.4f')}, p {p_text(step.p_holm)} ({step.years} "
+        "years)."
+        for cells, step in verdict.partial_steps.items()
+        if cells.startswith(f"{name}-")
+    )
+    return f"{name} lacks {what}: it is not in the slope.{tests}"
 
 
 def _of_bar(verdict: Verdict) -> list[str]:

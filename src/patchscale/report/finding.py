@@ -69,7 +69,11 @@ def finding(market: str, verdict: Verdict, fixed: FixedYear) -> str:
                 verdict.bar.name,
                 "size",
                 [(row.single_seeds.mean.value, row.single_seeds.p_holm) for row in sizes],
-                [(row.ensemble.mean.value, row.ensemble.p_holm) for row in sizes if row.seeds > 1],
+                [
+                    (row.ensemble.mean.value, row.ensemble.p_holm)
+                    for name, row in verdict.sizes.items()
+                    if verdict.seeds[name] > 1
+                ],
             ),
             *_lower_rivals(verdict),
         ]
@@ -232,7 +236,7 @@ def _not_run(verdict: Verdict, fixed: FixedYear) -> list[str]:
     lists = {
         "not run": absent,
         "fixed year only": once,
-        "fewer years": [*verdict.missing],
+        "walked in part": [*verdict.missing],
     }
     said = "; ".join(f"{what}: {names(given, 'sizes')}" for what, given in lists.items() if given)
     return [f"{said[0].upper()}{said[1:]}."] if said else []

@@ -100,7 +100,7 @@ class Results:
     @property
     def takers(self) -> list[str]:
         """Walked budgets that take over the settings of the searched one."""
-        rows, walked = self.params.budgets.items(), self.verdict.sizes
+        rows, walked = self.params.budgets.items(), self.verdict.seeds
         return [name for name, row in rows if row.settings == "transfer" and name in walked]
 
     def cells_of(self, horizon: str) -> dict[str, Judgement | None]:
@@ -136,11 +136,7 @@ class Results:
         verdict = self.verdict
         if not verdict.sizes or not verdict.bar:
             return {}
-        partly = {
-            budget: f"{len(verdict.years) - len(missing)} of\n{len(verdict.years)} y"
-            for budget, missing in verdict.missing.items()
-        }
-        several = {name for name, row in verdict.sizes.items() if row.seeds > 1}
+        years, several = len(verdict.years), {name for name, n in verdict.seeds.items() if n > 1}
         panels = {}
         for horizon, ahead in self.params.horizons.items():
             cells = {budget: f"{budget}-{horizon}" for budget in self.params.budgets}
@@ -148,6 +144,16 @@ class Results:
                 {b: tests[cell] for b, cell in cells.items() if cell in tests}
                 for tests in (verdict.cells[SINGLE], verdict.cells[ENSEMBLE])
             )
+            absent = {
+                budget: "fixed\nyear" if cell in self.trained else "not\nrun"
+                for budget, cell in cells.items()
+                if budget not in singles
+            }
+            partly = {
+                budget: f"{test.years} of\n{years} y"
+                for budget, test in singles.items()
+                if test.years < years
+            }
             panels[horizon] = SizePanel(
                 sessions=ahead,
                 n_params={budget: self.n_params[cell] for budget, cell in cells.items()},
@@ -155,11 +161,7 @@ class Results:
                 ensembles={b: test for b, test in ensembles.items() if b in several},
                 rivals={verdict.bar.name: 0.0}
                 | {n: row.horizons[horizon].mean.value for n, row in verdict.rivals.items()},
-                notes=partly
-                | {
-                    name: "fixed\nyear" if cells[name] in self.trained else "not\nrun"
-                    for name in verdict.not_walked
-                },
+                notes=absent | partly,
             )
         return panels
 

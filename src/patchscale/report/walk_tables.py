@@ -62,17 +62,11 @@ def differences_table(
             rows.append([budget, years, *[""] * (1 + len(horizons))])
             continue
         size = verdict.sizes.get(budget)
-        kinds = KINDS if size is None or size.seeds > 1 else ONE
-        for kind, words in kinds.items():
+        for kind, words in (KINDS if verdict.seeds[budget] > 1 else ONE).items():
             overall: Corrected | None = getattr(size, kind, None)
-            rows.append(
-                [
-                    f"{budget}, {words}",
-                    str(overall.years) if overall else "",
-                    difference(overall),
-                    *(difference(verdict.cells[kind].get(f"{budget}-{h}")) for h in horizons),
-                ]
-            )
+            cells = [verdict.cells[kind].get(f"{budget}-{horizon}") for horizon in horizons]
+            years = str((overall or max(filter(None, cells), key=lambda test: test.years)).years)
+            rows.append([f"{budget}, {words}", years, difference(overall), *map(difference, cells)])
     for name in filter(verdict.rivals.get, WORDS):
         rival = verdict.rivals[name]
         tests = [rival.overall, *(rival.horizons[h] for h in horizons)]
@@ -132,9 +126,10 @@ def years_table(yearly: pd.DataFrame, verdict: Verdict, seen: Collection[int]) -
     seen
         Years on whose days settings were chosen.
     """
-    names, horizons = list(dict.fromkeys(yearly["budget"])), yearly["horizon"].nunique()
-    groups = yearly.groupby(["budget", "year"])["single_seeds_minus_bar"]
+    horizons = yearly["horizon"].nunique()
+    groups = yearly.groupby(["budget", "year"], sort=False)["single_seeds_minus_bar"]
     gaps = groups.mean()[groups.size() == horizons]
+    names = list(gaps.index.unique("budget"))
     slopes = verdict.primary.slopes if verdict.primary else {}
     rows = []
     for year in verdict.years:

@@ -212,6 +212,15 @@ class Run(Section):
     precision: Precision
 
 
+class Walked(Section):
+    """How a budget is trained for the test years of a walk forward."""
+
+    seeds: Few
+    """Trainings for each horizon and test year."""
+    horizons: Annotated[list[Name], AfterValidator(_different)]
+    """Horizons of the study; without any, the budget is not walked."""
+
+
 class Budget(Section):
     """A parameter budget: its size, where its settings come from, and how it is trained."""
 
@@ -223,8 +232,7 @@ class Budget(Section):
     """Whether the cell of each horizon is trained."""
     start: Start
     run: Run
-    walk: Annotated[int, Field(ge=0, le=10_000)]
-    """Trainings for each horizon and test year of a walk forward; 0 for no walk."""
+    walk: Walked
 
 
 class Cell(Section):
@@ -380,6 +388,11 @@ class Params(Section):
         whole = self.data.walk
         every = range(whole.first, whole.last + 1) if whole else ()
         return sorted(self.walk.years or every)
+
+    def walked(self, budget: str) -> list[str]:
+        """Return the horizons at which a budget is walked, in the order of the study."""
+        asked = self.budgets[budget].walk.horizons if self.walk_years else ()
+        return [horizon for horizon in self.horizons if horizon in asked]
 
     def with_grid(self, grid: Grid) -> "Params":
         """Return these parameters with another grid."""

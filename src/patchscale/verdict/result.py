@@ -20,7 +20,6 @@ class SizeVerdict:
     """A size over the years in which it is walked at all horizons; means over horizons."""
 
     n_params: float
-    seeds: int
     log_loss_single_seeds: float
     log_loss_ensemble: float
     single_seeds: Corrected
@@ -58,8 +57,11 @@ class Verdict:
     """Every baseline but the bar; its tests against the bar are not corrected."""
     not_walked: list[str]
     """Budgets without any test year."""
-    missing: dict[str, list[int]]
-    """Test years that a walked budget lacks at one horizon or more: it is not in `primary`."""
+    seeds: dict[str, int]
+    """Seeds of each walked budget."""
+    missing: dict[str, dict[str, list[int]]]
+    """For each walked budget that lacks a test year at any horizon those years, by horizon: it is
+    not in `primary`."""
     primary: SlopeTest | None
     """The one primary test, mean over horizons and seeds; None with fewer than two sizes."""
     horizons: dict[str, Corrected]
@@ -69,6 +71,9 @@ class Verdict:
     steps: dict[str, Corrected]
     """Loss of each size in `primary` but the smallest, less that of the next smaller one, mean over
     horizons and seeds; Holm over steps."""
+    partial_steps: dict[str, Corrected]
+    """Of each cell of a size outside `primary` the loss less that of the next smaller size in it,
+    single seeds on average over the years of the cell, as `200M-h5 less 20M-h5`; Holm over all."""
     sizes: dict[str, SizeVerdict]
     cells: dict[str, dict[str, Corrected]]
     """Difference to the bar of each cell, of `single_seeds` and of `ensemble`; Holm over cells."""
@@ -85,7 +90,7 @@ class Verdict:
 def no_verdict(budgets: list[str]) -> Verdict:
     """Return the verdict of a study without test years."""
     cells: dict[str, dict[str, Corrected]] = {SINGLE: {}, ENSEMBLE: {}}
-    return Verdict([], None, {}, {}, budgets, {}, None, {}, None, {}, {}, cells, {})
+    return Verdict([], None, {}, {}, budgets, {}, {}, None, {}, None, {}, {}, {}, cells, {})
 
 
 def judge(
@@ -112,8 +117,8 @@ def judge(
     whole = {name: over_horizons(size.seeds, n_horizons) for name, size in sizes.items()}
     missing = {
         name: lacking
-        for name, rows in whole.items()
-        if (lacking := [year for year in years if year not in rows.index])
+        for name, size in sizes.items()
+        if (lacking := lacking_years(size.seeds.index, baselines.losses.index))
     }
     complete = {name: size.n_params for name, size in sizes.items() if name not in missing}
     complete = dict(sorted(complete.items(), key=lambda item: item[1]))
@@ -148,15 +153,46 @@ def judge(
             name: rival(baselines.losses[name] - bars, tests) for name, tests in against.items()
         },
         not_walked=not_walked,
+        seeds={name: size.seeds.shape[1] for name, size in sizes.items()},
         missing=missing,
         primary=primary,
         horizons=horizons,
         ensembles=ensembles,
         steps=steps,
+        partial_steps=partial_steps(sizes, complete),
         sizes=size_verdicts(sizes, gaps, n_horizons),
         cells={kind: cell_tests(rows) for kind, rows in gaps.items()},
         calibration=calibration(sizes, baselines, bar, n_horizons),
     )
+
+
+def lacking_years(found: pd.Index, every: pd.Index) -> dict[str, list[int]]:
+    """Return for each horizon the years that are not found, given indices of both."""
+    lacking: dict[str, list[int]] = {}
+    for horizon, year in sorted(every.difference(found)):
+        lacking.setdefault(str(horizon), []).append(int(year))
+    return lacking
+
+
+def partial_steps(sizes: Sizes, complete: Mapping[str, float]) -> dict[str, Corrected]:
+    """Return the tests of the cells outside the primary test against the next smaller size in it.
+
+    Parameters
+    ----------
+    sizes
+        The walked budgets.
+    complete
+        Counted parameters of those in the primary test, ascending.
+    """
+    gaps = {}
+    for name, size in sizes.items():
+        smaller = [known for known, n in complete.items() if n < size.n_params]
+        if name in complete or not smaller:
+            continue
+        gap = (size.loss(SINGLE) - sizes[smaller[-1]].loss(SINGLE)).dropna()
+        for horizon, of_years in gap.groupby("horizon"):
+            gaps[f"{name}-{horizon} less {smaller[-1]}-{horizon}"] = sign_flip(of_years)
+    return corrected(gaps)
 
 
 def rival(gap: "pd.Series[float]", sizes: dict[str, Corrected]) -> Rival:
@@ -255,13 +291,13 @@ def size_verdicts(sizes: Sizes, gaps: Mapping[str, Gaps], horizons: int) -> dict
     return {
         name: SizeVerdict(
             n_params=sizes[name].n_params,
-            seeds=(n := alone.shape[1]),
             log_loss_single_seeds=float(alone.mean()),
             log_loss_ensemble=float(losses[name][ENSEMBLE].mean()),
             single_seeds=tests[SINGLE][name],
             ensemble=tests[ENSEMBLE][name],
             effects=random_effects(
-                of_years[SINGLE][name].to_numpy(), None if variance is None else variance / n
+                of_years[SINGLE][name].to_numpy(),
+                None if variance is None else variance / alone.shape[1],
             ),
         )
         for (name, alone), variance in zip(seeds.items(), variances, strict=True)

@@ -20,8 +20,7 @@ from patchscale.verify.strict_lock import shortened
 
 def walked_budgets(params: Params) -> list[str]:
     """Return the budgets that are walked."""
-    years = params.walk_years
-    return [name for name, budget in params.budgets.items() if budget.walk and years]
+    return [name for name in params.budgets if params.walked(name)]
 
 
 def compare_walks(params: Params, root: Path) -> Iterator[Check]:
@@ -57,16 +56,18 @@ def flaws(
     table: pd.DataFrame, figures: Any, budget: str, params: Params, root: Path
 ) -> Iterator[str]:
     """Yield what is wrong with the forecasts of a budget and with what is said of them."""
-    seeds, years = params.budgets[budget].walk, params.walk_years
+    seeds, years = params.budgets[budget].walk.seeds, params.walk_years
     names = [f"p_seed{seed}" for seed in range(seeds)]
     if list(table) != [*DAYS, *names]:
         yield f"its columns are not {', '.join([*DAYS, *names])}"
         return
     days = pd.concat(
         split[split["subset"].isin(("val", "test"))].assign(horizon=horizon, year=year)
-        for horizon, ahead in params.horizons.items()
+        for horizon in params.walked(budget)
         for year in years
-        for split in [read_walk(root / paths.split(horizon), year, ahead, params.split)]
+        for split in [
+            read_walk(root / paths.split(horizon), year, params.horizons[horizon], params.split)
+        ]
     )
     for name in DAYS:
         if list(table[name]) != list(days[name]):
